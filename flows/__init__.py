@@ -1,0 +1,1 @@
+"""When it is computed: the Prefect flow and the command line."""

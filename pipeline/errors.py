@@ -1,0 +1,69 @@
+"""Every error that tilewright raises on purpose, in one tree.
+
+    TilewrightError
+    ├── RecipeError          the recipe or the arguments: nothing starts
+    ├── PlanError            the request cannot fit: memory, disk, size
+    ├── OutputError          the output folder holds something else
+    └── ImageError           one image: it is quarantined, the others go on
+        ├── UnreadableError  the file cannot be read
+        ├── DamageError      the file was read, some of its pixels are missing or corrupt
+        └── MethodError      the method cannot be applied to this image
+
+A message says what is wrong with which file or value, what the limit is, and what to do. It is
+shown to the user as it stands, without a traceback.
+"""
+
+from __future__ import annotations
+
+
+class TilewrightError(Exception):
+    """Base of all; `str(error)` is the whole message for the user."""
+
+
+class RecipeError(TilewrightError):
+    """A recipe or an argument is wrong; nothing was started."""
+
+
+class PlanError(TilewrightError):
+    """What was asked for cannot fit into memory, disk or a number's range."""
+
+
+class OutputError(TilewrightError):
+    """The output folder belongs to another request, or cannot be written."""
+
+
+class ImageError(TilewrightError):
+    """One image cannot be processed.
+
+    Parameters
+    ----------
+    path : str
+        The image, as the user knows it.
+    reason : str
+        What is wrong, with value and limit.
+    remedy : str
+        What to do; may be empty.
+    """
+
+    def __init__(self, path: str, reason: str, remedy: str = "") -> None:
+        # All three go to args, so that the error survives pickling between processes.
+        super().__init__(path, reason, remedy)
+        self.path = path
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        remedy = f" {self.remedy}" if self.remedy else ""
+        return f"{self.path}: {self.reason}.{remedy}"
+
+
+class UnreadableError(ImageError):
+    """The file is not an image that this installation reads."""
+
+
+class DamageError(ImageError):
+    """Pixels of the image are missing or corrupt."""
+
+
+class MethodError(ImageError):
+    """The method does not apply to this image."""

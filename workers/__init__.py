@@ -1,0 +1,1 @@
+"""Where it is computed: Dask clusters and the windowed submission of batches of tiles."""
