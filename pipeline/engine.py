@@ -1,0 +1,302 @@
+"""The engine: runs a method's rounds over one image, joins, and publishes into staging.
+
+It is the same for a small image within one worker and for a large one spread over a cluster; only
+the executor, which performs orders, and the ledger, which remembers them, differ.
+
+    ingest -> [range survey] -> rounds of the method -> join -> publish -> table -> metadata
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.files import digest
+from pipeline.grid import TileGrid
+from pipeline.job import ImageJob
+from pipeline.join import Joined, join_pieces
+from pipeline.ledger import Ledger, pending
+from pipeline.lookup import JoinedFile, save_joined
+from pipeline.methods.base import Round, State
+from pipeline.objects import empty_table, object_table
+from pipeline.orders import (
+    CoarseOrder,
+    IngestOrder,
+    MapOrder,
+    Order,
+    PublishOrder,
+    Receipt,
+    Shared,
+)
+from pipeline.output import OutputPlan
+from pipeline.pyramid import Pyramid
+from pipeline.range_survey import RangeSurvey
+from pipeline.record_files import COMBINED, Part, open_record
+from pipeline.records import Record, save
+from pipeline.scratch import FileScratch, MemoryScratch, Scratch
+from pipeline.table_file import TableFile
+from pipeline.view import RANGE, TileView
+
+#: Performs orders in any order, several at once, and hands back each with its receipt or error.
+Executor = Callable[[Iterable[Order]], Iterator[tuple[Order, Receipt | BaseException]]]
+#: Told of every finished order: step, tiles, pixels.
+Watcher = Callable[[str, int, int], None]
+
+#: States above this many bytes travel by file.
+LARGE_STATE = 2**16
+
+
+def perform_here(orders: Iterable[Order]) -> Iterator[tuple[Order, Receipt | BaseException]]:
+    """The executor of one process."""
+    for order in orders:
+        yield order, order.perform()
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One finished image in staging.
+
+    Parameters
+    ----------
+    count : int
+        Number of objects.
+    digest : str
+        Of all labels at level 0, whatever the tiling.
+    table_digest : str
+        Of the object table's content.
+    shards : dict
+        Array name ("labels", "image") -> digests of its shards, then of its coarse levels.
+    certificate : dict
+        What was proven or measured of "tiled equals untiled".
+    seconds : dict
+        Wall time of each step.
+    pixels : int
+        Pixels of all frames, one channel.
+    """
+
+    count: int
+    digest: str
+    table_digest: str
+    shards: dict[str, list[str]]
+    certificate: dict[str, Any]
+    seconds: dict[str, float]
+    pixels: int
+
+
+@dataclass
+class Engine:
+    """Runs one image.
+
+    Parameters
+    ----------
+    job : ImageJob
+    output : OutputPlan
+        Where the results are staged.
+    execute : Executor
+    ledger : Ledger
+    batch_tiles : int
+        Tiles or shards an order.
+    watch : Watcher
+    """
+
+    job: ImageJob
+    output: OutputPlan
+    execute: Executor
+    ledger: Ledger
+    batch_tiles: int = 1
+    watch: Watcher = lambda step, tiles, pixels: None
+    _scratch: Scratch | None = None
+    _seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.ledger.persistent:
+            self._scratch = MemoryScratch()
+
+    def run(self, state: State | None = None) -> Published:
+        """Segment the image and stage its results.
+
+        Parameters
+        ----------
+        state : dict of ndarray, optional
+            What dataset-wide rounds have found before.
+        """
+        shards: dict[str, list[str]] = {}
+        begun = self.ledger.state("begin")
+        if begun is None:
+            self.output.prepare()
+            self.ledger.close_step("begin", {})
+        if self.output.image is not None:
+            shards["image"] = self._ingest(self.output.image)
+        state, pieces = self._rounds(dict(state or {}))
+        joined, lookup = self._join(pieces)
+        labels = self.output.labels(joined.count)
+        shards["labels"] = self._publish(labels, lookup)
+        table_digest = self._write_table(pieces, joined, state)
+        self.output.finish(labels, joined.count)
+        certificate = self.job.recipe.segment.certificate(state)
+        level0 = [item.split(":")[0] for item in shards["labels"][:-1]]
+        return Published(
+            joined.count,
+            digest(*(item.encode() for item in level0)),
+            table_digest,
+            shards,
+            certificate,
+            dict(self._seconds),
+            self.job.grid.frames * int(np.prod(self.job.grid.shape)),
+        )
+
+    def survey(self, step: Round, state: State) -> list[tuple[int, Record]]:
+        """Map one dataset-wide round over this image; the caller reduces."""
+        records = self._map(f"dataset-{step.name}", step, state)
+        return [(tile, dict(record)) for tile, record in records]
+
+    def clean(self) -> None:
+        """Remove scratch and records; what was published stays."""
+        shutil.rmtree(self.job.work, ignore_errors=True)
+
+    def _ingest(self, pyramid: Pyramid) -> list[str]:
+        digests = self._write_shards(
+            "ingest", pyramid, lambda job, numbers: IngestOrder(job, numbers, pyramid)
+        )
+        self.output.finish_image()
+        self.job = self.job.reading(self.output.staged_source())
+        return digests
+
+    def _rounds(self, state: State) -> tuple[State, Callable[[int], Mapping[str, Any]]]:
+        pieces: dict[int, Mapping[str, Any]] = {}
+        number = 0
+        step: Round | None = RangeSurvey() if self._range_missing(state) else self._next(state)
+        while step is not None:
+            name = f"{number:04d}-{step.name}"
+            state, found = self._round(name, step, state)
+            pieces.update(found)
+            number += 1
+            step = self._next(state)
+        return state, pieces.__getitem__
+
+    def _range_missing(self, state: State) -> bool:
+        return self.job.needs_range and RANGE not in state
+
+    def _next(self, state: State) -> Round | None:
+        return self.job.recipe.segment.next_round(state, self.job.context)
+
+    def _round(
+        self, name: str, step: Round, state: State
+    ) -> tuple[State, dict[int, Mapping[str, Any]]]:
+        known = self.ledger.state(name)
+        records = list(self._map(name, step, state, pieces := {}))
+        if known is None:
+            known = step.reduce(records, state)
+            self.ledger.close_step(name, known)
+        return known, pieces
+
+    def _map(
+        self,
+        name: str,
+        step: Round,
+        state: State,
+        pieces: dict[int, Mapping[str, Any]] | None = None,
+    ) -> Iterator[tuple[int, Record]]:
+        """Map a round over its tiles; yields their records, and keeps their pieces."""
+        begun = time.perf_counter()
+        shared = self._share(name, state)
+        done = self.ledger.receipts(name)
+        todo = pending(step.tiles(self.job.grid, state), done)
+        orders = (
+            MapOrder(self.job, numbers, step, shared, self._record_path(name, numbers), self._scratch)
+            for numbers in self._batches(todo)
+        )
+        for receipt in [*done, *self._perform(name, orders)]:
+            whole = receipt.record or open_record(receipt.path, receipt.digests[0])
+            if pieces is not None:
+                pieces.update({n: Part(whole, n, "pieces") for n in receipt.numbers})
+            tiles = (COMBINED, *receipt.numbers)
+            for tile in tiles:
+                record = dict(Part(whole, tile, "round"))
+                if record:
+                    yield tile, record
+        self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - begun
+
+    def _join(
+        self, pieces: Callable[[int], Mapping[str, Any]]
+    ) -> tuple[Joined, Joined | JoinedFile]:
+        begun = time.perf_counter()
+        joined = join_pieces(self.job.grid, pieces, self.job.recipe.postprocess)
+        self._seconds["join"] = time.perf_counter() - begun
+        if not self.ledger.persistent:
+            return joined, joined
+        return joined, save_joined(Path(self.job.work) / "lookup.bin", joined)
+
+    def _publish(self, labels: Pyramid, lookup: Joined | JoinedFile) -> list[str]:
+        return self._write_shards(
+            "publish",
+            labels,
+            lambda job, numbers: PublishOrder(job, numbers, labels, lookup, self._scratch),
+        )
+
+    def _write_shards(
+        self,
+        step: str,
+        pyramid: Pyramid,
+        order: Callable[[ImageJob, tuple[int, ...]], Order],
+    ) -> list[str]:
+        """Write all shards of a pyramid, then its coarse levels; returns their digests."""
+        begun = time.perf_counter()
+        done = self.ledger.receipts(step)
+        if not done and self.ledger.state(f"{step}-created") is None:
+            pyramid.create()
+            self.ledger.close_step(f"{step}-created", {})
+        grid: TileGrid = pyramid.grid()
+        todo = pending(range(len(grid)), done)
+        orders = (order(self.job, numbers) for numbers in self._batches(todo))
+        found: dict[int, str] = {}
+        for receipt in [*done, *self._perform(step, orders)]:
+            found.update(zip(receipt.numbers, receipt.digests, strict=True))
+        coarse = CoarseOrder(self.job, (0,), pyramid)
+        (last,) = self._perform(f"{step}-coarse", iter([coarse]))
+        self._seconds[step] = time.perf_counter() - begun
+        return [*(found[n] for n in range(len(grid))), *last.digests]
+
+    def _perform(self, step: str, orders: Iterable[Order]) -> Iterator[Receipt]:
+        for order, answer in self.execute(orders):
+            if isinstance(answer, BaseException):
+                raise answer
+            self.ledger.add(step, answer)
+            self.watch(step, len(order.numbers), answer.pixels)
+            yield answer
+
+    def _write_table(
+        self, pieces: Callable[[int], Mapping[str, Any]], joined: Joined, state: State
+    ) -> str:
+        begun = time.perf_counter()
+        view = TileView(self.job, self.job.grid.tile(0), self._scratch or _NO_SCRATCH, state)
+        ranges = [view.raw_range(channel) for channel in self.job.measured]
+        with TableFile(self.output.table, empty_table(self.job).schema) as file:
+            for table in object_table(self.job, pieces, joined, ranges):
+                file.add(table)
+        self._seconds["table"] = time.perf_counter() - begun
+        return file.digest
+
+    def _batches(self, numbers: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        for k in range(0, len(numbers), self.batch_tiles):
+            yield tuple(numbers[k : k + self.batch_tiles])
+
+    def _record_path(self, step: str, numbers: tuple[int, ...]) -> str:
+        if not self.ledger.persistent:
+            return ""
+        return str(Path(self.job.work) / "records" / step / f"{numbers[0]}-{numbers[-1]}.npz")
+
+    def _share(self, name: str, state: State) -> Shared:
+        if not self.ledger.persistent or sum(a.nbytes for a in state.values()) < LARGE_STATE:
+            return Shared(state)
+        path = Path(self.job.work) / "states" / f"{name}-before.npz"
+        return Shared({}, str(path), save(path, state))
+
+
+_NO_SCRATCH = FileScratch(Path())

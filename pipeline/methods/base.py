@@ -1,0 +1,159 @@
+"""The contract of a segmentation method: a short program of rounds.
+
+A round maps every tile to a small record, then reduces the records, in any order, to the next
+shared state. Which round comes next is a pure function of the state, so a program can be stopped
+after any round and continued from the state on disk. A round may also emit labels for its tile;
+when no round is left, the last labels that each tile emitted are joined into whole objects.
+
+    state = {}
+    while (step := method.next_round(state, context)) is not None:
+        outputs = [step.map(view, state) for view in step.views]     # on workers, any order
+        state   = step.reduce(records of the outputs, state)         # in the flow
+    join(labels)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.grid import TileGrid
+from pipeline.records import Record
+
+if TYPE_CHECKING:
+    from pipeline.view import TileView
+
+State = Record
+
+ModelT = TypeVar("ModelT", bound="Method")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a method may know of an image when it plans its rounds.
+
+    Parameters
+    ----------
+    name : str
+        The image, as the user knows it.
+    grid : TileGrid
+        Frames and tiles.
+    channels : int
+        Number of channels that the recipe selects for segmentation.
+    dtype : str
+        Pixels as the method sees them, after the preprocessing.
+    """
+
+    name: str
+    grid: TileGrid
+    channels: int
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class TileLabels:
+    """Labels of one core, numbered 1..n within the tile.
+
+    How the pieces of one object in several tiles find each other is said in one of three ways,
+    which may be combined.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (\\*core), uint32
+        0 is background; every number 1..n occurs.
+    touching : int
+        Pieces of neighbouring tiles that touch are one object, under this connectivity (4 or 8
+        in 2D; 6, 18 or 26 in 3D). 0: touching means nothing.
+    keys : ndarray of shape (n,), int64, or None
+        Pieces with equal keys of 0 or more are one object; -1 is no key.
+    links : ndarray of shape (m, 2), int64
+        Rows (number, linear index of a pixel outside the core): the piece belongs to whatever
+        object has that pixel.
+    """
+
+    labels: NDArray[np.uint32]
+    touching: int = 0
+    keys: NDArray[np.int64] | None = None
+    links: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a round makes of one tile: a small record and, if it can, the tile's labels."""
+
+    record: Record
+    labels: TileLabels | None = None
+
+
+class Round(ABC):
+    """One pass over the tiles. Must be picklable and must not keep state of its own."""
+
+    name: ClassVar[str]
+    #: "dataset": the records of all images are reduced together, before any image goes on.
+    scope: Literal["image", "dataset"] = "image"
+
+    def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
+        """Numbers of the tiles to visit; all of them unless overridden."""
+        return range(len(grid))
+
+    @abstractmethod
+    def map(self, view: TileView, state: State) -> Output:
+        """Work on one tile. A pure function of the tile's window, `state` and scratch."""
+
+    def combine(self, records: Iterable[Record]) -> Record | None:
+        """Merge records of several tiles into one, or None if they must stay apart.
+
+        Where it exists it must be associative and commutative; it spares memory and traffic.
+        """
+        return None
+
+    @abstractmethod
+    def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
+        """Make the next state from (tile number, record) pairs, whatever their order.
+
+        Combined records come with the tile number -1.
+        """
+
+
+class Method(BaseModel, ABC):
+    """A segmentation method and its parameters, as a recipe's `segment:` gives them.
+
+    A subclass is a frozen model with a field ``method: Literal["its name"]``. It registers under
+    the entry-point group ``tilewright.methods``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Raise it when the same parameters give other labels than before.
+    revision: ClassVar[int] = 1
+    #: Dimensions of a frame that the method is defined for.
+    dims: ClassVar[tuple[int, ...]] = (2, 3)
+
+    @abstractmethod
+    def next_round(self, state: State, context: Context) -> Round | None:
+        """The round that follows `state`; None when every tile has its labels."""
+
+    @abstractmethod
+    def halo_px(self) -> int:
+        """Largest halo around a core that a first visit of a tile reads, in px."""
+
+    @abstractmethod
+    def peak_bytes_per_px(self) -> float:
+        """Memory of the busiest round, in bytes a pixel of its window."""
+
+    def check(self, context: Context) -> None:  # noqa: B027
+        """Raise MethodError if the method does not apply to this image."""
+
+    def passes(self) -> str:
+        """How often the pixels are visited, for the plan: a number or a phrase."""
+        return "1"
+
+    def certificate(self, state: State) -> dict[str, Any]:
+        """What was proven or measured of "tiled equals untiled" in this run."""
+        return {"exact": True}

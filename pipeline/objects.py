@@ -1,0 +1,264 @@
+"""The object table: one row an object and frame, from sums that its pieces bring.
+
+Sums are whole numbers until the last step, so a row does not depend on how the object was cut.
+Definitions are those of `skimage.measure.regionprops`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.job import ImageJob
+from pipeline.join import Joined, Pieces
+from pipeline.kernels.measure import SECOND_PAIRS, Quantum
+from pipeline.records import Record
+from pipeline.shape import axes_and_direction
+
+Column = NDArray[np.generic]
+Rows = dict[str, Column]
+
+#: Above it, products of sums may leave 64 bits; they are taken in whole numbers of any size.
+SAFE = 2.0**61
+
+
+def object_table(
+    job: ImageJob, pieces: Pieces, joined: Joined, ranges: Sequence[tuple[float, float]]
+) -> Iterator[pa.Table]:
+    """Rows in the order of labels, one table a band of tiles.
+
+    Only objects that reach over several bands are held in memory together.
+
+    Parameters
+    ----------
+    job : ImageJob
+    pieces : callable
+        Record of a tile, as `describe_pieces` makes it.
+    joined : Joined
+    ranges : sequence of (low, high)
+        Value range of each measured channel, as `TileView.raw_range` gives it.
+    """
+    bands = _bands(job)
+    first, last = _band_span(joined, bands)
+    wide = last > first
+    over = [_pieces_rows(job, pieces(n), n, joined, wide) for band in bands for n in band]
+    held = _whole_rows(over)
+    for number, band in enumerate(bands):
+        inside = _whole_rows([_pieces_rows(job, pieces(n), n, joined, ~wide) for n in band])
+        begun = _select(held, first[held["label"].astype(np.int64)] == number)
+        rows = _concatenate([inside, begun])
+        if len(rows["label"]):
+            yield _finish(job, _select(rows, np.argsort(rows["label"])), ranges)
+
+
+def empty_table(job: ImageJob) -> pa.Table:
+    """The table of an image without objects: the same columns, no rows."""
+    ranges = [(0.0, 1.0)] * len(job.measured)
+    return _finish(job, _no_rows(len(job.measured)), ranges)
+
+
+def _bands(job: ImageJob) -> list[list[int]]:
+    grid = job.grid
+    return [
+        list(group)
+        for _, group in itertools.groupby(range(len(grid)), lambda n: grid.band(grid.tile(n)))
+    ]
+
+
+def _band_span(
+    joined: Joined, bands: list[list[int]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last band of every label; entry 0 is the background."""
+    band_of_tile = np.concatenate([np.full(len(band), i) for i, band in enumerate(bands)])
+    band = np.repeat(band_of_tile, np.diff(joined.offsets))
+    first = np.full(joined.count + 1, len(bands), np.int64)
+    last = np.full(joined.count + 1, -1, np.int64)
+    np.minimum.at(first, joined.labels, band)
+    np.maximum.at(last, joined.labels, band)
+    return first, last
+
+
+def _pieces_rows(
+    job: ImageJob, record: Record, number: int, joined: Joined, chosen: NDArray[np.bool_]
+) -> Rows:
+    """Sums of a tile's pieces whose final label is chosen, with their origin in the frame."""
+    label = joined.labels[joined.offsets[number] : joined.offsets[number + 1]]
+    keep = (label > 0) & chosen[label]
+    tile = job.grid.tile(number)
+    origin = np.array((0, *tile.core.start)[-3:], np.int64)
+    rows: Rows = {
+        "label": label[keep].astype(np.uint64),
+        "frame": np.full(int(keep.sum()), tile.frame, np.int64),
+        "origin": np.broadcast_to(origin, (int(keep.sum()), 3)),
+    }
+    for key in ("area", "start", "stop", "sums", "seconds"):
+        rows[key] = record[key][keep]
+    for i, channel in enumerate(job.measured):
+        rows[f"channel.{i}"] = record[f"channel.{channel}"][keep]
+    return rows
+
+
+def _no_rows(channels: int) -> Rows:
+    shapes = {"origin": 3, "start": 3, "stop": 3, "sums": 3, "seconds": 6}
+    rows: Rows = {key: np.empty((0, n), np.int64) for key, n in shapes.items()}
+    rows.update({key: np.empty(0, np.int64) for key in ("frame", "area")})
+    rows.update({f"channel.{i}": np.empty((0, 6), np.int64) for i in range(channels)})
+    rows["label"] = np.empty(0, np.uint64)
+    return rows
+
+
+def _concatenate(parts: Sequence[Rows]) -> Rows:
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _select(rows: Rows, index: NDArray[np.generic]) -> Rows:
+    return {key: column[index] for key, column in rows.items()}
+
+
+def _whole_rows(parts: Sequence[Rows]) -> Rows:
+    """Add up the pieces of each label; `sums` and `seconds` then count from `start`."""
+    rows = _concatenate(parts)
+    if len(rows["label"]) == 0:
+        return rows
+    rows = _select(rows, np.argsort(rows["label"], kind="stable"))
+    heads = np.flatnonzero(np.diff(rows["label"].astype(np.int64), prepend=-1))
+    counts = np.diff(np.append(heads, len(rows["label"])))
+    start = np.minimum.reduceat(rows["start"], heads)
+    stop = np.maximum.reduceat(rows["stop"], heads)
+    area = np.add.reduceat(rows["area"], heads)
+    extent = float((stop - start).max())  # type: ignore[operator]
+    exact = object if float(area.max()) * extent**2 > SAFE else np.int64
+    shift = (rows["origin"] - np.repeat(start, counts, axis=0)).astype(exact)  # type: ignore[operator]
+    sums, seconds = _shifted(rows, shift, exact)
+    whole: Rows = {
+        "label": rows["label"][heads],
+        "frame": rows["frame"][heads],
+        "origin": start,
+        "area": area,
+        "start": start,
+        "stop": stop,
+        "sums": np.add.reduceat(sums, heads),
+        "seconds": np.add.reduceat(seconds, heads),
+    }
+    for key in rows:
+        if key.startswith("channel."):
+            whole[key] = _whole_channel(rows[key], heads)
+    return whole
+
+
+def _shifted(rows: Rows, shift: Column, exact: type) -> tuple[Column, Column]:
+    """Sums of (x + d) and (x + d)(y + e) from those of x and x y."""
+    n = rows["area"].astype(exact)
+    s = rows["sums"].astype(exact)
+    sums = s + n[:, None] * shift  # type: ignore[operator]
+    seconds = rows["seconds"].astype(exact)
+    for k, (i, j) in enumerate(SECOND_PAIRS):
+        seconds[:, k] += shift[:, i] * s[:, j] + shift[:, j] * s[:, i] + n * shift[:, i] * shift[:, j]
+    return sums, seconds
+
+
+def _whole_channel(channel: Column, heads: NDArray[np.int64]) -> Column:
+    added = np.add.reduceat(channel, heads)
+    added[:, 1] = np.minimum.reduceat(channel[:, 1], heads)
+    added[:, 2] = np.maximum.reduceat(channel[:, 2], heads)
+    return added
+
+
+def _finish(job: ImageJob, rows: Rows, ranges: Sequence[tuple[float, float]]) -> pa.Table:
+    columns: dict[str, Column | pa.Array] = {
+        "image": pa.array([job.name] * len(rows["label"]), pa.string()),
+        "label": rows["label"],
+        **_frame_columns(job, rows["frame"]),
+        **_place_columns(job, rows),
+        **_shape_columns(job, rows),
+        "touches_border": _at_border(job, rows),
+    }
+    for i, channel in enumerate(job.measured):
+        quantum = Quantum.of(np.dtype(job.info.dtype), *ranges[i])
+        for key, column in _channel_columns(rows[f"channel.{i}"], quantum).items():
+            columns[f"{key}_{job.info.channels[channel]}"] = column
+    return pa.table(columns)
+
+
+def _frame_columns(job: ImageJob, frame: Column) -> dict[str, Column]:
+    if job.grid.ndim == 3:
+        return {"t": frame.astype(np.int32)}
+    t, z = np.divmod(frame.astype(np.int32), np.int32(job.info.shape[2]))
+    return {"t": t, "z": z}
+
+
+def _place_columns(job: ImageJob, rows: Rows) -> dict[str, Column]:
+    columns: dict[str, Column] = {"area_px": rows["area"].astype(np.int64)}
+    sizes = _pixel_size(job)
+    unit = "area_um2" if job.grid.ndim == 2 else "volume_um3"
+    columns[unit] = rows["area"].astype(np.float64) * np.prod(sizes)
+    mean = (rows["sums"] / np.maximum(rows["area"], 1)[:, None]).astype(np.float64)  # type: ignore[operator]
+    for axis, size in zip(_axes(job), sizes, strict=True):
+        i = "zyx".index(axis)
+        columns[f"bbox_{axis}_start_px"] = rows["start"][:, i].astype(np.int64)
+        columns[f"bbox_{axis}_stop_px"] = rows["stop"][:, i].astype(np.int64)
+        centroid = mean[:, i] + rows["start"][:, i]
+        columns[f"centroid_{axis}_px"] = centroid
+        columns[f"centroid_{axis}_um"] = centroid * size
+    return columns
+
+
+def _shape_columns(job: ImageJob, rows: Rows) -> dict[str, Column]:
+    area = np.maximum(rows["area"], 1)
+    mean = (rows["sums"] / area[:, None]).astype(np.float64)  # type: ignore[operator]
+    ndim = job.grid.ndim
+    covariance = np.zeros((len(area), 3, 3))
+    for k, (i, j) in enumerate(SECOND_PAIRS):
+        value = (rows["seconds"][:, k] / area).astype(np.float64) - mean[:, i] * mean[:, j]  # type: ignore[operator]
+        covariance[:, i, j] = covariance[:, j, i] = value
+    covariance = covariance[:, 3 - ndim :, 3 - ndim :]
+    sizes = _pixel_size(job)
+    columns = axes_and_direction(covariance, "px")
+    in_um = axes_and_direction(covariance * np.outer(sizes, sizes), "um")
+    columns.update({key: column for key, column in in_um.items() if key.endswith("_um")})
+    return columns
+
+
+def _channel_columns(channel: Column, quantum: Quantum) -> dict[str, Column]:
+    """Smallest, mean, largest value and standard deviation, from sums in steps."""
+    count, low, high, total = (channel[:, i] for i in range(4))
+    known = count > 0
+    # Counted from the object's smallest value, squares lose nothing to cancellation.
+    largest = float(count.max(initial=0)) * float(high.max(initial=0)) ** 2
+    exact = object if largest > SAFE else np.int64
+    n, m, s = (column.astype(exact) for column in (count, low, total))
+    square = channel[:, 4].astype(exact) * 2**32 + channel[:, 5].astype(exact)  # type: ignore[operator]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        safe = np.where(known, count, 1)
+        mean = ((s - n * m) / safe).astype(np.float64)  # type: ignore[operator]
+        spread = ((square - 2 * m * s + n * m * m) / safe).astype(np.float64)  # type: ignore[operator]
+    deviation = np.sqrt(np.maximum(spread - mean**2, 0.0))
+    values = {
+        "min": quantum.offset + quantum.step * low,
+        "mean": quantum.offset + quantum.step * (mean + low),
+        "max": quantum.offset + quantum.step * high,
+        "std": quantum.step * deviation,
+    }
+    return {key: np.where(known, value, np.nan) for key, value in values.items()}
+
+
+def _at_border(job: ImageJob, rows: Rows) -> Column:
+    first = 3 - job.grid.ndim
+    limit = np.array(job.grid.shape)
+    start, stop = rows["start"][:, first:], rows["stop"][:, first:]
+    touches: Column = ((start == 0) | (stop == limit)).any(axis=1)  # type: ignore[operator]
+    return touches
+
+
+def _axes(job: ImageJob) -> str:
+    return "yx" if job.grid.ndim == 2 else "zyx"
+
+
+def _pixel_size(job: ImageJob) -> list[float]:
+    """Micrometres a pixel along the frame's axes; NaN where the file does not say."""
+    sizes = job.info.pixel_size_um[3 - job.grid.ndim :]
+    return [float("nan") if size is None else size for size in sizes]

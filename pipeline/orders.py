@@ -1,0 +1,199 @@
+"""Orders: what a worker is asked to do. Small values; pixels and handles never travel.
+
+An order is performed by any process that sees the work folder, any number of times, with the same
+result: a repeated order writes the same bytes again.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.box import Box
+from pipeline.files import digest
+from pipeline.job import ImageJob
+from pipeline.join import Joined
+from pipeline.lookup import JoinedFile
+from pipeline.methods.base import Round, State
+from pipeline.pieces import LABELS, describe_pieces
+from pipeline.pyramid import Pixels, Pyramid, write_coarse_levels, write_shard
+from pipeline.record_files import COMBINED, flatten, open_record
+from pipeline.records import Record, save
+from pipeline.scratch import FileScratch, Scratch
+from pipeline.view import TileView, opened
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a performed order leaves to be recorded.
+
+    Parameters
+    ----------
+    numbers : tuple of int
+        Tiles or shards that are done.
+    digests : tuple of str
+        One a number (published pixels), or one for the record file.
+    path : str
+        The record file; empty where the record came back itself.
+    record : dict of ndarray
+    pixels, seconds : int, float
+        What was worked on, and how long.
+    """
+
+    numbers: tuple[int, ...]
+    digests: tuple[str, ...]
+    path: str = ""
+    record: Record = field(default_factory=dict)
+    pixels: int = 0
+    seconds: float = 0.0
+
+
+class Order(ABC):
+    """Something to do for one image."""
+
+    job: ImageJob
+    numbers: tuple[int, ...]
+
+    @abstractmethod
+    def perform(self) -> Receipt:
+        """Do it; raise a TilewrightError if it cannot be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """State of a round: in the order itself, or in a file where it is large."""
+
+    state: State
+    path: str = ""
+    digest: str = ""
+
+    def load(self) -> State:
+        return {**open_record(self.path, self.digest)} if self.path else self.state
+
+
+@dataclass(frozen=True)
+class MapOrder(Order):
+    """Map a round over some tiles."""
+
+    job: ImageJob
+    numbers: tuple[int, ...]
+    round: Round
+    shared: Shared
+    record_path: str
+    scratch: Scratch | None = None
+
+    def perform(self) -> Receipt:
+        begun = time.perf_counter()
+        scratch = self.scratch or FileScratch(Path(self.job.work) / "scratch")
+        state = self.shared.load()
+        outputs: dict[int, Record] = {}
+        pieces: dict[int, Record] = {}
+        pixels = 0
+        for number in self.numbers:
+            view = TileView(self.job, self.job.grid.tile(number), scratch, state)
+            output = self.round.map(view, state)
+            outputs[number] = output.record
+            if output.labels is not None:
+                pieces[number] = describe_pieces(view, output.labels)
+            pixels += view.tile.core.size
+        combined = self.round.combine(outputs.values())
+        if combined is not None:
+            outputs = {COMBINED: combined}
+        record = flatten(outputs, "round") | flatten(pieces, "pieces")
+        return self._receipt(record, pixels, time.perf_counter() - begun)
+
+    def _receipt(self, record: Record, pixels: int, seconds: float) -> Receipt:
+        if not self.record_path:
+            return Receipt(self.numbers, (), "", record, pixels, seconds)
+        found = save(Path(self.record_path), record)
+        return Receipt(self.numbers, (found,), self.record_path, {}, pixels, seconds)
+
+
+@dataclass(frozen=True)
+class IngestOrder(Order):
+    """Copy some shards of the image into its pyramid."""
+
+    job: ImageJob
+    numbers: tuple[int, ...]
+    pyramid: Pyramid
+
+    def perform(self) -> Receipt:
+        begun = time.perf_counter()
+        digests = []
+        pixels = 0
+        source = opened(self.job.source)
+        channels = range(self.pyramid.info.shape[1])
+        for number in self.numbers:
+            shard = self.pyramid.grid().tile(number)
+            if self.pyramid.ndim == 2:
+                t, z = divmod(shard.frame, self.pyramid.info.shape[2])
+                box = Box((z, *shard.core.start), (z + 1, *shard.core.stop))
+                region = source.read(t, channels, box)[:, 0]
+            else:
+                region = source.read(shard.frame, channels, shard.core)
+            digests.append(digest_levels(write_shard(self.pyramid, number, region)))
+            pixels += shard.core.size
+        seconds = time.perf_counter() - begun
+        return Receipt(self.numbers, tuple(digests), pixels=pixels, seconds=seconds)
+
+
+@dataclass(frozen=True)
+class PublishOrder(Order):
+    """Look up the final labels of some shards and write them."""
+
+    job: ImageJob
+    numbers: tuple[int, ...]
+    pyramid: Pyramid
+    joined: Joined | JoinedFile
+    scratch: Scratch | None = None
+
+    def perform(self) -> Receipt:
+        begun = time.perf_counter()
+        scratch = self.scratch or FileScratch(Path(self.job.work) / "scratch")
+        joined = self.joined.open() if isinstance(self.joined, JoinedFile) else self.joined
+        digests = []
+        pixels = 0
+        for number in self.numbers:
+            region = self._labels(scratch, joined, number)
+            digests.append(digest_levels(write_shard(self.pyramid, number, region[None])))
+            pixels += region.size
+        seconds = time.perf_counter() - begun
+        return Receipt(self.numbers, tuple(digests), pixels=pixels, seconds=seconds)
+
+    def _labels(self, scratch: Scratch, joined: Joined, number: int) -> Pixels:
+        shard = self.pyramid.grid().tile(number)
+        region = np.zeros(shard.core.shape, self.pyramid.dtype)
+        for tile in self.job.grid.touching(shard.frame, shard.core):
+            labels = scratch.get(LABELS, tile.number)
+            common = tile.core.intersect(shard.core)
+            found = joined.table(tile.number)[labels[common.within(tile.core)]]
+            region[common.within(shard.core)] = found
+        return region
+
+
+@dataclass(frozen=True)
+class CoarseOrder(Order):
+    """Write the coarsest levels of a pyramid, when all shards are there."""
+
+    job: ImageJob
+    numbers: tuple[int, ...]
+    pyramid: Pyramid
+
+    def perform(self) -> Receipt:
+        levels = write_coarse_levels(self.pyramid)
+        return Receipt(self.numbers, (digest_levels(levels),))
+
+
+def digest_levels(levels: list[Pixels]) -> str:
+    """Digests of level 0 and of the coarser ones, so that each can be checked alone."""
+    first = digest(*(_bytes(level) for level in levels[:1]))
+    return f"{first}:{digest(*(_bytes(level) for level in levels[1:]))}"
+
+
+def _bytes(pixels: Pixels) -> memoryview:
+    little = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)
+    return memoryview(np.ascontiguousarray(little)).cast("B")

@@ -1,0 +1,117 @@
+"""Where the results of one image are staged, and what surrounds them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import zarr
+
+from pipeline.image import ImageInfo
+from pipeline.pyramid import Pyramid, level_count
+from pipeline.recipe import Recipe
+from pipeline.sources import SourceSpec
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPlan:
+    """Paths and pyramids of one image's results.
+
+    Parameters
+    ----------
+    root : Path
+        Staged group: a whole OME-Zarr image, or a bare group around the labels.
+    table : Path
+        Staged object table.
+    recipe : Recipe
+    info : ImageInfo
+    source : SourceSpec
+        Where the image comes from.
+    mode : {"copy", "none", "in_place"}
+        Whether the image is written too, or the labels go into the source.
+    zarr_format : {2, 3}
+        Format of what is written; 2 only beside an image of OME-Zarr 0.4.
+    """
+
+    root: Path
+    table: Path
+    recipe: Recipe
+    info: ImageInfo
+    source: SourceSpec
+    mode: Literal["copy", "none", "in_place"]
+    zarr_format: Literal[2, 3] = 3
+
+    @property
+    def image(self) -> Pyramid | None:
+        """The image's pyramid; None where it is not written."""
+        if self.mode != "copy":
+            return None
+        levels = level_count(self.info, self.recipe.output.pyramid)
+        return Pyramid(
+            str(self.root), "image", self.info, self.info.dtype, self.recipe.ndim, levels
+        )
+
+    def labels(self, count: int) -> Pyramid:
+        """The labels' pyramid for a number of objects."""
+        levels = level_count(self.info, self.recipe.output.pyramid)
+        path = self.root / "labels" / self.recipe.label
+        dtype = "uint32" if count < 2**32 else "uint64"
+        return Pyramid(
+            str(path), "labels", self.info, dtype, self.recipe.ndim, levels, self.zarr_format
+        )
+
+    def prepare(self) -> None:
+        """Begin with an empty staging folder."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        self.root.mkdir(parents=True)
+        if self.mode != "copy":
+            group = zarr.open_group(self.root, mode="w", zarr_format=self.zarr_format)
+            if self.zarr_format == 3:
+                group.attrs["ome"] = {"version": "0.5"}
+
+    def finish_image(self) -> None:
+        """Write the image's metadata."""
+        image = self.image
+        if image is None:
+            return
+        channels = [
+            {"label": name, "active": True, "color": color, "window": window}
+            for name, color, window in _display(self.info)
+        ]
+        image.write_metadata({"omero": {"channels": channels}})
+
+    def staged_source(self) -> SourceSpec:
+        """The staged copy of the image, as a source for all further reading."""
+        return replace(
+            self.source, reader="ome_zarr", path=str(self.root), series="", missing_chunks="error"
+        )
+
+    def finish(self, labels: Pyramid, count: int) -> None:
+        """Write the labels' metadata and list them in their parent."""
+        label_meta: dict[str, Any] = {"source": {"image": "../../"}}
+        if self.zarr_format == 3:
+            labels.write_metadata({"image-label": label_meta})
+        else:
+            labels.write_metadata({"image-label": {"version": "0.4", **label_meta}})
+        parent = zarr.open_group(
+            self.root / "labels", mode="a", zarr_format=self.zarr_format
+        )
+        listing = [self.recipe.label]
+        if self.zarr_format == 3:
+            parent.attrs["ome"] = {"version": "0.5", "labels": listing}
+        else:
+            parent.attrs["labels"] = listing
+
+
+def _display(info: ImageInfo) -> list[tuple[str, str, dict[str, float]]]:
+    """Name, colour and window of each channel for viewers."""
+    palette = ["FFFFFF"] if len(info.channels) == 1 else ["0000FF", "00FF00", "FF0000", "FFFF00"]
+    if info.channels[:3] == ("red", "green", "blue"):
+        palette = ["FF0000", "00FF00", "0000FF", "FFFFFF"]
+    high = 255.0 if info.dtype in ("uint8", "int8") else 65535.0
+    window = {"min": 0.0, "max": high, "start": 0.0, "end": high}
+    return [
+        (name, palette[i % len(palette)], dict(window)) for i, name in enumerate(info.channels)
+    ]

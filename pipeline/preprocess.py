@@ -1,0 +1,149 @@
+"""Filters before the segmentation, each with the halo that makes it exact.
+
+Outside the frame the nearest pixel is repeated. A filter looks at a bounded neighbourhood, and
+the order of its additions does not depend on where the window lies, so that the pixels of a core
+are the same bits in every window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import ndimage
+
+Pixels = NDArray[np.generic]
+
+
+class Filter(BaseModel):
+    """A step of the recipe's `preprocess:` list."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def halo_px(self) -> int:
+        """Pixels on every side that a result depends on."""
+        raise NotImplementedError
+
+    def apply(self, image: Pixels) -> Pixels:
+        """Filter one channel of shape (Y, X) or (Z, Y, X)."""
+        raise NotImplementedError
+
+    def value_range(self, low: float, high: float) -> tuple[float, float]:
+        """Range of the results, given the range of the image."""
+        return low, high
+
+    def dtype(self, before: np.dtype[np.generic]) -> np.dtype[np.generic]:
+        return before
+
+
+class Gaussian(Filter):
+    """Gaussian blur; the result is float32.
+
+    `sigma_px` is the standard deviation in px; the kernel ends at 4 sigma.
+    """
+
+    filter: Literal["gaussian"]
+    sigma_px: float = Field(gt=0, le=200)
+
+    def halo_px(self) -> int:
+        return int(4.0 * self.sigma_px + 0.5)
+
+    def apply(self, image: Pixels) -> Pixels:
+        blurred: Pixels = ndimage.gaussian_filter(
+            image.astype(np.float32), self.sigma_px, mode="nearest", truncate=4.0
+        )
+        return blurred
+
+    def dtype(self, before: np.dtype[np.generic]) -> np.dtype[np.generic]:
+        return np.dtype(np.float32)
+
+
+class Median(Filter):
+    """Median over a square (cube in 3D) of side 2 `radius_px` + 1."""
+
+    filter: Literal["median"]
+    radius_px: int = Field(gt=0, le=50)
+
+    def halo_px(self) -> int:
+        return self.radius_px
+
+    def apply(self, image: Pixels) -> Pixels:
+        result: Pixels = ndimage.median_filter(image, 2 * self.radius_px + 1, mode="nearest")
+        return result
+
+
+class SubtractBackground(Filter):
+    """White top-hat: the image less its opening by a square (cube in 3D).
+
+    What is narrower than 2 `radius_px` + 1 stays, slow changes of the background go.
+
+    References
+    ----------
+    Sternberg, Grayscale morphology, 1986, doi:10.1016/0734-189X(86)90004-6
+    """
+
+    filter: Literal["subtract_background"]
+    radius_px: int = Field(gt=0, le=500)
+
+    def halo_px(self) -> int:
+        return 2 * self.radius_px
+
+    def apply(self, image: Pixels) -> Pixels:
+        side = 2 * self.radius_px + 1
+        opened = image
+        for axis in range(image.ndim):
+            opened = ndimage.minimum_filter1d(opened, side, axis, mode="nearest")
+        for axis in range(image.ndim):
+            opened = ndimage.maximum_filter1d(opened, side, axis, mode="nearest")
+        # Near the border the opening of repeated pixels can exceed the image.
+        result: Pixels = image - np.minimum(opened, image)  # type: ignore[operator, type-var]
+        return result
+
+    def value_range(self, low: float, high: float) -> tuple[float, float]:
+        return 0.0, high - low
+
+    def dtype(self, before: np.dtype[np.generic]) -> np.dtype[np.generic]:
+        # The span of a signed type does not fit into it.
+        return before if before.kind in "uf" else np.dtype(f"u{before.itemsize}")
+
+
+Step = Annotated[Gaussian | Median | SubtractBackground, Field(discriminator="filter")]
+
+
+def total_halo_px(steps: Sequence[Filter]) -> int:
+    """Halo of all the steps together."""
+    return sum(step.halo_px() for step in steps)
+
+
+def apply_all(steps: Sequence[Filter], image: Pixels) -> Pixels:
+    """Run the steps over one channel."""
+    for step in steps:
+        image = step.apply(image)
+    return image
+
+
+def final_dtype(steps: Sequence[Filter], dtype: str) -> np.dtype[np.generic]:
+    """What pixels of `dtype` have become after the steps."""
+    kind: np.dtype[np.generic] = np.dtype(dtype)
+    for step in steps:
+        kind = step.dtype(kind)
+    return kind
+
+
+def final_range(steps: Sequence[Filter], low: float, high: float) -> tuple[float, float]:
+    """Range of the values after the steps."""
+    for step in steps:
+        low, high = step.value_range(low, high)
+    return low, high
+
+
+def natural_range(dtype: str) -> tuple[float, float] | None:
+    """Range of a dtype that needs no survey: integers of up to 16 bits."""
+    kind = np.dtype(dtype)
+    if kind.kind in "iu" and kind.itemsize <= 2:
+        limits = np.iinfo(kind)
+        return float(limits.min), float(limits.max)
+    return None

@@ -1,0 +1,233 @@
+"""Recipes: what to do with an archive, as a YAML file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+
+from pipeline.errors import RecipeError
+from pipeline.methods.base import Method
+from pipeline.methods.registry import method_class
+from pipeline.names import nearest
+from pipeline.preprocess import Step
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceSection(Section):
+    """Which pixels are segmented.
+
+    `channels`: names or numbers of the channels that the method sees; by default the image's only
+    one. `dims`: "2d" takes every plane by itself, "3d" every volume. `missing_chunks`: what a
+    chunk that an OME-Zarr does not have means: "error" (nobody can tell it from a lost one) or
+    "fill" (the archive leaves out empty chunks).
+    """
+
+    channels: tuple[int | str, ...] | None = Field(default=None, min_length=1)
+    dims: Literal["2d", "3d"] = "2d"
+    missing_chunks: Literal["error", "fill"] = "error"
+
+
+class PostprocessSection(Section):
+    """What happens to whole objects, in this order: holes, border, size.
+
+    `fill_holes`: give to an object all that it encloses. `clear_border`: drop objects that touch
+    the frame's border. `min_size_px`, `max_size_px`: smallest and largest area or volume kept.
+    """
+
+    fill_holes: bool = False
+    clear_border: bool = False
+    min_size_px: int = Field(default=1, ge=1)
+    max_size_px: int | None = Field(default=None, ge=1)
+
+
+class MeasureSection(Section):
+    """`channels`: whose intensities are measured, by name or number; by default all."""
+
+    channels: tuple[int | str, ...] | None = None
+
+
+class OutputSection(Section):
+    """`image`: "copy" writes the image's pyramid beside the labels, "none" leaves it out,
+    "in_place" adds the labels to the source OME-Zarr; by default "copy" for images that had to be
+    converted and "none" for those that are OME-Zarr already.
+    `pyramid`: write smaller copies of the labels (and image) for viewers.
+    """
+
+    image: Literal["copy", "none", "in_place"] | None = None
+    pyramid: bool = True
+
+
+class ResourcesSection(Section):
+    """`tile_px`: side of a core; by default chosen from the memory. `memory_gib`: what all
+    workers together may use; by default 70 % of what is free. `workers`: processes; by default
+    one a core."""
+
+    tile_px: int | None = Field(default=None, ge=16)
+    memory_gib: float | None = Field(default=None, gt=0)
+    workers: int | None = Field(default=None, ge=1)
+
+
+class Recipe(Section):
+    """A whole recipe."""
+
+    label: str = ""
+    description: str = ""
+    source: SourceSection = SourceSection()
+    preprocess: tuple[Step, ...] = ()
+    segment: SerializeAsAny[Method]
+    postprocess: PostprocessSection = PostprocessSection()
+    measure: MeasureSection = MeasureSection()
+    output: OutputSection = OutputSection()
+    resources: ResourcesSection = ResourcesSection()
+
+    @field_validator("segment", mode="before")
+    @classmethod
+    def _choose_method(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if not isinstance(value.get("method"), str):
+            raise RecipeError(
+                "segment.method: a recipe names its method, for example `method: threshold`."
+            )
+        return method_class(value["method"]).model_validate(value)
+
+    @field_validator("label")
+    @classmethod
+    def _plain_label(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
+            raise ValueError(
+                f"{value!r} must be letters, digits, '_', '-' or '.', for it names a folder"
+            )
+        return value
+
+    @property
+    def ndim(self) -> int:
+        """Axes of a frame: 2 for planes, 3 for volumes."""
+        return 2 if self.source.dims == "2d" else 3
+
+    def identity(self) -> str:
+        """What decides the labels, as canonical JSON: everything but the resources."""
+        content = self.model_dump(mode="json", exclude={"resources", "description"})
+        return json.dumps(content, sort_keys=True)
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Read a recipe from a YAML file, or by its name in configs/.
+
+    Raises
+    ------
+    RecipeError
+        With the file, the key, the value and what would be valid.
+    """
+    path = find_recipe(name_or_path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: the recipe cannot be read ({error}).") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from error
+    return parse_recipe(content, str(path), default_label=path.stem)
+
+
+def parse_recipe(content: object, where: str, default_label: str = "labels") -> Recipe:
+    """Validate a recipe's content; `where` names it in messages."""
+    if not isinstance(content, dict):
+        raise RecipeError(f"{where}: a recipe is a mapping of keys, not {type(content).__name__}.")
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        lines = "\n".join(f"  {_explain(item)}" for item in error.errors())
+        raise RecipeError(f"{where}:\n{lines}") from error
+    except RecipeError as error:
+        raise RecipeError(f"{where}:\n  {error}") from error
+    if recipe.ndim not in recipe.segment.dims:
+        raise RecipeError(
+            f"{where}:\n  source.dims: {recipe.segment.__class__.__name__.lower()} is not defined "
+            f"in {recipe.source.dims}."
+        )
+    if not recipe.label:
+        recipe = recipe.model_copy(update={"label": re.sub(r"[^\w.-]", "_", default_label)})
+    return recipe
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """The file behind a path or a name such as "nuclei" or "methods/threshold"."""
+    path = Path(name_or_path)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        if path.is_file():
+            return path
+        raise RecipeError(f"{path}: there is no such recipe file.")
+    shipped = recipes_folder() / f"{name_or_path}.yaml"
+    if shipped.is_file():
+        return shipped
+    names = shipped_recipes()
+    raise RecipeError(
+        f"recipe {name_or_path!r}: neither a file nor a shipped recipe"
+        f"{nearest(name_or_path, names)}. Shipped: {', '.join(names)}."
+    )
+
+
+def recipes_folder() -> Path:
+    """Where the shipped recipes lie: in the package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the shipped recipes."""
+    folder = recipes_folder()
+    return sorted(
+        path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
+    )
+
+
+def _explain(item: Any) -> str:
+    """One validation error as a line: key, what is wrong, what would be right."""
+    location = [str(part) for part in item["loc"]]
+    if item["type"] == "extra_forbidden":
+        keys = _valid_keys(Recipe, location[:-1])
+        shown = ".".join(location)
+        known = f" Valid keys: {', '.join(keys)}." if keys else ""
+        return f"{shown}: unknown key{nearest(location[-1], keys)}.{known}"
+    key = ".".join(location) or "recipe"
+    given = item.get("input")
+    shown = "" if isinstance(given, dict) or item["type"] == "missing" else f" (given: {given!r})"
+    return f"{key}: {item['msg']}{shown}."
+
+
+def _valid_keys(model: type[BaseModel], location: Sequence[str]) -> list[str]:
+    """Keys of the section at `location`, found by walking the models' annotations."""
+    models: list[type[BaseModel]] = [model]
+    for part in location:
+        found = [
+            candidate
+            for current in models
+            if part in current.model_fields
+            for candidate in _models_in(current.model_fields[part].annotation)
+        ]
+        tagged = [m for m in models if part in _tags(m)]
+        models = found or tagged or models
+    return sorted({name for current in models for name in current.model_fields})
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _tags(model: type[BaseModel]) -> set[str]:
+    """Values of the literal fields that tell a union's members apart."""
+    return {
+        str(value) for field in model.model_fields.values() for value in get_args(field.annotation)
+    }

@@ -1,0 +1,46 @@
+"""Records: dictionaries of small arrays, the only thing that rounds pass on.
+
+A record is a plain ``dict[str, ndarray]``. On disk it is one file: an ``.npz`` archive without
+pickled objects, guarded by a digest that its reader checks.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.files import digest, write_atomically
+
+Array = NDArray[np.generic]
+Record = dict[str, Array]
+
+
+def pack(record: Mapping[str, Array]) -> bytes:
+    """Serialise a record; equal records give equal bytes."""
+    buffer = io.BytesIO()
+    # numpy's stubs take `allow_pickle` for one of the arrays.
+    np.savez(buffer, **{key: np.asarray(record[key]) for key in sorted(record)})  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def unpack(data: bytes) -> Record:
+    """Undo `pack`."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
+
+
+def save(path: Path, record: Mapping[str, Array]) -> str:
+    """Write a record atomically.
+
+    Returns
+    -------
+    str
+        Its digest, which `open_record` wants back.
+    """
+    data = pack(record)
+    write_atomically(path, data)
+    return digest(data)

@@ -1,0 +1,172 @@
+"""The images of an archive: one file, or a folder searched to its leaves."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.errors import RecipeError
+from pipeline.sources.base import SourceSpec, os_reason, require_file
+from pipeline.sources.names import distinct_names, split_suffix
+from pipeline.sources.ome_zarr_metadata import ome_attributes
+from pipeline.sources.tiff import list_series
+
+__all__ = ["discover", "distinct_names", "expand"]
+
+READER_OF = {
+    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8", ".tf2"), "tiff"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg"), "picture"),
+}
+OUTPUT_FILES = {"run.json", "run.sqlite"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    reader: str
+    path: str
+    relative: str
+
+
+def discover(archive: Path, only: str | None = None) -> list[SourceSpec]:
+    """List the images of an archive by their names; opens no image.
+
+    Parameters
+    ----------
+    archive : Path
+        A file, an OME-Zarr folder, or a folder of them. Hidden entries, folders with an output of
+        tilewright, and what lies inside zarr are not searched. Links are followed, each folder
+        is visited once.
+    only : str, optional
+        Glob on the name or the relative path with suffix; "*" also matches "/".
+
+    Returns
+    -------
+    specs : list of SourceSpec
+        Sorted by path. Names may be equal: see `distinct_names`.
+
+    Raises
+    ------
+    RecipeError
+        The archive does not exist, a folder cannot be listed, or nothing is found.
+    """
+    root = Path(os.path.abspath(archive))  # noqa: PTH100 - resolve() would rename links
+    if not root.exists():
+        raise RecipeError(f"{archive}: does not exist. Give the path of an image or a folder.")
+    found = sorted(_search(root), key=lambda f: f.relative)
+    if not found:
+        raise RecipeError(
+            f"{archive}: holds no image. Read are {', '.join(READER_OF)} and OME-Zarr folders."
+        )
+    specs = [_spec(f) for f in found if only is None or _matches(f.relative, only)]
+    if not specs:
+        raise RecipeError(
+            f'{archive}: none of its {len(found)} images matches "{only}"; the first is '
+            f'"{found[0].relative}". Compare the glob with names like this.'
+        )
+    return specs
+
+
+def expand(spec: SourceSpec) -> list[SourceSpec]:
+    """Open a TIFF file and give one spec for each of its images.
+
+    Returns
+    -------
+    specs : list of SourceSpec
+        `[spec]` for one image and for other readers; else names end in "_s0", "_s1". Empty for a
+        file of a multi-file OME-TIFF that another file of the set already stands for.
+
+    Raises
+    ------
+    UnreadableError
+        The file is no TIFF file, or cannot be opened.
+    """
+    if spec.reader != "tiff" or spec.series:
+        return [spec]
+    require_file(spec)
+    numbers = list_series(spec.path)
+    if numbers == [""]:
+        return [spec]
+    return [replace(spec, name=f"{spec.name}_s{i}", series=i) for i in numbers]
+
+
+def _spec(found: _Found) -> SourceSpec:
+    folder, _, last = found.relative.rpartition("/")
+    name = split_suffix(last)[0]
+    return SourceSpec(found.reader, found.path, f"{folder}/{name}" if folder else name)
+
+
+def _matches(relative: str, only: str) -> bool:
+    folder, _, last = relative.rpartition("/")
+    name = split_suffix(last)[0]
+    short = f"{folder}/{name}" if folder else name
+    globs = {only, only.removeprefix("**/")}
+    return any(fnmatch.fnmatchcase(text, glob) for text in (relative, short) for glob in globs)
+
+
+def _search(root: Path) -> Iterator[_Found]:
+    if root.is_file():
+        reader = READER_OF.get(root.suffix.lower())
+        if reader:
+            yield _Found(reader, str(root), root.name)
+        return
+    visited: set[tuple[int, int]] = set()
+    pending = [(str(root), "")]
+    while pending:
+        folder, relative = pending.pop()
+        status = os.stat(folder)  # noqa: PTH116 - 1e5 Path objects cost more than the calls
+        if (status.st_dev, status.st_ino) in visited:
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        entries = _list(folder)
+        names = {entry.name for entry in entries}
+        if names >= OUTPUT_FILES:
+            continue
+        if names & {"zarr.json", ".zattrs", ".zarray", ".zgroup"}:
+            kind = _zarr_kind(Path(folder), names)
+            if kind == "image":
+                yield _Found("ome_zarr", folder, relative or root.name)
+            if kind != "group":
+                continue
+        # Last in, first out: reversed, so that a folder reached twice has its first name.
+        for entry in reversed(entries):
+            inner = f"{relative}/{entry.name}" if relative else entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                pending.append((entry.path, inner))
+            elif reader := READER_OF.get(os.path.splitext(entry.name)[1].lower()):  # noqa: PTH122
+                yield _Found(reader, entry.path, inner)
+
+
+def _list(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise RecipeError(
+            f"{folder}: cannot be listed: {os_reason(error)}. Correct its permissions, or choose "
+            "an archive without it."
+        ) from error
+
+
+def _zarr_kind(folder: Path, names: set[str]) -> str:
+    """ "image" (HCS plates and broken metadata too: opening them says why), "array" or "group"."""
+    if ".zarray" in names:
+        return "array"
+    try:
+        attributes: dict[str, object] = {}
+        if "zarr.json" in names:
+            document = json.loads((folder / "zarr.json").read_bytes())
+            if document.get("node_type") == "array":
+                return "array"
+            attributes = document.get("attributes", {})
+        if ".zattrs" in names and not attributes:
+            attributes = json.loads((folder / ".zattrs").read_bytes())
+        ome = ome_attributes(attributes)
+    except (OSError, ValueError, AttributeError):
+        return "image"
+    return "image" if "multiscales" in ome or "plate" in ome else "group"

@@ -1,0 +1,179 @@
+"""The one way to pixels: a small spec that travels, and a source that is opened from it."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self, cast
+
+import numpy as np
+
+from pipeline.box import Box
+from pipeline.errors import RecipeError, UnreadableError
+from pipeline.image import ImageInfo
+
+# Named, not imported: a worker that reads PNG never loads zarr, and readers can import this file.
+READERS = {
+    "tiff": "pipeline.sources.tiff:TiffSource",
+    "picture": "pipeline.sources.picture:PictureSource",
+    "ome_zarr": "pipeline.sources.ome_zarr:OmeZarrSource",
+}
+MISSING_CHUNKS = ("error", "fill")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """Where an image is; small, picklable, JSON-able. Workers reopen it, handles never travel.
+
+    Parameters
+    ----------
+    reader : str
+        "tiff", "picture" or "ome_zarr".
+    path : str
+        Absolute path of the file or the zarr group.
+    name : str
+        Path in the archive without suffix, with "/": what the user sees.
+    series : str
+        "" is the only image; else the number of the TIFF series, or the group inside `path`.
+    missing_chunks : str
+        "error": a chunk or segment that the file does not hold is damage. "fill": it is the
+        file's fill value, as writers mean it that leave out empty chunks.
+    """
+
+    reader: str
+    path: str
+    name: str
+    series: str = ""
+    missing_chunks: str = "error"
+
+
+class Source(ABC):
+    """One open image.
+
+    Attributes
+    ----------
+    info : ImageInfo
+        Axes, sizes and units; the image is (T, C, Z, Y, X).
+    """
+
+    spec: SourceSpec
+    info: ImageInfo
+
+    def read(self, t: int, channels: Sequence[int], box: Box) -> np.ndarray:
+        """Read a box of some channels; only what intersects it is touched in the file.
+
+        Parameters
+        ----------
+        t : int
+            Time point.
+        channels : sequence of int
+            Which channels, in the order wanted.
+        box : Box
+            (z, y, x) in px, inside the image.
+
+        Returns
+        -------
+        pixels : ndarray of shape (C, Z, Y, X)
+            Of `info.dtype`, C-contiguous, native endian, writable.
+
+        Raises
+        ------
+        ValueError
+            The request is not inside the image.
+        DamageError
+            Pixels of the box are missing or corrupt; there is never a silent hole.
+        UnreadableError
+            The file went away, or is not decodable here.
+        """
+        self._check(t, channels, box)
+        out = np.empty((len(channels), *box.shape), np.dtype(self.info.dtype))
+        if out.size:
+            self._fill(out, t, channels, box)
+        return out
+
+    def _check(self, t: int, channels: Sequence[int], box: Box) -> None:
+        times, count, *space = self.info.shape
+        inside = box.ndim == 3 and Box.whole(space).contains(box)
+        if not inside or not 0 <= t < times or any(not 0 <= c < count for c in channels):
+            raise ValueError(
+                f"{self.spec.name}: time {t}, channels {list(channels)}, {box} are not inside "
+                f"(T, C, Z, Y, X) = {self.info.shape}"
+            )
+
+    @abstractmethod
+    def _fill(self, out: np.ndarray, t: int, channels: Sequence[int], box: Box) -> None:
+        """Write every pixel of `out`, of shape (C, Z, Y, X), or raise."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Cheap identity of the content; another string means that the image changed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back file handles and cached pixels; a second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_source(spec: SourceSpec) -> Source:
+    """Open the image that `spec` names; reads its metadata, not its pixels.
+
+    Raises
+    ------
+    UnreadableError
+        The file is missing, refused, or no image of its kind.
+    DamageError
+        The file is shorter than it says.
+    RecipeError
+        `spec.missing_chunks` is neither "error" nor "fill".
+    """
+    if spec.missing_chunks not in MISSING_CHUNKS:
+        raise RecipeError(
+            f'source.missing_chunks is "{spec.missing_chunks}"; use one of '
+            f"{', '.join(MISSING_CHUNKS)}."
+        )
+    if spec.reader not in READERS:
+        raise UnreadableError(
+            spec.path, f'reader "{spec.reader}" is not one of {", ".join(READERS)}'
+        )
+    module, name = READERS[spec.reader].split(":")
+    return cast(Source, getattr(importlib.import_module(module), name)(spec))
+
+
+def os_reason(error: OSError) -> str:
+    """What the system said, without its number and path."""
+    return (error.strerror or str(error) or type(error).__name__).lower()
+
+
+def require_file(spec: SourceSpec) -> None:
+    """Open and close the file once, so that a refusal reads the same for every reader.
+
+    Raises
+    ------
+    UnreadableError
+        It is missing, empty, a folder, or not permitted.
+    """
+    try:
+        with Path(spec.path).open("rb") as file:
+            first = file.read(1)
+    except OSError as error:
+        raise UnreadableError(
+            spec.path,
+            f"cannot be opened: {os_reason(error)}",
+            "Check the path and its permissions.",
+        ) from error
+    if not first:
+        raise UnreadableError(spec.path, "is empty (0 bytes)", "Copy it again from its origin.")

@@ -1,0 +1,52 @@
+"""Decoded segments, the last used ones, bounded in bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+import numpy as np
+
+
+class SegmentCache:
+    """Keep decoded blocks so that the tiles of a row do not decode the same strip again.
+
+    Parameters
+    ----------
+    limit_bytes : int
+        Blocks beyond it are dropped, oldest first. The newest block always stays, even a larger
+        one: a page that is one single strip would otherwise be decoded for each of its tiles.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._blocks: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, decode: Callable[[], np.ndarray]) -> np.ndarray:
+        """The block of `key`; `decode` is called where it is not held. Read-only."""
+        with self._lock:
+            if key in self._blocks:
+                self._blocks.move_to_end(key)
+                return self._blocks[key]
+        block = decode()  # outside the lock: threads decode different segments at once
+        block.flags.writeable = False
+        with self._lock:
+            self._keep(key, block)
+        return block
+
+    def _keep(self, key: Hashable, block: np.ndarray) -> None:
+        if key in self._blocks:
+            return
+        self._blocks[key] = block
+        self._bytes += block.nbytes
+        while self._bytes > self._limit and len(self._blocks) > 1:
+            _, old = self._blocks.popitem(last=False)
+            self._bytes -= old.nbytes
+
+    def clear(self) -> None:
+        with self._lock:
+            self._blocks.clear()
+            self._bytes = 0

@@ -1,0 +1,118 @@
+"""The metadata of an OME-Zarr image: 0.4 and before in `.zattrs`, 0.5 under "ome"."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.sources.units import micrometres, seconds
+
+# 0.1 and 0.2 name no axes: they always have these.
+OLD_AXES = "tczyx"
+
+
+class MetadataError(ValueError):
+    """The metadata are not those of an OME-Zarr image that can be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Multiscale:
+    """Level 0 of the first multiscale image.
+
+    Parameters
+    ----------
+    path : str
+        The array, relative to the group.
+    axes : tuple of str
+        Names in the order of the array.
+    units : tuple of str
+        One an axis; "" where none is given.
+    scale : tuple of float
+        One an axis, of pixels in units; empty where none is given.
+    channels : tuple of str
+        Labels of "omero"; may be empty.
+    """
+
+    path: str
+    axes: tuple[str, ...]
+    units: tuple[str, ...]
+    scale: tuple[float, ...]
+    channels: tuple[str, ...]
+
+    def pixel_size_um(self) -> tuple[float | None, float | None, float | None]:
+        """(z, y, x) in micrometres."""
+        z, y, x = (micrometres(*self._step(axis)) for axis in "zyx")
+        return z, y, x
+
+    def time_step_s(self) -> float | None:
+        """Seconds between time points."""
+        return seconds(*self._step("t"))
+
+    def _step(self, axis: str) -> tuple[float | None, str]:
+        if axis not in self.axes or not self.scale:
+            return None, ""
+        at = self.axes.index(axis)
+        return self.scale[at], self.units[at]
+
+
+def ome_attributes(attributes: Mapping[str, object]) -> Mapping[str, object]:
+    """The OME part of a group's attributes, of either version."""
+    inner = attributes.get("ome")
+    return inner if isinstance(inner, Mapping) else attributes
+
+
+def read_multiscale(attributes: Mapping[str, object]) -> Multiscale:
+    """Parse a group's attributes.
+
+    Raises
+    ------
+    MetadataError
+        There is no multiscale image, or an entry is not of the form the specification gives it.
+    """
+    ome = ome_attributes(attributes)
+    if "plate" in ome:
+        raise MetadataError("is an HCS plate, which is not read yet")
+    if not ome.get("multiscales"):
+        raise MetadataError("is a zarr group without an OME image (no multiscales)")
+    try:
+        return _parse(ome)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise MetadataError(f"its OME-Zarr metadata are not understood: {error!r}") from error
+
+
+def _parse(ome: Mapping[str, object]) -> Multiscale:
+    image = _mapping(_sequence(ome["multiscales"])[0])
+    level = _mapping(_sequence(image["datasets"])[0])
+    axes = _sequence(image.get("axes", list(OLD_AXES)))
+    names = tuple(str(a["name"] if isinstance(a, Mapping) else a).lower() for a in axes)
+    units = tuple(str(a.get("unit", "")) if isinstance(a, Mapping) else "" for a in axes)
+    # Those of the level, then those of all levels: the specification multiplies them.
+    steps = [
+        [float(str(n)) for n in _sequence(_mapping(step)["scale"])]
+        for holder in (level, image)
+        for step in _sequence(holder.get("coordinateTransformations", []))
+        if "scale" in _mapping(step)
+    ]
+    scale = tuple(math.prod(factors) for factors in zip(*steps, strict=True))
+    if scale and len(scale) != len(names):
+        raise ValueError(f"a scale of {len(scale)} numbers for {len(names)} axes")
+    return Multiscale(str(level["path"]), names, units, scale, _labels(ome))
+
+
+def _labels(ome: Mapping[str, object]) -> tuple[str, ...]:
+    omero = ome.get("omero")
+    channels = _sequence(omero.get("channels", [])) if isinstance(omero, Mapping) else []
+    return tuple(str(_mapping(c).get("label") or "") for c in channels)
+
+
+def _sequence(value: object) -> Sequence[object]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is not a list")
+    return value
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{value!r:.40} is not an object")
+    return value

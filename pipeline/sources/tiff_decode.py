@@ -1,0 +1,125 @@
+"""One strip or tile of a TIFF page: its bytes, decoded, or a reason why not."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tifffile
+
+from pipeline.errors import DamageError, UnreadableError
+from pipeline.sources.tiff_bytes import FileBytes
+from pipeline.sources.tiff_grid import SegmentGrid
+
+SEGMENT_LIMIT_BYTES = 1 << 30
+OLD_JPEG = 6
+JPEG = {7, 33007, 34892}
+
+
+def require_decodable(path: str, key: tifffile.TiffPage, grid: SegmentGrid) -> None:
+    """Ask, without pixels, whether the segments of a page can be decoded.
+
+    Raises
+    ------
+    UnreadableError
+        The codec or the pixel format is not known, or one segment is larger than
+        `SEGMENT_LIMIT_BYTES` when decoded.
+    """
+    if key.compression == OLD_JPEG:
+        # Its tables lie apart, in as many ways as there were writers; libjpeg sees no JPEG.
+        raise UnreadableError(
+            path,
+            "old-style JPEG compression (6) is not read",
+            "Convert it, for example by libtiff.",
+        )
+    size = grid.pixels * np.dtype(key.dtype).itemsize
+    if size > SEGMENT_LIMIT_BYTES:
+        raise UnreadableError(
+            path,
+            f"one {grid.kind} decodes to {size} bytes, the limit is {SEGMENT_LIMIT_BYTES}",
+            "Write it again in tiles, for example of 512 x 512.",
+        )
+    try:
+        # Without data nothing is decoded, but an unknown codec or pixel format raises.
+        key.decode(None, 0)
+    except Exception as error:
+        raise UnreadableError(
+            path,
+            f"its pixels cannot be decoded: {first_line(error)}",
+            "Convert it, for example to OME-TIFF.",
+        ) from error
+
+
+def is_stored(page: tifffile.TiffPage, index: int) -> bool:
+    """Whether the page has bytes for a segment."""
+    offsets, counts = page.dataoffsets, page.databytecounts
+    return index < min(len(offsets), len(counts)) and offsets[index] > 0 and counts[index] > 0
+
+
+def stored_bytes(page: tifffile.TiffPage, grid: SegmentGrid, index: int) -> int:
+    """Bytes of a segment that count; some writers claim whole rows behind the last ones."""
+    count = int(page.databytecounts[index])
+    key = page.keyframe
+    if key.compression != 1 or not isinstance(key.bitspersample, int):
+        return count
+    _, rows, columns = grid.segment
+    if not grid.tiled:
+        top = index % grid.counts[1] * rows
+        rows = min(rows, grid.page[2] - top)
+    row_bytes = -(-columns * grid.page[4] * key.bitspersample // 8)
+    return min(count, grid.segment[0] * rows * row_bytes)
+
+
+def decode_segment(
+    files: FileBytes, page: tifffile.TiffPage, grid: SegmentGrid, index: int, what: str
+) -> np.ndarray:
+    """Read and decode one segment.
+
+    Returns
+    -------
+    block : ndarray of shape (D, H, W, S)
+        Native endian; may be cut at the edge of the page.
+
+    Raises
+    ------
+    DamageError
+        Its bytes are missing, or do not decode to what the page says.
+    """
+    key, path = page.keyframe, str(page.parent.filehandle.path)
+    count = stored_bytes(page, grid, index)
+    if count > SEGMENT_LIMIT_BYTES:
+        raise DamageError(path, f"{what} claims {count} bytes, the limit is {SEGMENT_LIMIT_BYTES}")
+    data = files.read(path, int(page.dataoffsets[index]), count, what)
+    if key.compression in JPEG:
+        _check_jpeg(path, data, what)
+    try:
+        block, _, _ = key.decode(data, index, jpegtables=page.jpegtables, jpegheader=key.jpegheader)
+    except Exception as error:  # each codec has exceptions of its own
+        raise DamageError(
+            path,
+            f"{what} cannot be decoded: {first_line(error)}",
+            "Copy the file again from its origin.",
+        ) from error
+    if block is None or block.dtype.newbyteorder("=") != key.dtype.newbyteorder("="):
+        found = "nothing" if block is None else block.dtype
+        raise DamageError(path, f"{what} decodes to {found}, its page says {key.dtype}")
+    return np.asarray(block)
+
+
+def _check_jpeg(path: str, data: bytes, what: str) -> None:
+    # libjpeg allocates what the segment's own header says, whatever the page's tags say.
+    try:
+        bits, *sides = tifffile.tifffile.jpeg_shape(data)
+    except Exception:  # no frame header where the tables are apart: the decoder will say
+        return
+    size = math.prod(sides) * (2 if bits > 8 else 1)
+    if size > SEGMENT_LIMIT_BYTES:
+        raise DamageError(
+            path, f"{what} unfolds to {size} bytes, the limit is {SEGMENT_LIMIT_BYTES}"
+        )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's message, or the name of its error."""
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__

@@ -1,0 +1,204 @@
+"""Pixels of TIFF planes: rows straight from the file, or decoded strips and tiles.
+
+1. A series stored in one piece without compression (ImageJ stacks, most plain files): the wanted
+   part of each row is read at its byte position.
+2. A page stored so, among others: the same within the page.
+3. Anything else: the strips or tiles that intersect are read, decoded by tifffile's decoder of
+   the page, and kept for the neighbours.
+
+tifffile's own zarr store and `asarray` are not used: both put zeros (the page's "nodata") where a
+page is missing or a segment has no bytes, without a word.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tifffile
+
+from pipeline.errors import DamageError
+from pipeline.sources.cache import SegmentCache
+from pipeline.sources.tiff_bytes import FileBytes
+from pipeline.sources.tiff_decode import decode_segment, first_line, is_stored, require_decodable
+from pipeline.sources.tiff_grid import Segment, SegmentGrid, grid_of
+
+CACHE_BYTES = 64 << 20
+GDAL_NODATA = 42113
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to read of one plane.
+
+    Parameters
+    ----------
+    wanted : sequence of (int, int)
+        (first index into `out`, interleaved sample) pairs.
+    rows, columns : tuple of int
+        Half-open, in px.
+    out : ndarray of shape (C, Y, X)
+        Y and X are those of `rows` and `columns`.
+    """
+
+    wanted: Sequence[tuple[int, int]]
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    out: np.ndarray
+
+
+class PlaneReader:
+    """Read rectangles of the planes of one series.
+
+    Parameters
+    ----------
+    path : str
+        The file, for messages.
+    series : tifffile.TiffPageSeries
+        Level 0, its file still open.
+    missing : str
+        "error" or "fill", see `SourceSpec.missing_chunks`.
+
+    Raises
+    ------
+    UnreadableError
+        The pixels cannot be decoded here, or a segment is too large.
+    """
+
+    def __init__(self, path: str, series: tifffile.TiffPageSeries, missing: str) -> None:
+        self._path, self._series, self._missing = path, series, missing
+        self._key = series.keyframe
+        self.grid: SegmentGrid = grid_of(self._key)
+        self._stored = np.dtype(series.dtype).newbyteorder(self._key.parent.byteorder)
+        self._start: int | None = series.dataoffset
+        self.raw: bool = self._start is not None or bool(self._key.is_final)
+        self._files, self._cache = FileBytes(), SegmentCache(CACHE_BYTES)
+        self._pages_lock = threading.Lock()
+        if not self.raw:
+            require_decodable(path, self._key, self.grid)
+
+    def read(self, plane: int, request: Request) -> None:
+        """Write the wanted samples of one plane.
+
+        Parameters
+        ----------
+        plane : int
+            Row-major number over the series' axes before Y.
+        request : Request
+            Where, and where to.
+
+        Raises
+        ------
+        DamageError
+            Bytes are missing or cannot be decoded.
+        """
+        if self._start is not None:
+            path = str(self._key.parent.filehandle.path)
+            self._read_rows(path, self._start, plane, request)
+            return
+        planar, depth = self.grid.page[:2]
+        number, within = divmod(plane, planar * depth)
+        page = self._page(number)
+        if not self.raw or not _in_one_piece(page):
+            self._read_segments(number, page, divmod(within, depth), request)
+        elif not page.dataoffsets[0]:
+            self._fill_missing(f"page {number} was never written", request.wanted, request.out)
+        else:
+            path = str(page.parent.filehandle.path)
+            self._read_rows(path, int(page.dataoffsets[0]), within, request)
+
+    def _page(self, number: int) -> tifffile.TiffPage:
+        with self._pages_lock:  # tifffile may seek its own file handle to load the page
+            try:
+                page = self._series[number]
+            except Exception as error:
+                raise DamageError(
+                    self._path, f"page {number} cannot be read: {first_line(error)}"
+                ) from error
+        if page is None:
+            raise DamageError(self._path, f"page {number} is missing")
+        return page
+
+    def _read_rows(self, path: str, start: int, plane: int, request: Request) -> None:
+        _, _, height, width, samples = self.grid.page
+        (y0, y1), (x0, x1) = request.rows, request.columns
+        pixel = samples * self._stored.itemsize
+        stride = width * pixel
+        first = start + (plane * height + y0) * stride
+        what = f"plane {plane}, rows {y0}-{y1 - 1},"
+        if x1 - x0 == width:
+            data = self._files.read(path, first, (y1 - y0) * stride, what)
+        else:
+            starts = range(first + x0 * pixel, first + (y1 - y0) * stride, stride)
+            count = (x1 - x0) * pixel
+            data = b"".join(self._files.read(path, at, count, what) for at in starts)
+        pixels = np.frombuffer(data, self._stored).reshape(y1 - y0, x1 - x0, samples)
+        for target, sample in request.wanted:
+            request.out[target] = pixels[:, :, sample]
+
+    def _read_segments(
+        self, number: int, page: tifffile.TiffPage, where: tuple[int, int], request: Request
+    ) -> None:
+        planar, depth = where
+        (y0, y1), (x0, x1) = request.rows, request.columns
+        _, rows, columns = self.grid.segment
+        for segment in self.grid.covering(planar, depth, request.rows, request.columns):
+            top, bottom = max(y0, segment.row), min(y1, segment.row + rows)
+            left, right = max(x0, segment.column), min(x1, segment.column + columns)
+            part = request.out[:, top - y0 : bottom - y0, left - x0 : right - x0]
+            what = self._describe(number, segment)
+            if not is_stored(page, segment.index):
+                self._fill_missing(f"{what} was never written", request.wanted, part)
+                continue
+            cut = self._block(number, page, segment, what)[
+                depth - segment.depth,
+                top - segment.row : bottom - segment.row,
+                left - segment.column : right - segment.column,
+            ]
+            if cut.shape[:2] != part.shape[1:]:
+                raise DamageError(self._path, f"{what} decodes to too few pixels")
+            for target, sample in request.wanted:
+                part[target] = cut[:, :, sample]
+
+    def _block(
+        self, number: int, page: tifffile.TiffPage, segment: Segment, what: str
+    ) -> np.ndarray:
+        return self._cache.get(
+            (number, segment.index),
+            lambda: decode_segment(self._files, page, self.grid, segment.index, what),
+        )
+
+    def _fill_missing(self, what: str, wanted: Sequence[tuple[int, int]], out: np.ndarray) -> None:
+        """Fill where the file declares a value for holes (GDAL_NODATA) or the recipe allows it."""
+        if GDAL_NODATA not in self._key.tags and self._missing != "fill":
+            raise DamageError(
+                self._path,
+                f"{what}: the file names no bytes for it",
+                "If its writer leaves out empty parts, set source.missing_chunks: fill.",
+            )
+        for target, _ in wanted:
+            out[target] = self._key.nodata
+
+    def _describe(self, number: int, segment: Segment) -> str:
+        _, _, height, width, _ = self.grid.page
+        _, rows, columns = self.grid.segment
+        bottom = min(height, segment.row + rows) - 1
+        right = min(width, segment.column + columns) - 1
+        return (
+            f"{self.grid.kind} {segment.index} (rows {segment.row}-{bottom}, "
+            f"columns {segment.column}-{right} of page {number})"
+        )
+
+    def close(self) -> None:
+        self._cache.clear()
+        self._files.close()
+
+
+def _in_one_piece(page: tifffile.TiffPage) -> bool:
+    """Whether the strips of this very page follow each other; its keyframe's may, its own not."""
+    offsets, counts = page.dataoffsets, page.databytecounts
+    if len(offsets) < 2:
+        return True
+    return all(a + n == b for a, n, b in zip(offsets, counts, offsets[1:], strict=False))

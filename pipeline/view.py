@@ -1,0 +1,138 @@
+"""What a round sees of a tile: windows of pixels, scratch, and where it lies."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.box import Box
+from pipeline.grid import Tile, TileGrid
+from pipeline.job import ImageJob
+from pipeline.methods.base import Context, State
+from pipeline.preprocess import apply_all, final_range, natural_range, total_halo_px
+from pipeline.scratch import Scratch
+from pipeline.sources import Source, SourceSpec, open_source
+
+Array = NDArray[np.generic]
+
+#: Key of the surveyed value range in the state: shape (C, 2), float64, of all channels.
+RANGE = "image.range"
+
+
+@functools.lru_cache(maxsize=4)
+def opened(source: SourceSpec) -> Source:
+    """A source, opened once a process; the last four stay open."""
+    return open_source(source)
+
+
+class TileView:
+    """A tile as a round sees it.
+
+    Parameters
+    ----------
+    job : ImageJob
+    tile : Tile
+    scratch : Scratch
+    state : dict of ndarray
+        The shared state of the round.
+    """
+
+    def __init__(self, job: ImageJob, tile: Tile, scratch: Scratch, state: State) -> None:
+        self.job = job
+        self.tile = tile
+        self.scratch = scratch
+        self._state = state
+        self._core_pixels: dict[int, Array] = {}
+
+    @property
+    def grid(self) -> TileGrid:
+        return self.job.grid
+
+    @property
+    def context(self) -> Context:
+        return self.job.context
+
+    def window(self, halo_px: int = 0) -> Box:
+        """The core grown by a halo, clipped at the frame's border."""
+        return self.tile.core.grow(halo_px, self.grid.frame_box)
+
+    def raw(self, channels: Sequence[int], box: Box) -> Array:
+        """Pixels as the file has them.
+
+        Returns
+        -------
+        ndarray of shape (C, \\*box)
+        """
+        if box == self.tile.core and all(c in self._core_pixels for c in channels):
+            return np.stack([self._core_pixels[c] for c in channels])
+        t, z = self._position()
+        if self.grid.ndim == 2:
+            whole = Box((z, *box.start), (z + 1, *box.stop))
+            return opened(self.job.source).read(t, channels, whole)[:, 0]
+        return opened(self.job.source).read(t, channels, box)
+
+    def image(self, halo_px: int = 0) -> Array:
+        """Preprocessed pixels of the segmented channels.
+
+        Pixels that are not finite read as the smallest finite value; `valid` tells them apart.
+
+        Returns
+        -------
+        ndarray of shape (C, \\*window), the dtype of `context.dtype`
+        """
+        window = self.window(halo_px)
+        steps = self.job.recipe.preprocess
+        wide = window.grow(total_halo_px(steps), self.grid.frame_box)
+        pixels = self.raw(self.job.channels, wide)
+        self._remember(pixels, wide)
+        if pixels.dtype.kind == "f":
+            pixels = self._without_gaps(pixels)
+        if not steps:
+            return pixels
+        cut = window.within(wide)
+        return np.stack([np.ascontiguousarray(apply_all(steps, one)[cut]) for one in pixels])
+
+    def valid(self, halo_px: int = 0) -> NDArray[np.bool_] | None:
+        """Where all segmented channels are finite; None if every dtype value is."""
+        if np.dtype(self.job.info.dtype).kind != "f":
+            return None
+        pixels = self.raw(self.job.channels, self.window(halo_px))
+        found: NDArray[np.bool_] = np.isfinite(pixels).all(axis=0)  # type: ignore[arg-type]
+        return found
+
+    def value_range(self, channel: int = 0) -> tuple[float, float]:
+        """Range that preprocessed pixels of a segmented channel cannot leave."""
+        number = self.job.channels[channel]
+        return final_range(self.job.recipe.preprocess, *self.raw_range(number))
+
+    def raw_range(self, number: int) -> tuple[float, float]:
+        """Range of a channel of the file: its dtype's, or as surveyed."""
+        natural = natural_range(self.job.info.dtype)
+        if natural is not None:
+            return natural
+        low, high = self._state[RANGE][number]
+        return float(low), float(high)  # type: ignore[arg-type]
+
+    def _position(self) -> tuple[int, int]:
+        if self.grid.ndim == 3:
+            return self.tile.frame, 0
+        t, z = divmod(self.tile.frame, self.job.info.shape[2])
+        return t, z
+
+    def _remember(self, pixels: Array, box: Box) -> None:
+        """Keep the core, for it is measured after it was segmented."""
+        cut = self.tile.core.within(box)
+        for number, one in zip(self.job.channels, pixels, strict=True):
+            self._core_pixels[number] = one[cut]
+
+    def _without_gaps(self, pixels: Array) -> Array:
+        finite = np.isfinite(pixels)  # type: ignore[arg-type]
+        if finite.all():
+            return pixels
+        lows = [self.raw_range(number)[0] for number in self.job.channels]
+        shape = (-1,) + (1,) * (pixels.ndim - 1)
+        filled: Array = np.where(finite, pixels, np.array(lows, pixels.dtype).reshape(shape))
+        return filled
