@@ -174,8 +174,11 @@ def flood(
     image may give a boundary pixel at equal keys to the other neighbour; keys are the same.
     """
     _check(altitude, region, sources, levels, hops)
-    heights, tops = ordered_int32(altitude.reshape(-1)), ordered_int32(levels)
+    # A read-only array would be a second signature to compile, hence "W".
+    bits = np.require(altitude, None, ["C", "W"]).view(np.int32).reshape(-1)
     numbers = np.require(region, np.int32, ["C", "W"]).reshape(-1)
+    flip = np.int32(0 if altitude.dtype == np.int32 else 0x7FFFFFFF)
+    tops = _ordered(np.ascontiguousarray(levels), flip)
     shape = (1,) * (3 - altitude.ndim) + altitude.shape
     steps = neighbour_steps(altitude.ndim, connectivity)
     order = np.lexsort((hops, tops, numbers[sources]))
@@ -189,23 +192,25 @@ def flood(
     place = _places(keys[:, 0], shape, origin[owner], sides[owner])
     offsets = (steps[:, 0] * sides[:, 1:2] + steps[:, 1]) * sides[:, 2:] + steps[:, 2]
     capacity = int(sides.prod(axis=1).max(initial=0))
-    root = np.full(heights.size, -1, np.int32)
-    level, steps_taken = np.zeros_like(root), np.zeros_like(root)
+    root = np.full(bits.size, -1, np.int32)
+    level, steps_taken = np.zeros(bits.size, np.int32), np.zeros(bits.size, np.int32)
     _flood_regions(
-        heights,
+        bits,
+        flip,
         runs,
         np.append(first_key, order.size),
         keys,
         place,
         offsets,
         _new_frame(capacity),
-        _new_queue(capacity, heights, tops),
+        _new_queue(capacity, altitude, levels),
         Flooded(root, level, steps_taken),
     )
-    root, level, steps_taken = (a.reshape(altitude.shape) for a in (root, level, steps_taken))
-    if altitude.dtype == np.float32:
-        return root, _float32_from_ordered(level, root), steps_taken
-    return root, level, steps_taken
+    return (
+        root.reshape(altitude.shape),
+        level.view(altitude.dtype).reshape(altitude.shape),
+        steps_taken.reshape(altitude.shape),
+    )
 
 
 def _frame_runs(
@@ -273,40 +278,12 @@ def neighbour_steps(ndim: int, connectivity: int) -> Longs:
     return np.array([s for s in steps if 0 < sum(map(abs, s)) <= reach], np.int64)
 
 
-def ordered_int32(values: npt.NDArray[np.generic]) -> Ints:
-    """Map int32 or float32 to int32 of the same order, so that one kernel serves both.
-
-    Parameters
-    ----------
-    values : ndarray of any shape, int32 or float32
-
-    Returns
-    -------
-    ndarray of the same shape, int32
-        `values` where they are int32. The bits of a float count upwards for positive numbers
-        and downwards for negative ones; -0.0 becomes 0.0 first.
-
-    Raises
-    ------
-    ValueError
-        Another dtype, or NaN.
-    """
-    if values.dtype == np.int32:
-        # A read-only array would be a second signature to compile, hence "W".
-        return np.require(values, np.int32, ["C", "W"])
-    if values.dtype != np.float32:
-        raise ValueError(f"dtype is {values.dtype}; int32 and float32 are supported")
-    if np.isnan(values).any():
-        raise ValueError("NaN has no place in the order of altitudes; replace it before")
-    bits = np.ascontiguousarray(values + np.float32(0)).view(np.int32)
-    return np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
-
-
-def _float32_from_ordered(ordered: Ints, root: Ints) -> npt.NDArray[np.float32]:
-    """Undo `ordered_int32` for float32; 0 where `root` is -1."""
-    bits = np.where(ordered < 0, ordered ^ np.int32(0x7FFFFFFF), ordered)
-    bits[root < 0] = 0
-    return bits.view(np.float32)
+def _ordered(values: Heights, flip: np.int32) -> Ints:
+    """Map int32 (`flip` 0) or float32 (`flip` 0x7FFFFFFF) to int32 of the same order."""
+    bits = values.view(np.int32)
+    ordered = bits ^ ((bits >> 31) & flip)
+    ordered[values == 0] = 0
+    return ordered
 
 
 def _check(altitude: Heights, region: Ints, sources: Longs, levels: Heights, hops: Ints) -> None:
@@ -318,6 +295,11 @@ def _check(altitude: Heights, region: Ints, sources: Longs, levels: Heights, hop
         raise ValueError("sources, levels and hops must be three lists of one length")
     if levels.dtype != altitude.dtype:
         raise ValueError(f"levels are {levels.dtype}, altitude is {altitude.dtype}")
+    if altitude.dtype == np.float32:
+        if np.isnan(altitude).any() or np.isnan(levels).any():
+            raise ValueError("NaN has no place in the order of altitudes; replace it before")
+    elif altitude.dtype != np.int32:
+        raise ValueError(f"altitude is {altitude.dtype}; int32 and float32 are supported")
     if sources.size == 0:
         return
     if sources.min() < 0 or sources.max() >= altitude.size or hops.min() < 0:
@@ -331,12 +313,14 @@ def _new_frame(size: int) -> Frame:
     return Frame(altitude, np.full(size, BLOCKED, np.int32), root, level, hops)
 
 
-def _new_queue(size: int, altitude: Ints, levels: Ints) -> Queue:
-    """Buckets where the range of altitudes allows them, else a heap."""
+def _new_queue(size: int, altitude: Heights, levels: Heights) -> Queue:
+    """Buckets where the range of integer altitudes allows them, else a heap."""
     fifo = np.empty(size, np.int32)
-    base = min(int(altitude.min(initial=0)), int(levels.min(initial=0)))
-    span = max(int(altitude.max(initial=0)), int(levels.max(initial=0))) - base + 1
-    if span > BUCKET_RANGE:
+    base = span = 0
+    if altitude.dtype == np.int32 and levels.size > 0:
+        base = min(int(altitude.min()), int(levels.min()))
+        span = max(int(altitude.max()), int(levels.max())) - base + 1
+    if not 0 < span <= BUCKET_RANGE:
         nothing = np.empty(0, np.int32)
         return Queue(fifo, nothing, nothing, np.empty(size, np.int64), base)
     head = np.full(span, -1, np.int32)
@@ -398,6 +382,7 @@ def _find(owners: Ints, number: int) -> int:
 @njit(cache=True, nogil=True)
 def _flood_regions(
     altitude: Ints,
+    flip: np.int32,
     runs: Runs,
     first_key: Longs,
     keys: Longs,
@@ -413,29 +398,35 @@ def _flood_regions(
     are raster index, level and hops. `place` is where they lie in the frame.
     """
     for k in range(offsets.shape[0]):
-        _load(altitude, runs, k, frame)
+        _load(altitude, flip, runs, k, frame)
         for i in range(first_key[k], first_key[k + 1]):
             frame.wave[place[i]] = SOURCE
             frame.root[place[i]] = keys[i, 0]
         _flood_frame(keys, place, first_key[k], first_key[k + 1], offsets[k], frame, queue)
-        _store(runs, k, frame, flooded)
+        _store(flip, runs, k, frame, flooded)
 
 
 @njit(cache=True, nogil=True)
-def _load(altitude: Ints, runs: Runs, k: int, frame: Frame) -> None:
-    """Copy region k into the frame and open it to the flood."""
+def _load(bits: Ints, flip: np.int32, runs: Runs, k: int, frame: Frame) -> None:
+    """Copy region k into the frame and open it to the flood.
+
+    One kernel serves both dtypes: the bits of a float32 count upwards for positive numbers and
+    downwards for negative ones, so flipping the latter gives an int32 of the same order.
+    """
     local, wave = frame.altitude, frame.wave
     i = runs.newest[k]
     while i >= 0:
         begin, place = runs.first[i], runs.place[i]
         for j in range(runs.last[i] - begin + 1):
-            local[place + j] = altitude[begin + j]
+            height = bits[begin + j] ^ ((bits[begin + j] >> 31) & flip)
+            # -1 is what -0.0 becomes, which is no lower than 0.0.
+            local[place + j] = 0 if flip != 0 and height == -1 else height
             wave[place + j] = UNTOUCHED
         i = runs.previous[i]
 
 
 @njit(cache=True, nogil=True)
-def _store(runs: Runs, k: int, frame: Frame, flooded: Flooded) -> None:
+def _store(flip: np.int32, runs: Runs, k: int, frame: Frame, flooded: Flooded) -> None:
     """Copy what was reached of region k to the window and block the frame again."""
     _, wave, root, level, hops = frame
     i = runs.newest[k]
@@ -444,7 +435,8 @@ def _store(runs: Runs, k: int, frame: Frame, flooded: Flooded) -> None:
         for j in range(runs.last[i] - begin + 1):
             if wave[place + j] != UNTOUCHED:
                 flooded.root[begin + j] = root[place + j]
-                flooded.level[begin + j] = level[place + j]
+                height = level[place + j]
+                flooded.level[begin + j] = height ^ ((height >> 31) & flip)
                 flooded.hops[begin + j] = hops[place + j]
                 wave[place + j] = BLOCKED
         i = runs.previous[i]
@@ -511,11 +503,7 @@ def _flood_frame(
                         if use_heap:
                             _heap_push(heap, waiting - 1, (height << 32) | np.int64(p))
                         else:
-                            bucket = np.uintp(height - base)
-                            if head[bucket] < 0:
-                                busy[bucket >> np.uintp(CHUNK_BITS)] += 1
-                            hops_out[p] = head[bucket]
-                            head[bucket] = p
+                            _bucket_push(head, busy, hops_out, np.uintp(height - base), p)
                     else:
                         fifo[np.uintp(tail)] = p
                         tail += 1
@@ -565,6 +553,15 @@ def _take_from_buckets(
         while bucket & CHUNK_MASK == 0 and busy[bucket >> CHUNK_BITS] == 0:
             bucket += CHUNK_MASK + 1
     return tail, waiting, bucket + base
+
+
+@njit(cache=True, nogil=True)
+def _bucket_push(head: Ints, busy: Ints, chain: Ints, bucket: np.uintp, pixel: np.uintp) -> None:
+    """Put `pixel` in front of the chain of its bucket."""
+    if head[bucket] < 0:
+        busy[bucket >> np.uintp(CHUNK_BITS)] += 1
+    chain[pixel] = head[bucket]
+    head[bucket] = pixel
 
 
 @njit(cache=True, nogil=True)

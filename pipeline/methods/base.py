@@ -147,6 +147,13 @@ class Method(BaseModel, ABC):
     def peak_bytes_per_px(self) -> float:
         """Memory of the busiest round, in bytes a pixel of its window."""
 
+    #: CPU seconds a megapixel, for the plan's rough prediction.
+    seconds_per_megapixel: ClassVar[float] = 0.1
+
+    def scratch_bytes_per_px(self) -> float:
+        """Scratch on disk, uncompressed, in bytes a pixel."""
+        return 4.0
+
     def check(self, context: Context) -> None:  # noqa: B027
         """Raise MethodError if the method does not apply to this image."""
 

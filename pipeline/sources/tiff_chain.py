@@ -16,6 +16,7 @@ import tifffile
 from pipeline.errors import DamageError
 
 AGAIN = "Copy the file again from its origin."
+TAG_LIMIT = 4096
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 TYPE_BYTES |= {13: 4, 16: 8, 17: 8, 18: 8}
 # Those without which pixels or axes would differ; private tags are often nonsense, and harmless.
@@ -63,6 +64,8 @@ def _next_page(
 ) -> int:
     """Offset of the page behind the one at `offset`; 0 at the end."""
     count = _number(file, offset, form.tagnoformat)
+    if count > TAG_LIMIT:
+        raise DamageError(path, f"the page at byte {offset} claims {count} tags", AGAIN)
     entries = file.read(count * form.tagsize) or b""
     entry = f"{form.byteorder}HH{'QQ' if form.is_bigtiff else 'II'}"
     inline = 8 if form.is_bigtiff else 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tifffile
@@ -47,16 +49,15 @@ def test_types_orders_and_storage(tmp_path, open_path, same, dtype, byteorder, o
 AXES = ["YX", "ZYX", "CYX", "TYX", "TZYX", "TCYX", "CZYX", "TZCYX", "ZTYX", "CTYX", "TCZYX", "ZCYX"]
 
 
-@pytest.mark.parametrize("axes", AXES)
-@pytest.mark.parametrize("kind", ["shaped", "ome", "imagej"])
+IMAGEJ_AXES = [axes for axes in AXES if list(axes) == [a for a in "TZCYX" if a in axes]]
+KINDS = [(kind, axes) for kind in ("shaped", "ome") for axes in AXES]
+
+
+@pytest.mark.parametrize(("kind", "axes"), KINDS + [("imagej", axes) for axes in IMAGEJ_AXES])
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"tile": (16, 16)}], ids=str)
 def test_axes(tmp_path, open_path, same, axes, kind, options):
     sizes = {"T": 2, "C": 3, "Z": 4, "Y": 35, "X": 23}
     image = pixels([sizes[a] for a in axes])
-    if kind == "imagej":
-        order = [a for a in "TZCYX" if a in axes]
-        if list(axes) != order:
-            pytest.skip("ImageJ knows one order")
     options = {"metadata": {"axes": axes}, "photometric": "minisblack", **options}
     tifffile.imwrite(
         tmp_path / "a.tif", image, ome=kind == "ome", imagej=kind == "imagej", **options
@@ -283,6 +284,18 @@ def test_uncompressed_rows_are_read_by_position(tmp_path, open_path, monkeypatch
         )
         source.read(0, [0], Box((2, 100, 200), (3, 110, 260)))
     assert total == [120] * 10
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "lzw", "tile": (32, 32)}], ids=str)
+def test_threads_may_share_a_source(tmp_path, open_path, options):
+    image = pixels((6, 128, 128))
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="minisblack", **options)
+    boxes = [Box((z, y, 3), (z + 1, y + 40, 99)) for z in range(6) for y in range(0, 88, 8)]
+    with open_path(tmp_path / "a.tif") as source, ThreadPoolExecutor(8) as pool:
+        for box, got in zip(
+            boxes, pool.map(lambda box: source.read(0, [0], box), boxes), strict=True
+        ):
+            np.testing.assert_array_equal(got[0], image[box.slices])
 
 
 def test_a_request_outside_is_refused(tmp_path, open_path):

@@ -175,8 +175,8 @@ import os, time
 from workers.cluster import open_cluster
 if __name__ == "__main__":
     with open_cluster(2, None) as client:
-        busy = client.map(time.sleep, [60, 61])
-        print(*client.run(os.getpid).values(), flush=True)
+        busy = client.map(sum, [range(10**11), range(10**11 + 1)])  # holds the GIL for an hour
+        print("ready", flush=True)
         time.sleep(60)
 """
 
@@ -190,8 +190,9 @@ def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
         [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment
     )
     assert child.stdout is not None
-    family = [psutil.Process(int(pid)) for pid in child.stdout.readline().split()]
-    family += psutil.Process(child.pid).children(recursive=True)
+    assert child.stdout.readline() == "ready\n"
+    time.sleep(0.5)  # until the workers are inside the kernel
+    family = psutil.Process(child.pid).children(recursive=True)
     assert len(set(family)) == 4  # 2 workers, the fork server, the resource tracker
     child.send_signal(signal.SIGKILL)
     child.wait()

@@ -1,0 +1,72 @@
+"""Admission: open every image of an archive once, and tell what it is or why it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.errors import ImageError, MethodError, UnreadableError
+from pipeline.image import ImageInfo
+from pipeline.job import check_dtype
+from pipeline.sources import SourceSpec, expand, open_source
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An image that can be opened."""
+
+    spec: SourceSpec
+    info: ImageInfo
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A file that is no image for us, and why."""
+
+    spec: SourceSpec
+    error: ImageError
+
+
+def admit(specs: Sequence[SourceSpec]) -> list[Admitted | Refused]:
+    """Open the images of some files; a file may hold several.
+
+    Parameters
+    ----------
+    specs : sequence of SourceSpec
+
+    Returns
+    -------
+    list of Admitted or Refused
+        In the order of `specs`.
+    """
+    return [item for spec in specs for item in _admit(spec)]
+
+
+def _admit(spec: SourceSpec) -> list[Admitted | Refused]:
+    try:
+        images = expand(spec)
+    except ImageError as error:
+        return [Refused(spec, error)]
+    except (MemoryError, OSError, ValueError) as error:
+        return [Refused(spec, UnreadableError(spec.path, f"cannot be opened ({error})"))]
+    return [_open(image) for image in images]
+
+
+def _open(spec: SourceSpec) -> Admitted | Refused:
+    try:
+        with open_source(spec) as source:
+            info, fingerprint = source.info, source.fingerprint()
+        if 0 in info.shape:
+            raise MethodError(spec.path, f"the image is empty: its shape is {info.shape}")
+        check_dtype(info, spec.path)
+    except ImageError as error:
+        return Refused(spec, error)
+    except (MemoryError, OSError, ValueError) as error:
+        return Refused(spec, UnreadableError(spec.path, f"cannot be opened ({error})"))
+    return Admitted(spec, info, fingerprint)
+
+
+def renamed(item: Admitted | Refused, spec: SourceSpec) -> Admitted | Refused:
+    """The same image under another name."""
+    return replace(item, spec=spec)

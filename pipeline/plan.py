@@ -1,0 +1,251 @@
+"""The plan of a run: images, tiles, bytes, memory and time, before anything is spent.
+
+A plan refuses what cannot fit. Its memory figures are checked against measured peaks by the
+benchmark `tests/benchmarks/flat_memory.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import psutil
+
+from pipeline.admission import Admitted
+from pipeline.errors import MethodError, PlanError
+from pipeline.grid import TileGrid
+from pipeline.image import ImageInfo
+from pipeline.job import ImageJob, choose_channels, plan_id
+from pipeline.output import OutputPlan
+from pipeline.preprocess import final_dtype, total_halo_px
+from pipeline.recipe import Recipe
+from pipeline.run_folder import RunFolder
+
+#: A worker process with all libraries loaded, measured on Linux with Python 3.11.
+WORKER_BASE_BYTES = 330 * 2**20
+#: Sides of a core that are tried, largest first.
+SIDES = {2: (2048, 1536, 1024, 768, 512, 256, 128), 3: (256, 192, 128, 96, 64, 32)}
+#: An image of at most this many pixels is done by one worker from beginning to end.
+SMALL_PX = 2048 * 2048
+#: What an image pyramid adds to level 0: 1/4 + 1/16 + ...
+PYRAMID = 4 / 3
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the run may use.
+
+    Parameters
+    ----------
+    workers : int
+        Worker processes, one tile at a time each.
+    bytes_per_worker : int
+    """
+
+    workers: int
+    bytes_per_worker: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, workers: int | None) -> Machine:
+        """This machine, as far as the recipe and the command allow."""
+        count = workers or recipe.resources.workers or len(os.sched_getaffinity(0))
+        gib = recipe.resources.memory_gib
+        total = int(gib * 2**30) if gib else int(0.7 * psutil.virtual_memory().available)
+        return cls(count, total // count)
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlan:
+    """What one image will take.
+
+    Parameters
+    ----------
+    job : ImageJob
+    output : OutputPlan
+    fingerprint : str
+    halo_px : int
+    copy_bytes, label_bytes, scratch_bytes : int
+        Uncompressed upper bounds of what is written.
+    peak_bytes : int
+        Of a worker.
+    cpu_seconds : float
+        Rough.
+    """
+
+    job: ImageJob
+    output: OutputPlan
+    fingerprint: str
+    copy_bytes: int
+    label_bytes: int
+    scratch_bytes: int
+    peak_bytes: int
+    cpu_seconds: float
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all frames, one channel."""
+        return self.job.grid.frames * math.prod(self.job.grid.shape)
+
+    @property
+    def small(self) -> bool:
+        """Whether one worker does it from beginning to end."""
+        return self.pixels <= SMALL_PX
+
+    @property
+    def work(self) -> str:
+        """Name of the unfinished work: scratch of other tile sizes must not be mixed in."""
+        return f"{self.job.plan}-{'x'.join(map(str, self.job.grid.side))}"
+
+
+def plan_image(
+    item: Admitted, recipe: Recipe, folder: RunFolder, machine: Machine, tile_px: int | None
+) -> ImagePlan:
+    """Plan one image.
+
+    Raises
+    ------
+    ImageError
+        If the recipe does not apply to this image.
+    PlanError
+        If no tile fits into the memory.
+    """
+    spec, info = item.spec, item.info
+    channels = choose_channels(recipe.source.channels, info, spec.name)
+    measured = choose_channels(recipe.measure.channels, info, spec.name)
+    side = tile_px or _largest_side(recipe, info, len(channels), len(measured), machine)
+    grid = TileGrid.of(info, recipe.ndim, side)
+    plan = plan_id(recipe, item.fingerprint)
+    work = folder.work_path(f"{plan}-{'x'.join(map(str, grid.side))}")
+    job = ImageJob(plan, spec.name, spec, info, recipe, channels, measured, grid, str(work))
+    recipe.segment.check(job.context)
+    peak = worker_peak_bytes(job)
+    if peak > machine.bytes_per_worker:
+        raise PlanError(
+            f"{spec.name}: a tile of {side} px takes {_gib(peak)} of memory in a worker, "
+            f"{_gib(machine.bytes_per_worker)} are allowed. Choose a smaller --tile, fewer "
+            "--workers, or raise resources.memory_gib."
+        )
+    return _complete(job, item, folder, peak)
+
+
+def _complete(job: ImageJob, item: Admitted, folder: RunFolder, peak: int) -> ImagePlan:
+    mode = output_mode(job)
+    zarr_format: Literal[2, 3] = _format(job) if mode == "in_place" else 3
+    staged = folder.staging_path(job.plan)
+    if mode == "in_place":
+        staged = Path(job.source.path) / f".tilewright-{job.plan[:12]}"
+    else:
+        staged = staged / "image.ome.zarr"
+    table = folder.staging_path(job.plan) / "objects.parquet"
+    output = OutputPlan(staged, table, job.recipe, job.info, job.source, mode, zarr_format)
+    pixels = job.grid.frames * math.prod(job.grid.shape)
+    size = np.dtype(job.info.dtype).itemsize
+    factor = PYRAMID if job.recipe.output.pyramid else 1.0
+    return ImagePlan(
+        job,
+        output,
+        item.fingerprint,
+        int(pixels * job.info.shape[1] * size * factor) if mode == "copy" else 0,
+        int(pixels * 4 * factor),
+        int(pixels * job.recipe.segment.scratch_bytes_per_px()),
+        peak,
+        pixels / 1e6 * seconds_per_megapixel(job),
+    )
+
+
+def output_mode(job: ImageJob) -> Literal["copy", "none", "in_place"]:
+    """Whether the image is copied: by default just where it had to be converted."""
+    wanted = job.recipe.output.image
+    is_zarr = job.source.reader == "ome_zarr"
+    if wanted == "in_place" and not is_zarr:
+        raise MethodError(
+            job.name,
+            "output.image is in_place, but only an OME-Zarr can take labels in",
+            "Use `copy` or `none`.",
+        )
+    return wanted or ("none" if is_zarr else "copy")
+
+
+def worker_peak_bytes(job: ImageJob) -> int:
+    """Predicted peak of a worker, libraries included."""
+    info, grid = job.info, job.grid
+    tile = _window_bytes(job.recipe, info, len(job.channels), len(job.measured), grid.side)
+    small = grid.frames * math.prod(grid.shape) <= SMALL_PX
+    kept = grid.frames * math.prod(grid.shape) * 4 if small else 0
+    size = np.dtype(info.dtype).itemsize
+    shard = math.prod(min(n, m) for n, m in zip(grid.shape[-2:], (2048, 2048), strict=True))
+    shard *= min(64, grid.shape[0]) if grid.ndim == 3 else 1
+    # Ingest: the region, its encoded shard, and the halves in 64 bits. Publication: the same of
+    # labels and the tile's labels beside them.
+    ingest = shard * size * info.shape[1] * 2 + shard * 10
+    publish = shard * 20
+    whole = math.prod(info.chunks) * size if job.source.reader == "picture" else 0
+    return WORKER_BASE_BYTES + max(tile, ingest, publish) + kept + 2 * whole
+
+
+def _window_bytes(
+    recipe: Recipe, info: ImageInfo, channels: int, measured: int, side: Sequence[int]
+) -> int:
+    halo = recipe.segment.halo_px() + total_halo_px(recipe.preprocess)
+    frame = info.shape[-len(side) :]
+    window = math.prod(min(n, s + 2 * halo) for n, s in zip(frame, side, strict=True))
+    size = np.dtype(info.dtype).itemsize
+    pixels = channels * size * 2 + size * min(1, measured)
+    if recipe.preprocess:
+        pixels += 3 * max(4, final_dtype(recipe.preprocess, info.dtype).itemsize)
+    if np.dtype(info.dtype).kind == "f":
+        pixels += 2
+    extra = 12.0 if recipe.postprocess.fill_holes else 0.0
+    return int(window * (pixels + recipe.segment.peak_bytes_per_px() + extra))
+
+
+def _largest_side(
+    recipe: Recipe, info: ImageInfo, channels: int, measured: int, machine: Machine
+) -> int:
+    if recipe.resources.tile_px:
+        return recipe.resources.tile_px
+    room = machine.bytes_per_worker - WORKER_BASE_BYTES
+    for side in SIDES[recipe.ndim]:
+        sides = (side,) * recipe.ndim
+        if _window_bytes(recipe, info, channels, measured, sides) <= 0.8 * room:
+            return side
+    return SIDES[recipe.ndim][-1]
+
+
+def _format(job: ImageJob) -> Literal[2, 3]:
+    return 3 if (Path(job.source.path) / "zarr.json").is_file() else 2
+
+
+def seconds_per_megapixel(job: ImageJob) -> float:
+    """CPU seconds of reading, writing, filtering and segmenting a megapixel; rough."""
+    filters = 0.03 * len(job.recipe.preprocess)
+    copy = 0.03 * job.info.shape[1] if output_mode(job) == "copy" else 0.0
+    return 0.06 + filters + copy + job.recipe.segment.seconds_per_megapixel
+
+
+def check_disk(plans: Sequence[ImagePlan], folder: RunFolder) -> None:
+    """Refuse a run that could fill the disk.
+
+    Compression makes labels at least ten times smaller in practice; the image is counted in full.
+    """
+    place = folder.root
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    largest = max((p.scratch_bytes + p.label_bytes for p in plans), default=0)
+    need = sum(p.copy_bytes + p.label_bytes // 10 for p in plans) + largest // 4
+    if need > free:
+        raise PlanError(
+            f"{folder.root}: the run may write {_gib(need)}, {_gib(free)} are free. Free some "
+            "space, choose another disk, or use `output: {image: none}` to leave the images out."
+        )
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.2f} GiB"

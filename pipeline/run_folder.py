@@ -1,0 +1,172 @@
+"""The output folder of a run: what lies where, who may write, and how results are committed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from pipeline.errors import OutputError
+from pipeline.files import write_atomically
+from pipeline.manifest import Manifest
+
+RUN_JSON = "run.json"
+RECORDS = "run.sqlite"
+
+
+class RunFolder:
+    """Paths and commits of an output folder.
+
+    Parameters
+    ----------
+    root : Path
+        The folder; need not exist yet.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would rename links
+        self.images = self.root / "images"
+        self.hidden = self.root / ".tilewright"
+        self.records = self.root / RECORDS
+        self.report = self.root / "report.html"
+        self.objects = self.root / "objects.parquet"
+
+    def image_path(self, name: str) -> Path:
+        """Where the results of an image are published."""
+        return self.images / f"{name}.ome.zarr"
+
+    def table_path(self, name: str) -> Path:
+        """Where the object table of one image is kept."""
+        return self.hidden / "tables" / f"{name}.parquet"
+
+    def work_path(self, work: str) -> Path:
+        return self.hidden / "work" / work
+
+    def staging_path(self, plan: str) -> Path:
+        return self.hidden / "staging" / plan
+
+    @contextmanager
+    def writing(self) -> Iterator[Manifest]:
+        """Open the folder for the one run that may write to it.
+
+        Raises
+        ------
+        OutputError
+            If another run holds it, or it cannot be written.
+        """
+        try:
+            self.hidden.mkdir(parents=True, exist_ok=True)
+            lock = (self.hidden / "lock").open("w")
+        except OSError as error:
+            raise OutputError(
+                f"{self.root}: the output folder cannot be written ({error.strerror})."
+            ) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise OutputError(
+                    f"{self.root}: another run is writing to this folder. Wait for it, or choose "
+                    "another folder."
+                ) from error
+            manifest = Manifest(self.records, write=True)
+            try:
+                yield manifest
+            finally:
+                manifest.close()
+
+    def reading(self) -> Manifest:
+        """Open the records for reading.
+
+        Raises
+        ------
+        OutputError
+            If this is no output folder.
+        """
+        if not self.records.is_file():
+            raise OutputError(
+                f"{self.root}: no run was ever started here ({RECORDS} is missing). "
+                "Give the OUT folder of a `tilewright run`."
+            )
+        return Manifest(self.records, write=False)
+
+    def publish(self, staged: Path, name: str, plan: str) -> None:
+        """Move an image's staged results into place; what was there is kept under previous/."""
+        target = self.image_path(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            self._keep(target, f"{name}.ome.zarr", plan)
+        staged.rename(target)
+
+    def publish_in_place(self, staged: Path, label: str, source: Path, zarr_format: int) -> None:
+        """Move staged labels into the source OME-Zarr and list them there."""
+        parent = source / "labels"
+        target = parent / label
+        parent.mkdir(exist_ok=True)
+        if target.exists():
+            self._keep(target, f"{source.name}/labels/{label}", "replaced")
+        (staged / "labels" / label).rename(target)
+        group = zarr.open_group(parent, mode="a", zarr_format=3 if zarr_format == 3 else 2)
+        ome: dict[str, Any] = dict(group.attrs.get("ome", {"version": "0.5"}))  # type: ignore[arg-type]
+        known: Any = ome.get("labels", []) if zarr_format == 3 else group.attrs.get("labels", [])
+        listing = [*known, *([] if label in known else [label])]
+        if zarr_format == 3:
+            group.attrs["ome"] = {**ome, "labels": listing}
+        else:
+            group.attrs["labels"] = listing
+        shutil.rmtree(staged, ignore_errors=True)
+
+    def set_aside(self) -> Path | None:
+        """Move everything of an earlier request to a folder of its own; nothing is deleted.
+
+        Returns
+        -------
+        Path or None
+            Where it is now; None if there was nothing.
+        """
+        found = [p for p in (self.images, self.objects, self.report, self.records) if p.exists()]
+        found += [p for p in (self.root / RUN_JSON, self.hidden / "tables") if p.exists()]
+        for scratch in ("work", "staging"):
+            shutil.rmtree(self.hidden / scratch, ignore_errors=True)
+        if not found:
+            return None
+        target = self.hidden / "previous" / time.strftime("%Y%m%dT%H%M%S")
+        while target.exists():
+            target = target.with_name(target.name + "x")
+        target.mkdir(parents=True)
+        for path in found:
+            path.rename(target / path.name)
+        return target
+
+    def write_run(self, content: dict[str, Any]) -> None:
+        """Write run.json."""
+        data = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        write_atomically(self.root / RUN_JSON, data.encode(), durable=True)
+
+    def read_run(self) -> dict[str, Any]:
+        """Read run.json; empty if there is none yet."""
+        try:
+            content: dict[str, Any] = json.loads((self.root / RUN_JSON).read_text("utf-8"))
+        except OSError:
+            return {}
+        except ValueError as error:
+            raise OutputError(f"{self.root / RUN_JSON}: damaged ({error}).") from error
+        return content
+
+    def _keep(self, path: Path, name: str, plan: str) -> None:
+        stamp = f"{time.strftime('%Y%m%dT%H%M%S')}-{plan[:8]}"
+        target = self.hidden / "previous" / stamp / name
+        number = 0
+        while target.exists():
+            number += 1
+            target = self.hidden / "previous" / f"{stamp}-{number}" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
