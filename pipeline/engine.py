@@ -151,6 +151,14 @@ class Engine:
             self.job.grid.frames * int(np.prod(self.job.grid.shape)),
         )
 
+    def expected(self) -> dict[str, int]:
+        """Tiles and shards that will be visited at least, by stage."""
+        labels = self.output.labels(0)
+        found = {"segment": len(self.job.grid) * self.job.recipe.segment.least_passes()}
+        if self.output.image is not None:
+            found = {"ingest": len(self.output.image.grid()), **found}
+        return {**found, "publish": len(labels.grid())}
+
     def survey(self, step: Round, state: State) -> list[tuple[int, Record]]:
         """Map one dataset-wide round over this image; the caller reduces."""
         records = self._map(f"dataset-{step.name}", step, state)
@@ -208,12 +216,14 @@ class Engine:
         shared = self._share(name, state)
         done = self.ledger.receipts(name)
         todo = pending(step.tiles(self.job.grid, state), done)
+        self.watch(name, sum(len(receipt.numbers) for receipt in done), 0)
         orders = (
             MapOrder(self.job, numbers, step, shared, self._record_path(name, numbers), self._scratch)
             for numbers in self._batches(todo)
         )
         for receipt in [*done, *self._perform(name, orders)]:
-            whole = receipt.record or open_record(receipt.path, receipt.digests[0])
+            known = open_record(receipt.path, receipt.digests[0]) if receipt.path else None
+            whole = receipt.record if known is None else known
             if pieces is not None:
                 pieces.update({n: Part(whole, n, "pieces") for n in receipt.numbers})
             tiles = (COMBINED, *receipt.numbers)
@@ -252,6 +262,7 @@ class Engine:
         if not done and self.ledger.state(f"{step}-created") is None:
             pyramid.create()
             self.ledger.close_step(f"{step}-created", {})
+        self.watch(step, sum(len(receipt.numbers) for receipt in done), 0)
         grid: TileGrid = pyramid.grid()
         todo = pending(range(len(grid)), done)
         orders = (order(self.job, numbers) for numbers in self._batches(todo))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,10 +26,9 @@ from pipeline.kernels.enclosure import enclosers
 from pipeline.kernels.unionfind import DisjointSets
 from pipeline.pieces import pair_codes, split_codes
 from pipeline.recipe import PostprocessSection
-from pipeline.records import Record
 
 #: Reads the pieces' record of a tile.
-Pieces = Callable[[int], Record]
+Pieces = Callable[[int], Mapping[str, NDArray[np.generic]]]
 IntArray = NDArray[np.int64]
 
 
@@ -173,7 +172,9 @@ def _links(
             yield here[inside], there[inside]
 
 
-def _labels_at(record: Record, tile: Tile, positions: IntArray) -> IntArray:
+def _labels_at(
+    record: Mapping[str, NDArray[np.generic]], tile: Tile, positions: IntArray
+) -> IntArray:
     """Labels of pixels that lie on the border of a tile's core."""
     local = positions - np.array(tile.core.start)
     labels = np.zeros(len(local), np.int64)
@@ -186,11 +187,26 @@ def _labels_at(record: Record, tile: Tile, positions: IntArray) -> IntArray:
     return labels
 
 
-def _contacts(
-    grid: TileGrid, pieces: Pieces, found: _Gathered, connectivity: int
-) -> Iterator[tuple[IntArray, IntArray]]:
-    """Pieces of different tiles that are neighbours, as pairs of global numbers."""
-    cached = functools.lru_cache(maxsize=_cache_size(grid))(pieces)
+def contacts(
+    grid: TileGrid, faces: Pieces, connectivity: int
+) -> Iterator[tuple[int, int, IntArray, IntArray]]:
+    """Labels of different tiles that are neighbours.
+
+    Parameters
+    ----------
+    grid : TileGrid
+    faces : callable
+        Record of a tile with its "face.{axis}.{side}".
+    connectivity : int
+
+    Yields
+    ------
+    here, there : int
+        Numbers of two tiles.
+    a, b : ndarray of shape (n,), int64
+        Labels of the first that touch labels of the second, each pair once, none 0.
+    """
+    cached = functools.lru_cache(maxsize=_cache_size(grid))(faces)
     axes_apart = AXES_APART[grid.ndim][connectivity]
     for tile in grid.tiles():
         for direction in _half_of_directions(grid.ndim, axes_apart):
@@ -201,8 +217,16 @@ def _contacts(
                 _pairs(cached(tile.number), cached(other.number), direction, offset)
                 for offset in _offsets(direction, axes_apart)
             ]
-            a, b = split_ordered(np.unique(np.concatenate(codes)))
-            yield found.offsets[tile.number] + a - 1, found.offsets[other.number] + b - 1
+            pairs = split_codes(np.unique(np.concatenate(codes)))
+            yield tile.number, other.number, pairs[:, 0], pairs[:, 1]
+
+
+def _contacts(
+    grid: TileGrid, pieces: Pieces, found: _Gathered, connectivity: int
+) -> Iterator[tuple[IntArray, IntArray]]:
+    """Pieces of different tiles that are neighbours, as pairs of global numbers."""
+    for here, there, a, b in contacts(grid, pieces, connectivity):
+        yield found.offsets[here] + a - 1, found.offsets[there] + b - 1
 
 
 def _cache_size(grid: TileGrid) -> int:
@@ -226,7 +250,10 @@ def _offsets(direction: tuple[int, ...], axes_apart: int) -> list[tuple[int, ...
 
 
 def _pairs(
-    here: Record, there: Record, direction: tuple[int, ...], offset: tuple[int, ...]
+    here: Mapping[str, NDArray[np.generic]],
+    there: Mapping[str, NDArray[np.generic]],
+    direction: tuple[int, ...],
+    offset: tuple[int, ...],
 ) -> NDArray[np.uint64]:
     """Codes (label here, label there) of the pixel pairs that lie `offset` apart."""
     axis = next(i for i, d in enumerate(direction) if d)
@@ -250,12 +277,6 @@ def _pairs(
     b = its[tuple(its_cut)].ravel()
     both = (a > 0) & (b > 0)
     return (a[both].astype(np.uint64) << np.uint64(32)) | b[both].astype(np.uint64)
-
-
-def split_ordered(codes: NDArray[np.uint64]) -> tuple[IntArray, IntArray]:
-    """The two numbers of each code, in their order."""
-    pairs = split_codes(codes)
-    return pairs[:, 0], pairs[:, 1]
 
 
 def _fill_holes(grid: TileGrid, pieces: Pieces, found: _Gathered, sets: DisjointSets) -> None:

@@ -125,7 +125,7 @@ class IngestOrder(Order):
         begun = time.perf_counter()
         digests = []
         pixels = 0
-        source = opened(self.job.source)
+        source = opened(self.job.source, self.job.plan)
         channels = range(self.pyramid.info.shape[1])
         for number in self.numbers:
             shard = self.pyramid.grid().tile(number)

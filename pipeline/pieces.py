@@ -44,7 +44,7 @@ def describe_pieces(view: TileView, result: TileLabels) -> Record:
     record.update(_intensities(view, labels, shape.area))
     record["keys"] = _keys(result, objects, count)
     record["links"] = result.links
-    record.update(_faces(labels))
+    record.update(faces_of(labels))
     view.scratch.put(LABELS, view.tile.number, labels)
     return record
 
@@ -125,7 +125,7 @@ def _intensities(view: TileView, labels: NDArray[np.uint32], area: NDArray[np.in
     return record
 
 
-def _faces(labels: NDArray[np.uint32]) -> Record:
+def faces_of(labels: NDArray[np.uint32]) -> Record:
     record: Record = {}
     for axis in range(labels.ndim):
         record[f"face.{axis}.0"] = labels.take(0, axis)

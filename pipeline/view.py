@@ -23,8 +23,8 @@ RANGE = "image.range"
 
 
 @functools.lru_cache(maxsize=4)
-def opened(source: SourceSpec) -> Source:
-    """A source, opened once a process; the last four stay open."""
+def opened(source: SourceSpec, plan: str) -> Source:
+    """A source, opened once a process and plan; the last four stay open."""
     return open_source(source)
 
 
@@ -71,8 +71,8 @@ class TileView:
         t, z = self._position()
         if self.grid.ndim == 2:
             whole = Box((z, *box.start), (z + 1, *box.stop))
-            return opened(self.job.source).read(t, channels, whole)[:, 0]
-        return opened(self.job.source).read(t, channels, box)
+            return opened(self.job.source, self.job.plan).read(t, channels, whole)[:, 0]
+        return opened(self.job.source, self.job.plan).read(t, channels, box)
 
     def image(self, halo_px: int = 0) -> Array:
         """Preprocessed pixels of the segmented channels.

@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from distributed import CancelledError, Client, Future
+from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker
 
 from pipeline.errors import TilewrightError
@@ -194,9 +195,11 @@ def _submit(
         return
     # pure=False: Dask would hash every argument to recognise repeated work. retries=0: an
     # exception is an answer, and only the death of a worker is tried again.
-    futures = client.map(
-        function, batches, pure=False, retries=0, resources=dict(resources) if resources else None
-    )
+    wanted = dict(resources) if resources else None
+    try:
+        futures = client.map(function, batches, pure=False, retries=0, resources=wanted)
+    except ClosedClientError as error:
+        raise _lost(client) from error
     for future, batch in zip(futures, batches, strict=True):
         pending[future.key] = future, batch
         future.add_done_callback(done.put)

@@ -39,13 +39,14 @@ from numba import njit
 
 Ints: TypeAlias = npt.NDArray[np.int32]
 Longs: TypeAlias = npt.NDArray[np.int64]
-Heights: TypeAlias = npt.NDArray[np.int32] | npt.NDArray[np.float32]
+Heights: TypeAlias = npt.NDArray[np.int32 | np.float32]
 
-BUCKET_RANGE = 1 << 20  # 4 MiB of bucket heads; wider ranges go through the heap
+BUCKET_RANGE = 1 << 18  # wider: the bucket heads leave the cache and the heap is faster
+FLOAT_FLIP = np.int32(0x7FFFFFFF)  # turns the bits of negative floats into their order
 CHUNK_BITS = 6  # empty buckets are skipped 64 at a time
 
 CHUNK_MASK = (1 << CHUNK_BITS) - 1
-NOTHING = np.iinfo(np.int64).max  # above every altitude
+NOTHING = int(np.iinfo(np.int64).max)  # above every altitude
 
 # In `Frame.wave`, where other numbers count the waves: what is below the current number is done.
 BLOCKED, SOURCE, UNTOUCHED = -2, -1, np.iinfo(np.int32).max
@@ -177,8 +178,8 @@ def flood(
     # A read-only array would be a second signature to compile, hence "W".
     bits = np.require(altitude, None, ["C", "W"]).view(np.int32).reshape(-1)
     numbers = np.require(region, np.int32, ["C", "W"]).reshape(-1)
-    flip = np.int32(0 if altitude.dtype == np.int32 else 0x7FFFFFFF)
-    tops = _ordered(np.ascontiguousarray(levels), flip)
+    flip = np.int32(0) if altitude.dtype == np.int32 else FLOAT_FLIP
+    tops = ordered_int32(levels)
     shape = (1,) * (3 - altitude.ndim) + altitude.shape
     steps = neighbour_steps(altitude.ndim, connectivity)
     order = np.lexsort((hops, tops, numbers[sources]))
@@ -278,11 +279,35 @@ def neighbour_steps(ndim: int, connectivity: int) -> Longs:
     return np.array([s for s in steps if 0 < sum(map(abs, s)) <= reach], np.int64)
 
 
-def _ordered(values: Heights, flip: np.int32) -> Ints:
-    """Map int32 (`flip` 0) or float32 (`flip` 0x7FFFFFFF) to int32 of the same order."""
-    bits = values.view(np.int32)
-    ordered = bits ^ ((bits >> 31) & flip)
-    ordered[values == 0] = 0
+def ordered_int32(values: Heights) -> Ints:
+    """Map int32 or float32 to int32 of the same order.
+
+    Parameters
+    ----------
+    values : ndarray of any shape, int32 or float32
+
+    Returns
+    -------
+    ndarray of the same shape, int32
+        C-contiguous. `values` where they are int32. The bits of a float32 count upwards for
+        positive numbers and downwards for negative ones, so the latter are flipped; 0.0 and
+        -0.0 both become 0.
+
+    Raises
+    ------
+    ValueError
+        Another dtype, or NaN.
+    """
+    # A read-only array would be a second signature to compile, hence "W".
+    if values.dtype == np.int32:
+        return np.require(values, np.int32, ["C", "W"])
+    if values.dtype != np.float32:
+        raise ValueError(f"dtype is {values.dtype}; int32 and float32 are supported")
+    if np.isnan(values).any():
+        raise ValueError("NaN has no place in the order of the pixels; replace it before")
+    bits = np.ascontiguousarray(values).view(np.int32)
+    ordered: Ints = bits ^ ((bits >> 31) & FLOAT_FLIP)
+    ordered[ordered == -1] = 0  # what -0.0 became
     return ordered
 
 
@@ -295,10 +320,9 @@ def _check(altitude: Heights, region: Ints, sources: Longs, levels: Heights, hop
         raise ValueError("sources, levels and hops must be three lists of one length")
     if levels.dtype != altitude.dtype:
         raise ValueError(f"levels are {levels.dtype}, altitude is {altitude.dtype}")
-    if altitude.dtype == np.float32:
-        if np.isnan(altitude).any() or np.isnan(levels).any():
-            raise ValueError("NaN has no place in the order of altitudes; replace it before")
-    elif altitude.dtype != np.int32:
+    if altitude.dtype == np.float32 and np.isnan(altitude).any():
+        raise ValueError("NaN has no place in the order of altitudes; replace it before")
+    if altitude.dtype not in (np.int32, np.float32):
         raise ValueError(f"altitude is {altitude.dtype}; int32 and float32 are supported")
     if sources.size == 0:
         return
@@ -410,8 +434,8 @@ def _flood_regions(
 def _load(bits: Ints, flip: np.int32, runs: Runs, k: int, frame: Frame) -> None:
     """Copy region k into the frame and open it to the flood.
 
-    One kernel serves both dtypes: the bits of a float32 count upwards for positive numbers and
-    downwards for negative ones, so flipping the latter gives an int32 of the same order.
+    `flip` is 0 for int32 and FLOAT_FLIP for the bits of float32, see `ordered_int32`; here only
+    the pixels that are flooded pay for it.
     """
     local, wave = frame.altitude, frame.wave
     i = runs.newest[k]
@@ -419,7 +443,6 @@ def _load(bits: Ints, flip: np.int32, runs: Runs, k: int, frame: Frame) -> None:
         begin, place = runs.first[i], runs.place[i]
         for j in range(runs.last[i] - begin + 1):
             height = bits[begin + j] ^ ((bits[begin + j] >> 31) & flip)
-            # -1 is what -0.0 becomes, which is no lower than 0.0.
             local[place + j] = 0 if flip != 0 and height == -1 else height
             wave[place + j] = UNTOUCHED
         i = runs.previous[i]
@@ -496,7 +519,7 @@ def _flood_frame(
                 if w == UNTOUCHED:
                     wave[p] = number
                     root[p] = pixel
-                    height = np.int64(altitude[p])
+                    height = int(altitude[p])
                     if height > level:
                         waiting += 1
                         lowest = min(lowest, height)

@@ -23,9 +23,7 @@ def _bins(
         counts[min(max(k, 0), last)] += 1
 
 
-def count_whole_numbers(
-    values: NDArray[np.generic], low: int, high: int
-) -> NDArray[np.int64]:
+def count_whole_numbers(values: NDArray[np.generic], low: int, high: int) -> NDArray[np.int64]:
     """How often each whole number from `low` to `high` occurs; no value may lie outside."""
     counts = np.zeros(high - low + 1, np.int64)
     _whole_numbers(values.reshape(-1), low, counts)

@@ -49,8 +49,8 @@ class Threshold(Method):
         # mask 1, components 4, their transposed copy 4, kept labels 4
         return 13.0
 
-    def passes(self) -> str:
-        return "2" if self.foreground.value == "otsu" else "1"
+    def least_passes(self) -> int:
+        return 2 if self.foreground.value == "otsu" else 1
 
     def certificate(self, state: State) -> dict[str, Any]:
         found = {} if THRESHOLD not in state else {"threshold": float(state[THRESHOLD])}

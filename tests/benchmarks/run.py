@@ -193,7 +193,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one run")
     parser.add_argument("--montage", type=Path, default=MONTAGE)
     parser.add_argument("--work", type=Path, help="folder for images (default: temporary)")
-    parser.add_argument("--json", type=Path, default=Path("bench.json"))
+    parser.add_argument("--json", type=Path, default=Path("build/bench.json"))
     args = parser.parse_args(argv)
     chosen = args.jobs or ["J1=8192", "J2=4096"]
     if args.full:
@@ -213,6 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     work = args.work or Path(tempfile.mkdtemp(prefix="tilewright-bench-"))
     work.mkdir(parents=True, exist_ok=True)
     args.logs = args.json.resolve().parent
+    args.logs.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     try:
         for job, size in args.jobs:

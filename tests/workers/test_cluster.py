@@ -133,16 +133,6 @@ def test_close_does_not_wait_for_a_long_kernel() -> None:
     del future
 
 
-def test_connects_to_a_running_scheduler(client: Any) -> None:
-    with open_cluster(1, None) as embedded:
-        # Same machine, same versions: what is checked is the connection and the version probe.
-        security = embedded.cluster.security
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("distributed.client.Security", lambda *_: security)
-            with open_cluster(None, embedded.scheduler.address) as connected:
-                assert connected.submit(abs, -3).result() == 3
-
-
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "127.0.0.1:9", "nonsense"])
 def test_unreachable_scheduler(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1.0)
@@ -199,6 +189,13 @@ def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
     _, alive = psutil.wait_procs(family, timeout=15)
     assert alive == []
     child.stdout.close()
+
+
+def test_version_probe_runs_by_value() -> None:
+    from distributed.protocol import pickle
+
+    probe = pickle.loads(pickle.dumps(cluster._version_probe()))
+    assert probe() == __version__
 
 
 def test_starting_the_fork_server_twice_is_harmless(client: Any) -> None:

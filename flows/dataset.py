@@ -1,0 +1,266 @@
+"""One request, stage by stage: admit, plan, survey, segment, finish. Knows nothing of Prefect.
+
+`flows.segment` calls the stages as Prefect tasks. Only this process writes records, and a record
+follows the data that it is about.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from flows.progress import RunProgress
+from flows.request import TILE, Request, tile_of
+from pipeline.admission import Admitted, Refused, admit, renamed
+from pipeline.engine import Engine, Published
+from pipeline.errors import ImageError, OutputError, PlanError, TilewrightError
+from pipeline.manifest import ImageRow, Manifest, ManifestLedger
+from pipeline.methods.base import State
+from pipeline.plan import ImagePlan, Machine, check_disk, plan_image
+from pipeline.run_folder import RunFolder
+from pipeline.sources import discover, distinct_names
+from workers.tasks import SmallImages, perform, segment_small
+
+log = logging.getLogger(__name__)
+
+#: Runs a function over batches, on a cluster or here; answers come in any order.
+Submit = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[tuple[Any, Any]]]
+
+#: Files opened by one batch of the admission.
+ADMIT_FILES = 32
+#: Pixels and images of one batch of small images: about a second of work.
+SMALL_BATCH_PX = 4_000_000
+SMALL_BATCH_IMAGES = 32
+#: Work of one batch of tiles, by the plan's prediction.
+BATCH_SECONDS = 1.0
+
+
+@dataclass
+class DatasetRun:
+    """The stages of one request.
+
+    Parameters
+    ----------
+    request : Request
+    folder : RunFolder
+    manifest : Manifest
+        Open for writing; the folder is claimed.
+    submit : Submit
+    machine : Machine
+    progress : RunProgress
+    """
+
+    request: Request
+    folder: RunFolder
+    manifest: Manifest
+    submit: Submit
+    machine: Machine
+    progress: RunProgress
+
+    def admit(self) -> list[Admitted | Refused]:
+        """Open every file of the archive and name its images."""
+        missing = self.request.recipe.source.missing_chunks
+        specs = [
+            replace(spec, missing_chunks=missing)
+            for spec in distinct_names(discover(self.request.archive))
+        ]
+        if self.request.only is not None:
+            wanted = {s.path for s in discover(self.request.archive, self.request.only)}
+            specs = [spec for spec in specs if spec.path in wanted]
+        batches = [specs[k : k + ADMIT_FILES] for k in range(0, len(specs), ADMIT_FILES)]
+        found: list[Admitted | Refused] = []
+        for batch, answer in self.submit(admit, batches):
+            if isinstance(answer, BaseException):
+                # A file that kills its worker must not take its neighbours along.
+                found += [_refused_by(spec, answer) for spec in batch] if len(batch) == 1 else [
+                    item for spec in batch for item in self._admit_alone(spec)
+                ]
+            else:
+                found += answer
+        found.sort(key=lambda item: (item.spec.path, item.spec.series))
+        names = distinct_names([item.spec for item in found])
+        return [renamed(item, spec) for item, spec in zip(found, names, strict=True)]
+
+    def _admit_alone(self, spec: Any) -> list[Admitted | Refused]:
+        ((_, answer),) = self.submit(admit, [[spec]])
+        return [_refused_by(spec, answer)] if isinstance(answer, BaseException) else answer
+
+    def plan(self, admitted: Sequence[Admitted | Refused]) -> list[ImagePlan]:
+        """Plan what is not published yet; record what is refused.
+
+        Raises
+        ------
+        PlanError
+            If the run cannot fit into memory or on the disk.
+        """
+        tile = tile_of(self.request, self.manifest)
+        plans = []
+        self.progress.expect(images=len(admitted))
+        for item in admitted:
+            if isinstance(item, Refused):
+                self.quarantine(item.spec.name, item.spec.path, "", item.error)
+                continue
+            try:
+                plan = plan_image(item, self.request.recipe, self.folder, self.machine, tile)
+            except ImageError as error:
+                self.quarantine(item.spec.name, item.spec.path, "", error)
+                continue
+            if self._is_published(plan):
+                self.progress.advance(images=1)
+            else:
+                plans.append(plan)
+        check_disk(plans, self.folder)
+        if tile is None and plans:
+            # The memory that is free changes; a run that goes on must not change its tiles.
+            self.manifest.put(TILE, str(max(max(p.job.grid.side[-2:]) for p in plans)))
+        return plans
+
+    def _is_published(self, plan: ImagePlan) -> bool:
+        row = self.manifest.image(plan.job.name)
+        return (
+            row is not None
+            and row.status == "published"
+            and row.plan == plan.job.plan
+            and Path(row.details["location"]).exists()
+        )
+
+    def segment_small(self, plans: Sequence[ImagePlan], state: State) -> None:
+        """Segment images that one worker does from beginning to end."""
+        self._small_batches(_small_batches(plans, state))
+
+    def _small_batches(self, batches: Iterable[SmallImages]) -> None:
+        lost: list[SmallImages] = []
+        for batch, answer in self.submit(segment_small, batches):
+            if isinstance(answer, BaseException) and len(batch.plans) > 1:
+                # One image can take its worker down; the others must not suffer for it.
+                lost += [SmallImages((plan,), batch.state) for plan in batch.plans]
+                continue
+            answers = [answer] if isinstance(answer, BaseException) else answer
+            for plan, result in zip(batch.plans, answers, strict=True):
+                self._record(plan, result)
+        if lost:
+            self._small_batches(lost)
+
+    def segment_large(self, plan: ImagePlan, state: State) -> None:
+        """Segment one image over the whole cluster."""
+        ledger = ManifestLedger(self.manifest, plan.work, Path(plan.job.work) / "steps")
+        tiles = len(plan.job.grid)
+        per_tile = plan.cpu_seconds / tiles
+        most = max(1, tiles // (4 * self.machine.workers))
+        engine = Engine(
+            plan.job,
+            plan.output,
+            lambda orders: self.submit(perform, orders),
+            ledger,
+            max(1, min(most, round(BATCH_SECONDS / max(per_tile, 1e-3)))),
+            self._watch,
+        )
+        for stage, count in engine.expected().items():
+            self.progress.expect(stage, tiles=count)
+        try:
+            result: Published | BaseException = engine.run(state)
+        except Exception as error:
+            result = error
+        self._record(plan, result)
+        if isinstance(result, Published):
+            engine.clean()
+            self.manifest.forget_work(plan.work)
+
+    def _watch(self, step: str, tiles: int, pixels: int) -> None:
+        stage = step if step in ("ingest", "publish") else "segment"
+        self.progress.advance(stage, tiles=tiles)
+
+    def _record(self, plan: ImagePlan, result: Published | BaseException) -> None:
+        if isinstance(result, BaseException):
+            _raise_if_fatal(result)
+            self.quarantine(plan.job.name, plan.job.source.path, plan.job.plan, result)
+            return
+        location = self._move_into_place(plan)
+        details = {
+            "location": str(location),
+            "objects": result.count,
+            "pixels": result.pixels,
+            "axes": plan.job.info.axes,
+            "shape": list(plan.job.info.shape),
+            "dtype": plan.job.info.dtype,
+            "channels": list(plan.job.info.channels),
+            "label": plan.job.recipe.label,
+            "tile_px": list(plan.job.grid.side),
+            "certificate": result.certificate,
+            "seconds": result.seconds,
+            "predicted_cpu_seconds": plan.cpu_seconds,
+            "peak_bytes_predicted": plan.peak_bytes,
+            "table_digest": result.table_digest,
+            "output": plan.output.mode,
+        }
+        row = ImageRow(
+            plan.job.name,
+            plan.job.plan,
+            "published",
+            plan.job.source.path,
+            "",
+            details,
+            result.digest,
+        )
+        self.manifest.set_image(row, result.shards)
+        self.progress.advance(images=1, megapixels=result.pixels / 1e6, objects=result.count)
+
+    def _move_into_place(self, plan: ImagePlan) -> Path:
+        name = plan.job.name
+        table = self.folder.table_path(name)
+        table.parent.mkdir(parents=True, exist_ok=True)
+        plan.output.table.replace(table)
+        if plan.output.mode == "in_place":
+            source = Path(plan.job.source.path)
+            self.folder.publish_in_place(
+                plan.output.root, plan.job.recipe.label, source, plan.output.zarr_format
+            )
+            return source
+        self.folder.publish(plan.output.root, name, plan.job.plan)
+        return self.folder.image_path(name)
+
+    def quarantine(self, name: str, path: str, plan: str, error: BaseException) -> None:
+        """Record an image that cannot be processed; a rerun tries it again."""
+        if isinstance(error, TilewrightError):
+            reason = str(error)
+        else:
+            log.error("%s failed unexpectedly", name, exc_info=error)
+            reason = f"{path}: an unexpected error: {type(error).__name__}: {error}"
+        self.manifest.set_image(ImageRow(name, plan, "quarantined", path, reason))
+        log.warning("quarantined: %s", reason)
+        self.progress.advance(quarantined=1)
+
+
+def _small_batches(plans: Sequence[ImagePlan], state: State) -> Iterator[SmallImages]:
+    batch: list[ImagePlan] = []
+    pixels = 0
+    for plan in plans:
+        full = pixels + plan.pixels > SMALL_BATCH_PX or len(batch) == SMALL_BATCH_IMAGES
+        if batch and full:
+            yield SmallImages(tuple(batch), state)
+            batch, pixels = [], 0
+        batch.append(plan)
+        pixels += plan.pixels
+    if batch:
+        yield SmallImages(tuple(batch), state)
+
+
+def _refused_by(spec: Any, error: BaseException) -> Refused:
+    if isinstance(error, ImageError):
+        return Refused(spec, error)
+    return Refused(spec, ImageError(spec.path, f"cannot be opened ({error})"))
+
+
+def _raise_if_fatal(error: BaseException) -> None:
+    """Stop the run for what is no image's fault."""
+    if isinstance(error, OutputError | PlanError):
+        raise error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        raise OutputError(
+            f"the output cannot be written ({error.strerror}). Free some space and run the same "
+            "command again: what is finished is kept."
+        ) from error

@@ -1,0 +1,79 @@
+"""What the user asked for, and the reading of it that the folder remembers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import __version__
+from pipeline.errors import OutputError
+from pipeline.files import digest
+from pipeline.manifest import Manifest
+from pipeline.recipe import Recipe
+from pipeline.run_folder import RunFolder
+
+REQUEST = "request"
+TILE = "tile_px"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One `tilewright run`.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    archive, out : Path
+    tile_px : int or None
+        Side of a core; None chooses from the memory.
+    workers : int or None
+        Worker processes; None is one a core.
+    scheduler : str or None
+        Address of a Dask scheduler; None embeds a cluster.
+    fresh : bool
+        Set aside what the folder holds, and start over.
+    only : str or None
+        Glob on names: other images are left as they are.
+    """
+
+    recipe: Recipe
+    archive: Path
+    out: Path
+    tile_px: int | None = None
+    workers: int | None = None
+    scheduler: str | None = None
+    fresh: bool = False
+    only: str | None = None
+
+    @property
+    def plan(self) -> str:
+        """Identity of the request: recipe, code version and archive."""
+        content = [self.recipe.identity(), self.recipe.segment.revision, __version__]
+        return digest(json.dumps([*content, str(self.archive.absolute())]).encode())
+
+
+def claim(request: Request, folder: RunFolder, manifest: Manifest) -> None:
+    """Make the folder this request's, or refuse.
+
+    Raises
+    ------
+    OutputError
+        If it holds the results of another request.
+    """
+    before = manifest.get(REQUEST)
+    if before is not None and before != request.plan:
+        raise OutputError(
+            f"{folder.root}: holds the results of another recipe, archive or version of "
+            "tilewright; they are never mixed. Choose another OUT, or use --fresh to move them "
+            f"to {folder.hidden / 'previous'} and start over."
+        )
+    manifest.put(REQUEST, request.plan)
+
+
+def tile_of(request: Request, manifest: Manifest) -> int | None:
+    """The side of a core: as asked, as begun, or None to choose."""
+    if request.tile_px is not None:
+        return request.tile_px
+    begun = manifest.get(TILE)
+    return int(begun) if begun else None

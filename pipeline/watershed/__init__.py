@@ -1,0 +1,1 @@
+"""The rounds of the watershed; `pipeline.methods.watershed` puts them in order."""

@@ -1,0 +1,150 @@
+"""Components that no window held whole: their regions and their peaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.box import Box
+from pipeline.grid import TileGrid
+from pipeline.kernels.peaks import candidate_peaks, space_peaks
+from pipeline.methods.base import Output, Round, State
+from pipeline.records import Record
+from pipeline.view import TileView
+from pipeline.watershed.flood import (
+    OPEN_REGION,
+    OPEN_SEED,
+    OPEN_TILE,
+    linear_indices,
+    margin_px,
+)
+from pipeline.watershed.landscape import Landscape
+
+REGIONS_MARKED = "watershed.regions"
+MARKERS = "watershed.markers"
+
+#: Scratch arrays: regions of the core; altitudes and regions of the core and a ring of 1 px.
+REGION = "watershed-region"
+RING_ALTITUDE = "watershed-altitude"
+RING_REGION = "watershed-ring-region"
+
+
+def open_tiles(state: State) -> NDArray[np.int64]:
+    """Tiles with a part of an open region, sorted."""
+    return np.unique(state[OPEN_TILE].astype(np.int64))
+
+
+@dataclass(frozen=True)
+class MarkRegions(Round):
+    """Write the open regions of each core, numbered alike in all tiles."""
+
+    landscape: Landscape
+
+    name: ClassVar[str] = "regions"
+
+    def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
+        return [int(n) for n in open_tiles(state)]
+
+    def map(self, view: TileView, state: State) -> Output:
+        # The same margin as when the seeds were taken, so that each part has its seed.
+        halo = margin_px(view)
+        components = self.landscape.regions(view, state, halo)
+        core = components[view.tile.core.within(view.window(halo))]
+        mine = state[OPEN_TILE] == view.tile.number
+        place = _in_core(view, state[OPEN_SEED][mine].astype(np.int64))
+        number = np.zeros(int(components.max(initial=0)) + 1, np.int32)
+        number[core[place]] = state[OPEN_REGION][mine]
+        view.scratch.put(REGION, view.tile.number, number[core])
+        return Output({})
+
+    def combine(self, records: Iterable[Record]) -> Record:
+        return {}
+
+    def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
+        return {**state, REGIONS_MARKED: np.array(1)}
+
+
+@dataclass(frozen=True)
+class FindPeaks(Round):
+    """Heights of the open regions and candidates for their markers."""
+
+    landscape: Landscape
+    grid: TileGrid
+
+    name: ClassVar[str] = "peaks"
+
+    def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
+        return [int(n) for n in open_tiles(state)]
+
+    def map(self, view: TileView, state: State) -> Output:
+        halo = self.landscape.peak_px + self.landscape.support_px
+        window = view.window(halo)
+        region = assemble(view, REGION, window, state)
+        heights = self.landscape.heights(view, region, halo)
+        ring = view.window(1).within(window)
+        view.scratch.put(RING_ALTITUDE, view.tile.number, np.negative(heights[ring]))
+        view.scratch.put(RING_REGION, view.tile.number, region[ring])
+        # Behind the reach of a peak's rivals, heights are not needed, nor right.
+        near = view.window(self.landscape.peak_px)
+        cut = near.within(window)
+        heights, region = np.ascontiguousarray(heights[cut]), np.ascontiguousarray(region[cut])
+        flat = candidate_peaks(heights, region, self.landscape.min_distance_px)
+        inside = _inside(flat, near, view.tile.core)
+        flat = flat[inside]
+        return Output(
+            {
+                "pixel": linear_indices(view, near, flat, (0,) * view.grid.ndim),
+                "height": heights.reshape(-1)[flat],
+                "region": region.reshape(-1)[flat].astype(np.int64),
+            }
+        )
+
+    def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
+        found = [record for _, record in records]
+        pixel, height, region = (
+            np.concatenate([record[key] for record in found])
+            for key in ("pixel", "height", "region")
+        )
+        pixel = pixel.astype(np.int64)
+        frame_size = int(np.prod(self.grid.shape))
+        coords = np.stack(np.unravel_index(pixel % frame_size, self.grid.shape), axis=1)
+        keep = space_peaks(
+            coords.astype(np.int64),
+            height,  # type: ignore[arg-type]
+            region.astype(np.int64),
+            pixel,
+            self.landscape.min_distance_px,
+        )
+        return {**state, MARKERS: np.sort(pixel[keep])}
+
+
+def assemble(view: TileView, name: str, window: Box, state: State) -> NDArray[np.int32]:
+    """A scratch array of cores, over a window; 0 where a tile has nothing open."""
+    known = set(open_tiles(state).tolist())
+    region = np.zeros(window.shape, np.int32)
+    for tile in view.grid.touching(view.tile.frame, window):
+        if tile.number in known:
+            common = tile.core.intersect(window)
+            core = view.scratch.get(name, tile.number)
+            region[common.within(window)] = core[common.within(tile.core)]
+    return region
+
+
+def _in_core(view: TileView, linear: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+    frame_size = int(np.prod(view.grid.shape))
+    place = np.unravel_index(linear % frame_size, view.grid.shape)
+    return tuple(p - a for p, a in zip(place, view.tile.core.start, strict=True))
+
+
+def _inside(flat: NDArray[np.int64], window: Box, core: Box) -> NDArray[np.bool_]:
+    inside = np.ones(len(flat), np.bool_)
+    local = core.relative_to(window.start)
+    for position, a, b in zip(
+        np.unravel_index(flat, window.shape), local.start, local.stop, strict=True
+    ):
+        inside &= (position >= a) & (position < b)
+    return inside

@@ -1,0 +1,257 @@
+"""The watershed of open regions as a fixed point over tiles.
+
+Every pixel has one key (level, hops), see `pipeline.kernels.flood`. Tiles compute the keys of their
+cores from their own markers and from the keys of the ring around them, as their neighbours last
+had them. Keys only ever fall and have one fixed point, so the tiles may be visited in any order;
+when no face changes any more, the keys are those of the untiled image. Then each pixel follows its
+predecessors to a marker, or to a pixel of the ring, which belongs to a piece of a neighbour.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.box import Box
+from pipeline.grid import Tile, TileGrid
+from pipeline.kernels.flood import flood
+from pipeline.methods.base import Output, Round, State, TileLabels
+from pipeline.records import Record
+from pipeline.view import TileView
+from pipeline.watershed.flood import FloodedWindow, linear_indices
+from pipeline.watershed.landscape import Landscape
+from pipeline.watershed.open import MARKERS, RING_ALTITUDE, RING_REGION, open_tiles
+
+ACTIVE = "watershed.active"
+VISITED = "watershed.visited"
+ITERATION = "watershed.iteration"
+RESOLVED = "watershed.resolved"
+
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Relax(Round):
+    """Visit the tiles whose ring has changed, and tell which of them changed their faces."""
+
+    landscape: Landscape
+    grid: TileGrid
+
+    name: ClassVar[str] = "relax"
+
+    def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
+        found = state[ACTIVE] if ACTIVE in state else open_tiles(state)
+        return [int(n) for n in found]
+
+    def map(self, view: TileView, state: State) -> Output:
+        _, level, hops, core = _flood_core(view, state, self.landscape.connectivity)
+        keys = _pack(level[core], hops[core])
+        number = view.tile.number
+        before = _visited(state).get(number)
+        same = before is not None and np.array_equal(
+            keys, view.scratch.get(_keys_name(before), number)
+        )
+        view.scratch.put(_keys_name(_iteration(state)), number, keys)
+        return Output({"changed": np.array(not same)})
+
+    def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
+        iteration = _iteration(state)
+        known = set(open_tiles(state).tolist())
+        visited = _visited(state)
+        active: set[int] = set()
+        for number, record in records:
+            visited[number] = iteration
+            if record["changed"]:
+                tile = self.grid.tile(number)
+                active.update(n.number for _, n in _neighbours(self.grid, tile))
+        return {
+            **state,
+            ITERATION: np.array(iteration + 1),
+            VISITED: np.array(sorted(visited.items()), np.int64).reshape(-1, 2),
+            ACTIVE: np.array(sorted(active & known), np.int64),
+        }
+
+
+@dataclass(frozen=True)
+class Resolve(Round):
+    """Give every pixel to a marker, or to the ring's pixel that it was reached from."""
+
+    landscape: Landscape
+
+    name: ClassVar[str] = "resolve"
+
+    def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
+        return [int(n) for n in open_tiles(state)]
+
+    def map(self, view: TileView, state: State) -> Output:
+        root, _, _, core = _flood_core(view, state, self.landscape.connectivity)
+        window = view.window(1)
+        roots, inverse = np.unique(root[core], return_inverse=True)
+        first = 1 if roots[0] >= 0 else 0
+        labels = (inverse.reshape(root[core].shape) + first).astype(np.uint32)
+        reached = roots[1 - first :].astype(np.int64)
+        pixels = linear_indices(view, window, reached, (0,) * view.grid.ndim)
+        at_home = _within_core(reached, window, view.tile.core)
+        numbers = np.arange(1, len(reached) + 1)
+        links = np.stack([numbers[~at_home], pixels[~at_home]], axis=1)
+        keys = np.where(at_home, pixels, -1)
+        return Output({}, self._with_whole(view, state, TileLabels(labels, keys=keys, links=links)))
+
+    def combine(self, records: Iterable[Record]) -> Record:
+        return {}
+
+    def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
+        return {**state, RESOLVED: np.array(1)}
+
+    def _with_whole(self, view: TileView, state: State, opened: TileLabels) -> TileLabels:
+        """Add the components of this core that a window held whole."""
+        whole = FloodedWindow.of(self.landscape, view, state).labels(view)
+        free = opened.labels == 0
+        count = int(opened.labels.max(initial=0))
+        used = np.unique(whole.labels[free])
+        used = used[used > 0]
+        number = np.zeros(int(whole.labels.max(initial=0)) + 1, np.uint32)
+        number[used] = np.arange(count + 1, count + len(used) + 1)
+        labels = np.where(free, number[whole.labels], opened.labels)
+        assert whole.keys is not None and opened.keys is not None  # noqa: S101, PT018
+        keys = np.concatenate([opened.keys, whole.keys[used.astype(np.int64) - 1]])
+        return TileLabels(labels, keys=keys, links=opened.links)
+
+
+def _flood_core(
+    view: TileView, state: State, connectivity: int
+) -> tuple[Ints, NDArray[np.generic], Ints, tuple[slice, ...]]:
+    """Flood a core from its markers and the ring's keys; arrays of the core with its ring."""
+    altitude = view.scratch.get(RING_ALTITUDE, view.tile.number)
+    region = view.scratch.get(RING_REGION, view.tile.number)
+    window = view.window(1)
+    core = view.tile.core.within(window)
+    own = _own_markers(view, state, window)
+    ring, levels, hops = _ring_keys(view, state, window, altitude.dtype)
+    wanted = region.reshape(-1)[ring] > 0
+    sources = np.concatenate([own, ring[wanted]])
+    # A ring pixel without a key is a wall: were it flooded from here, the key that its owner gives
+    # it later could be higher, keys would not only fall, and tiles could swing for ever.
+    passable = np.zeros_like(region)
+    passable[core] = region[core]
+    passable.reshape(-1)[ring] = region.reshape(-1)[ring]
+    root, level, steps = flood(
+        altitude,
+        passable,
+        sources,
+        np.concatenate([altitude.reshape(-1)[own], levels[wanted]]),
+        np.concatenate([np.zeros(len(own), np.int32), hops[wanted]]),
+        connectivity,
+    )
+    # Keys of unreached pixels are nothing to go on.
+    return root, level, np.where(root < 0, np.int32(-1), steps), core
+
+
+def _own_markers(view: TileView, state: State, window: Box) -> Longs:
+    """Raster indices, in the window, of the markers in the core."""
+    shape = view.grid.shape
+    frame, rest = np.divmod(state[MARKERS].astype(np.int64), int(np.prod(shape)))
+    inside = frame == view.tile.frame
+    place = np.stack(np.unravel_index(rest, shape), axis=1)
+    core = view.tile.core
+    inside &= ((place >= np.array(core.start)) & (place < np.array(core.stop))).all(axis=1)
+    local = place[inside] - np.array(window.start)
+    return np.ravel_multi_index(tuple(local.T), window.shape).astype(np.int64)
+
+
+def _ring_keys(
+    view: TileView, state: State, window: Box, dtype: np.dtype[np.generic]
+) -> tuple[Longs, NDArray[np.generic], Ints]:
+    """Pixels of the ring (raster indices in the window) whose keys are known, and the keys."""
+    visited = _visited(state)
+    index = np.arange(int(np.prod(window.shape)), dtype=np.int64).reshape(window.shape)
+    places, levels, hops = [np.empty(0, np.int64)], [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+    for _, tile in _neighbours(view.grid, view.tile):
+        if tile.number not in visited:
+            continue
+        packed = view.scratch.get(_keys_name(visited[tile.number]), tile.number)
+        common = tile.core.intersect(window)
+        level, hop = _unpack(packed, tile.core, common)
+        known = hop.reshape(-1) >= 0
+        places.append(index[common.within(window)].reshape(-1)[known])
+        levels.append(level.reshape(-1)[known])
+        hops.append(hop.reshape(-1)[known])
+    return (
+        np.concatenate(places),
+        np.concatenate(levels).view(dtype),
+        np.concatenate(hops),
+    )
+
+
+def _pack(level: NDArray[np.generic], hops: Ints) -> Ints:
+    """Keys of a core's faces, one behind the other; hops of -1 mean: not reached."""
+    parts = [
+        array.take(end, axis).reshape(-1)
+        for array in (np.ascontiguousarray(level).view(np.int32), hops)
+        for axis in range(level.ndim)
+        for end in (0, -1)
+    ]
+    return np.concatenate(parts)
+
+
+def _unpack(packed: NDArray[np.generic], core: Box, box: Box) -> tuple[Ints, Ints]:
+    """Keys of a box that lies in one face of a core."""
+    shape = core.shape
+    axis, end = _face_of(core, box)
+    sizes = [int(np.prod(shape)) // n for n in shape for _ in (0, 1)]
+    begin = int(sum(sizes[: 2 * axis + end]))
+    half = int(sum(sizes))
+    rest = tuple(n for i, n in enumerate(shape) if i != axis)
+    cut = tuple(s for i, s in enumerate(box.within(core)) if i != axis)
+    level, hops = (
+        packed[shift + begin : shift + begin + sizes[2 * axis]].reshape(rest)[cut]
+        for shift in (0, half)
+    )
+    return level.astype(np.int32, copy=False), hops.astype(np.int32, copy=False)
+
+
+def _face_of(core: Box, box: Box) -> tuple[int, int]:
+    for axis in range(core.ndim):
+        if box.shape[axis] == 1 and box.start[axis] == core.start[axis]:
+            return axis, 0
+        if box.shape[axis] == 1 and box.stop[axis] == core.stop[axis]:
+            return axis, 1
+    raise ValueError(f"{box} is no part of a face of {core}")
+
+
+def _neighbours(grid: TileGrid, tile: Tile) -> Iterator[tuple[tuple[int, ...], Tile]]:
+    for direction in itertools.product((-1, 0, 1), repeat=grid.ndim):
+        other = grid.neighbour(tile, direction) if any(direction) else None
+        if other is not None:
+            yield direction, other
+
+
+def _within_core(flat: Longs, window: Box, core: Box) -> NDArray[np.bool_]:
+    inside = np.ones(len(flat), np.bool_)
+    local = core.relative_to(window.start)
+    for place, a, b in zip(
+        np.unravel_index(flat, window.shape), local.start, local.stop, strict=True
+    ):
+        inside &= (place >= a) & (place < b)
+    return inside
+
+
+def _visited(state: State) -> dict[int, int]:
+    """Tile -> the iteration that last visited it."""
+    if VISITED not in state:
+        return {}
+    return {int(tile): int(iteration) for tile, iteration in state[VISITED]}  # type: ignore[misc]
+
+
+def _iteration(state: State) -> int:
+    return int(state[ITERATION]) if ITERATION in state else 0  # type: ignore[call-overload]
+
+
+def _keys_name(iteration: int) -> str:
+    return f"watershed-keys-{iteration}"

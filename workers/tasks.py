@@ -1,0 +1,59 @@
+"""What runs inside a worker: orders of large images, and whole small images."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from pipeline.engine import Engine, Published, perform_here
+from pipeline.errors import TilewrightError
+from pipeline.ledger import MemoryLedger
+from pipeline.methods.base import State
+from pipeline.orders import Order, Receipt
+from pipeline.plan import ImagePlan
+
+log = logging.getLogger(__name__)
+
+#: Modules that a worker needs sooner or later; loaded once and shared by all embedded workers.
+PRELOAD = (
+    "pipeline.methods.threshold",
+    "pipeline.methods.watershed",
+    "pipeline.engine",
+    "pipeline.plan",
+    "workers.tasks",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SmallImages:
+    """Images that one worker does from beginning to end.
+
+    Parameters
+    ----------
+    plans : tuple of ImagePlan
+    state : dict of ndarray
+        What dataset-wide rounds have found.
+    """
+
+    plans: tuple[ImagePlan, ...]
+    state: State
+
+
+def perform(order: Order) -> Receipt:
+    """Perform one order."""
+    return order.perform()
+
+
+def segment_small(images: SmallImages) -> list[Published | BaseException]:
+    """Segment whole images into staging; a failure is that image's answer, not the batch's."""
+    return [_segment(plan, images.state) for plan in images.plans]
+
+
+def _segment(plan: ImagePlan, state: State) -> Published | BaseException:
+    try:
+        return Engine(plan.job, plan.output, perform_here, MemoryLedger()).run(state)
+    except TilewrightError as error:
+        return error
+    except Exception as error:
+        log.exception("%s", plan.job.name)
+        return error
