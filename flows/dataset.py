@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from flows.finish import gather_tables, run_record
 from flows.progress import RunProgress
 from flows.request import TILE, Request, tile_of
+from flows.survey import survey_dataset
 from pipeline.admission import Admitted, Refused, admit, renamed
 from pipeline.engine import Engine, Published
 from pipeline.errors import ImageError, OutputError, PlanError, TilewrightError
+from pipeline.files import digest
 from pipeline.manifest import ImageRow, Manifest, ManifestLedger
 from pipeline.methods.base import State
 from pipeline.plan import ImagePlan, Machine, check_disk, plan_image
+from pipeline.record_files import open_record
+from pipeline.records import save
 from pipeline.run_folder import RunFolder
 from pipeline.sources import discover, distinct_names
 from workers.tasks import SmallImages, perform, segment_small
@@ -52,6 +58,8 @@ class DatasetRun:
     submit : Submit
     machine : Machine
     progress : RunProgress
+    begun : float
+        When the command began, by `time.perf_counter`.
     """
 
     request: Request
@@ -60,6 +68,8 @@ class DatasetRun:
     submit: Submit
     machine: Machine
     progress: RunProgress
+    begun: float
+    _timings: dict[str, float] = field(default_factory=dict)
 
     def admit(self) -> list[Admitted | Refused]:
         """Open every file of the archive and name its images."""
@@ -98,6 +108,7 @@ class DatasetRun:
             If the run cannot fit into memory or on the disk.
         """
         tile = tile_of(self.request, self.manifest)
+        together = self.dataset_identity(admitted)
         plans = []
         self.progress.expect(images=len(admitted))
         for item in admitted:
@@ -105,7 +116,9 @@ class DatasetRun:
                 self.quarantine(item.spec.name, item.spec.path, "", item.error)
                 continue
             try:
-                plan = plan_image(item, self.request.recipe, self.folder, self.machine, tile)
+                plan = plan_image(
+                    item, self.request.recipe, self.folder, self.machine, tile, together
+                )
             except ImageError as error:
                 self.quarantine(item.spec.name, item.spec.path, "", error)
                 continue
@@ -118,6 +131,37 @@ class DatasetRun:
             # The memory that is free changes; a run that goes on must not change its tiles.
             self.manifest.put(TILE, str(max(max(p.job.grid.side[-2:]) for p in plans)))
         return plans
+
+    def dataset_identity(self, admitted: Sequence[Admitted | Refused]) -> str:
+        """Identity of all images, where the method looks at them together; else empty.
+
+        Results that depend on all images must not outlive a change of one.
+        """
+        if not self.request.recipe.segment.is_dataset_wide():
+            return ""
+        images = (item for item in admitted if isinstance(item, Admitted))
+        return digest(*(f"{i.spec.name}\0{i.fingerprint}\0".encode() for i in images))
+
+    def survey(self, plans: Sequence[ImagePlan], together: str) -> State:
+        """Run the rounds over the whole dataset; what was found before is kept.
+
+        Images that cannot be read for it are quarantined and left out.
+        """
+        if not together or not plans:
+            return {}
+        key = f"dataset-{together}"
+        known = self.manifest.get(key)
+        path = self.folder.hidden / "dataset" / f"{together}.npz"
+        if known is not None:
+            return {**open_record(str(path), known)}
+        found = survey_dataset(plans, self.submit, perform)
+        for plan in plans:
+            if plan.job.name in found.failed:
+                error = found.failed[plan.job.name]
+                _raise_if_fatal(error)
+                self.quarantine(plan.job.name, plan.job.source.path, plan.job.plan, error)
+        self.manifest.put(key, save(path, found.state))
+        return found.state
 
     def _is_published(self, plan: ImagePlan) -> bool:
         row = self.manifest.image(plan.job.name)
@@ -169,6 +213,22 @@ class DatasetRun:
         if isinstance(result, Published):
             engine.clean()
             self.manifest.forget_work(plan.work)
+
+    def is_quarantined(self, plan: ImagePlan) -> bool:
+        """Whether an image was refused, or failed in a survey, in this run."""
+        row = self.manifest.image(plan.job.name)
+        return row is not None and row.status == "quarantined" and row.plan == plan.job.plan
+
+    def finish(self) -> None:
+        """Write the table of all objects, run.json and the report; tell Prefect."""
+        gather_tables(self.folder, self.manifest)
+        self.write_record("finished")
+
+    def write_record(self, status: str) -> None:
+        """Write run.json."""
+        now = time.perf_counter()
+        self._timings["total_s"] = now - self.begun
+        self.folder.write_run(run_record(self.request, self.manifest, status, self._timings))
 
     def _watch(self, step: str, tiles: int, pixels: int) -> None:
         stage = step if step in ("ingest", "publish") else "segment"

@@ -85,7 +85,7 @@ class _State:
         with suppress(psutil.Error):
             process = psutil.Process(self.pid)
             return (
-                abs(process.create_time() - self.started) < 1.0
+                abs(process.create_time() - self.started) < 10.0  # NTP moves the boot time
                 and process.status() != psutil.STATUS_ZOMBIE
             )
         return False

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from skimage.filters import threshold_otsu
 
 from pipeline.errors import MethodError
@@ -39,7 +39,11 @@ class ForegroundRule(BaseModel):
 
     value: float | Literal["otsu"] = "otsu"
     objects: Literal["bright", "dark"] = "bright"
-    scope: Literal["image", "dataset"] = Field(default="image")
+    scope: Literal["image", "dataset"] = "image"
+
+    def is_dataset_wide(self) -> bool:
+        """Whether one threshold holds for all images."""
+        return self.value == "otsu" and self.scope == "dataset"
 
     def next_round(self, state: State) -> Round | None:
         """The survey, as long as its result is not in the state."""

@@ -75,9 +75,12 @@ class ImageJob:
         return replace(self, source=source)
 
 
-def plan_id(recipe: Recipe, fingerprint: str) -> str:
-    """Identity of a request for one image; other recipe, code or pixels: other identity."""
-    content = [recipe.identity(), recipe.segment.revision, __version__, fingerprint]
+def plan_id(recipe: Recipe, fingerprint: str, dataset: str = "") -> str:
+    """Identity of a request for one image: recipe, code and pixels.
+
+    `dataset` is the identity of all images, where they decide together.
+    """
+    content = [recipe.identity(), recipe.segment.revision, __version__, fingerprint, dataset]
     return digest(json.dumps(content).encode())
 
 

@@ -42,7 +42,7 @@ def save_joined(path: Path, joined: Joined) -> JoinedFile:
 def _open(file: JoinedFile) -> Joined:
     try:
         with Path(file.path).open("rb") as stream:
-            found = digest(memoryview(np.memmap(stream, np.uint8, "r")))
+            found = digest(memoryview(np.memmap(file.path, np.uint8, "r")))
             if found != file.digest:
                 raise OutputError(
                     f"{file.path}: the lookup tables of the unfinished run are damaged. "

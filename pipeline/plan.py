@@ -104,7 +104,12 @@ class ImagePlan:
 
 
 def plan_image(
-    item: Admitted, recipe: Recipe, folder: RunFolder, machine: Machine, tile_px: int | None
+    item: Admitted,
+    recipe: Recipe,
+    folder: RunFolder,
+    machine: Machine,
+    tile_px: int | None,
+    dataset: str = "",
 ) -> ImagePlan:
     """Plan one image.
 
@@ -120,7 +125,7 @@ def plan_image(
     measured = choose_channels(recipe.measure.channels, info, spec.name)
     side = tile_px or _largest_side(recipe, info, len(channels), len(measured), machine)
     grid = TileGrid.of(info, recipe.ndim, side)
-    plan = plan_id(recipe, item.fingerprint)
+    plan = plan_id(recipe, item.fingerprint, dataset)
     work = folder.work_path(f"{plan}-{'x'.join(map(str, grid.side))}")
     job = ImageJob(plan, spec.name, spec, info, recipe, channels, measured, grid, str(work))
     recipe.segment.check(job.context)

@@ -83,6 +83,13 @@ class RunFolder:
             finally:
                 manifest.close()
 
+    def start_over(self) -> None:
+        """Set aside what the folder holds, unless another run is writing there."""
+        if self.records.is_file():
+            with self.writing():
+                pass
+        self.set_aside()
+
     def reading(self) -> Manifest:
         """Open the records for reading.
 

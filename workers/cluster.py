@@ -4,9 +4,9 @@ Importing this module costs a few milliseconds: distributed (0.6 s) is imported 
 that `start_forkserver` can run before it. What is heavy is then imported twice at the same time,
 here and in the fork server, and a worker is a fork (0.1 s) instead of a new interpreter.
 
-Process start to first result, 2 workers on 2 quiet cores: 0.9 s when `start_forkserver` comes
-first, 1.5 s when it comes with `open_cluster`, 2.2-4 s with LocalCluster's defaults (spawned
-workers, dashboard at once). TLS is 0.3 s more. 8 workers: 1.2 s against 7 s.
+Process start to first result with 2 workers on 2 quiet cores: 1.3 s when `start_forkserver` comes
+first, 2.0 s when it comes with `open_cluster`, 2.8 s with LocalCluster's defaults (spawned workers,
+dashboard at once). Of the 1.3 s TLS is 0.3 s. 8 workers: 0.5 s after the import, against 6 s.
 """
 
 from __future__ import annotations
@@ -62,14 +62,16 @@ _forkserver_is_ours = False
 def start_forkserver(preload: Sequence[str] = ()) -> None:
     """Start the process that embedded workers are forked from, and return at once (40 ms).
 
-    Call it first of all, before anything heavy is imported; later calls do nothing. Modules named
-    in `preload` are imported there once and shared by all workers copy-on-write. They must not
-    start threads when imported: a fork copies a lock that such a thread holds, but not the thread.
+    Call it first of all, before anything heavy is imported; later calls do nothing.
 
     Parameters
     ----------
     preload : sequence of str
-        Modules that tiles need. One that cannot be imported is left out silently.
+        Modules that tiles need, imported there once and shared by all workers copy-on-write. For
+        zarr, numba, scikit-image and their like the first tile comes back 1.5-2 s earlier, and a
+        worker has 24 MB of its own instead of 81. A module that cannot be imported is left out
+        silently. None may start threads when imported, because a fork copies the locks that such
+        a thread holds and not the thread (pyarrow's jemalloc does, and handles forks itself).
     """
     global _forkserver_is_ours
     if _forkserver_is_ours or _forkserver_runs() or not sys.platform.startswith("linux"):
@@ -118,24 +120,24 @@ def open_cluster(
             yield client
         return
     start_forkserver(preload)
-    count = len(os.sched_getaffinity(0)) if workers is None else workers
-    if count < 1:
-        raise TilewrightError(f"workers is {count}: at least 1 worker process is needed.")
-    with _embedded(count, memory_limit_bytes) as client:
+    if workers is not None and workers < 1:
+        raise TilewrightError(f"workers is {workers}: at least 1 worker process is needed.")
+    with _embedded(workers, memory_limit_bytes) as client:
         yield client
 
 
 @contextmanager
-def _embedded(workers: int, memory_limit_bytes: int | None) -> Iterator[Client]:
+def _embedded(workers: int | None, memory_limit_bytes: int | None) -> Iterator[Client]:
     """Run scheduler and nannies in threads of this process, each worker in its own process."""
     import dask  # noqa: PLC0415  see the module's docstring
+    from dask.system import CPU_COUNT  # noqa: PLC0415  cgroup limits are counted too
     from distributed import Client, LocalCluster  # noqa: PLC0415
 
     with ExitStack() as stack:
         # Nannies read the configuration again when they restart a worker: it stays set.
         stack.enter_context(dask.config.set(_embedded_configuration()))
         cluster = LocalCluster(
-            n_workers=workers,
+            n_workers=workers or CPU_COUNT,
             threads_per_worker=1,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
@@ -168,7 +170,7 @@ def _embedded_configuration() -> dict[str, object]:
         "distributed.worker.multiprocessing-method": (
             "forkserver" if _forkserver_is_ours else "spawn"
         ),
-        "distributed.worker.preload": [__name__] if _forkserver_is_ours else [],
+        "distributed.worker.preload": [__name__],
         "distributed.nanny.pre-spawn-environ": {} if _forkserver_is_ours else WORKER_ENVIRONMENT,
         # Tiles return small records: nothing to spill, and a paused worker would wait for ever.
         "distributed.worker.memory.target": False,
@@ -192,11 +194,14 @@ def _embedded_configuration() -> dict[str, object]:
 def dask_setup(worker: object) -> None:
     """Tie this worker to the life of the command (Dask calls this in every worker).
 
+    Ctrl-C goes to all processes of a terminal, but what it ends is the command's decision.
+
     Dask's own watch is a Python thread, which a kernel that holds the GIL keeps from running: after
     kill -9 of the command such workers lived on for as long as their tile took. Here the kernel
     kills the worker with the fork server, and the fork server ends with the command once no worker
     holds the pipe that says so. The signal is tied to the thread that forked: there is only one.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = getattr(forkserver, "_forkserver", None)
     alive_fd = getattr(server, "_forkserver_alive_fd", None)
     if alive_fd is None:

@@ -42,8 +42,13 @@ def components(
     Silversmith, cc3d: connected components on multilabel 3D and 2D images, 2021,
     doi:10.5281/zenodo.5535250
     """
+    values = np.ascontiguousarray(mask)
+    if values.dtype == np.bool_:
+        # cc3d 3.29 and 4.1.1 label wrong pixels of boolean arrays of odd width (8-connected), and
+        # 4.1.1 fails on some (26-connected); the path for integers is right.
+        values = values.view(np.uint8)
     # cc3d works on Fortran order by itself; a reversed view spares the copy.
     labels, count = cc3d.connected_components(
-        np.ascontiguousarray(mask).T, connectivity=connectivity, return_N=True, out_dtype=np.uint32
+        values.T, connectivity=connectivity, return_N=True, out_dtype=np.uint32
     )
     return cast("NDArray[np.uint32]", np.ascontiguousarray(labels.T)), int(count)

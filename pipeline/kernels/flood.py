@@ -175,42 +175,52 @@ def flood(
     image may give a boundary pixel at equal keys to the other neighbour; keys are the same.
     """
     _check(altitude, region, sources, levels, hops)
+    steps = neighbour_steps(altitude.ndim, connectivity)
+    numbers = np.require(region, np.int32, ["C", "W"])
+    own, tops = numbers.reshape(-1)[sources], ordered_int32(levels)
+    order = np.lexsort((hops, tops, own))
+    order = order[own[order] > 0]
+    keys = np.stack([sources[order], tops[order], hops[order]], axis=1, dtype=np.int64)
+    flooded = Flooded(
+        np.full(altitude.size, -1, np.int32),
+        np.zeros(altitude.size, np.int32),
+        np.zeros(altitude.size, np.int32),
+    )
+    if order.size > 0:
+        _flood_sorted(altitude, numbers, keys, own[order], steps, flooded)
+    return (
+        flooded.root.reshape(altitude.shape),
+        flooded.level.view(altitude.dtype).reshape(altitude.shape),
+        flooded.hops.reshape(altitude.shape),
+    )
+
+
+def _flood_sorted(
+    altitude: Heights, region: Ints, keys: Longs, own: Ints, steps: Longs, flooded: Flooded
+) -> None:
+    """Lay out one frame for each region that has sources and flood them.
+
+    `keys` is (S, 3): raster index, level and hops of each source, grouped by its region `own` and
+    sorted by key.
+    """
+    shape = (1,) * (3 - altitude.ndim) + altitude.shape
+    owners, first_key, owner = np.unique(own, return_index=True, return_inverse=True)
+    rim = np.abs(steps).max(axis=0)
+    runs, origin, sides = _frame_runs(region.reshape(-1), shape, owners, rim)
+    capacity = int(sides.prod(axis=1).max())
     # A read-only array would be a second signature to compile, hence "W".
     bits = np.require(altitude, None, ["C", "W"]).view(np.int32).reshape(-1)
-    numbers = np.require(region, np.int32, ["C", "W"]).reshape(-1)
-    flip = np.int32(0) if altitude.dtype == np.int32 else FLOAT_FLIP
-    tops = ordered_int32(levels)
-    shape = (1,) * (3 - altitude.ndim) + altitude.shape
-    steps = neighbour_steps(altitude.ndim, connectivity)
-    order = np.lexsort((hops, tops, numbers[sources]))
-    order = order[numbers[sources[order]] > 0]
-    keys = np.stack([sources[order], tops[order], hops[order]], axis=1, dtype=np.int64)
-
-    owners, first_key, owner = np.unique(
-        numbers[sources[order]], return_index=True, return_inverse=True
-    )
-    runs, origin, sides = _frame_runs(numbers, shape, owners, np.abs(steps).max(axis=0))
-    place = _places(keys[:, 0], shape, origin[owner], sides[owner])
-    offsets = (steps[:, 0] * sides[:, 1:2] + steps[:, 1]) * sides[:, 2:] + steps[:, 2]
-    capacity = int(sides.prod(axis=1).max(initial=0))
-    root = np.full(bits.size, -1, np.int32)
-    level, steps_taken = np.zeros(bits.size, np.int32), np.zeros(bits.size, np.int32)
     _flood_regions(
         bits,
-        flip,
+        np.int32(0) if altitude.dtype == np.int32 else FLOAT_FLIP,
         runs,
-        np.append(first_key, order.size),
+        np.append(first_key, own.size),
         keys,
-        place,
-        offsets,
+        _places(keys[:, 0], shape, origin[owner], sides[owner]),
+        (steps[:, 0] * sides[:, 1:2] + steps[:, 1]) * sides[:, 2:] + steps[:, 2],
         _new_frame(capacity),
-        _new_queue(capacity, altitude, levels),
-        Flooded(root, level, steps_taken),
-    )
-    return (
-        root.reshape(altitude.shape),
-        level.view(altitude.dtype).reshape(altitude.shape),
-        steps_taken.reshape(altitude.shape),
+        _new_queue(capacity, altitude, keys[:, 1]),
+        flooded,
     )
 
 
@@ -337,11 +347,11 @@ def _new_frame(size: int) -> Frame:
     return Frame(altitude, np.full(size, BLOCKED, np.int32), root, level, hops)
 
 
-def _new_queue(size: int, altitude: Heights, levels: Heights) -> Queue:
+def _new_queue(size: int, altitude: Heights, levels: Longs) -> Queue:
     """Buckets where the range of integer altitudes allows them, else a heap."""
     fifo = np.empty(size, np.int32)
     base = span = 0
-    if altitude.dtype == np.int32 and levels.size > 0:
+    if altitude.dtype == np.int32:
         base = min(int(altitude.min()), int(levels.min()))
         span = max(int(altitude.max()), int(levels.max())) - base + 1
     if not 0 < span <= BUCKET_RANGE:
@@ -461,7 +471,7 @@ def _store(flip: np.int32, runs: Runs, k: int, frame: Frame, flooded: Flooded) -
                 height = level[place + j]
                 flooded.level[begin + j] = height ^ ((height >> 31) & flip)
                 flooded.hops[begin + j] = hops[place + j]
-                wave[place + j] = BLOCKED
+            wave[place + j] = BLOCKED
         i = runs.previous[i]
 
 

@@ -319,7 +319,7 @@ def _is_crowded_by(
 @njit(cache=True, nogil=True)
 def _is_near(points: Longs, i: int, j: int, distance: int) -> bool:
     """Whether the Chebyshev distance of two points is at most `distance`."""
-    return (
+    return bool(
         abs(points[i, 0] - points[j, 0]) <= distance
         and abs(points[i, 1] - points[j, 1]) <= distance
         and abs(points[i, 2] - points[j, 2]) <= distance

@@ -38,12 +38,21 @@ def gaussian_weights(sigma_px: float) -> Longs:
     -------
     ndarray of shape (2 * radius + 1,), int64
         Symmetric. What rounding leaves over goes to the centre.
+
+    Raises
+    ------
+    ValueError
+        The remainder would change the centre by more than 10 %.
     """
     radius = radius_px(sigma_px)
     half = [math.exp(-0.5 * (k / sigma_px) ** 2) for k in range(radius + 1)]
     scale = (1 << WEIGHT_BITS) / (half[0] + 2.0 * sum(half[1:]))
     side = [math.floor(w * scale + 0.5) for w in half[1:]]
     centre = (1 << WEIGHT_BITS) - 2 * sum(side)
+    if abs(centre - scale) > 0.1 * scale:
+        raise ValueError(
+            f"sigma_px is {sigma_px}; weights of {WEIGHT_BITS} bits are too coarse: reduce it"
+        )
     return np.array([*reversed(side), centre, *side], np.int64)
 
 
@@ -79,8 +88,6 @@ def smooth_within(values: Ints, region: Ints, sigma_px: float) -> Ints:
     if sigma_px == 0 or values.size == 0:
         return smoothed.copy()
     weights = gaussian_weights(sigma_px)
-    if weights[weights.size // 2] <= 0:
-        raise ValueError(f"sigma_px is {sigma_px}; weights of {WEIGHT_BITS} bits are too coarse")
     width = values.shape[-1]
     for axis, length in enumerate(values.shape):
         stride = math.prod(values.shape[axis + 1 :])

@@ -139,6 +139,10 @@ class Method(BaseModel, ABC):
     def next_round(self, state: State, context: Context) -> Round | None:
         """The round that follows `state`; None when every tile has its labels."""
 
+    def is_dataset_wide(self) -> bool:
+        """Whether the first rounds look at all images together (`Round.scope` "dataset")."""
+        return False
+
     @abstractmethod
     def halo_px(self) -> int:
         """Largest halo around a core that a first visit of a tile reads, in px."""

@@ -38,6 +38,9 @@ class Threshold(Method):
             return None
         return LabelComponents(self.foreground, or_full(self.connectivity, context.grid.ndim))
 
+    def is_dataset_wide(self) -> bool:
+        return self.foreground.is_dataset_wide()
+
     def check(self, context: Context) -> None:
         check_single_channel(context)
         check_connectivity(self.connectivity, context)

@@ -91,6 +91,9 @@ class Watershed(Method):
             or_full(self.connectivity, context.grid.ndim),
         )
 
+    def is_dataset_wide(self) -> bool:
+        return self.masked and self.foreground.is_dataset_wide()
+
     def check(self, context: Context) -> None:
         check_single_channel(context)
         check_connectivity(self.connectivity, context)

@@ -90,6 +90,14 @@ def test_memory_thresholds(client: Any) -> None:
     assert set(nannies.values()) == {0.95}
 
 
+def test_interrupt_is_left_to_the_command(client: Any) -> None:
+    future = client.submit(time.sleep, 0.5)
+    for pid in client.run(os.getpid).values():
+        os.kill(pid, signal.SIGINT)
+    future.result()
+    assert len(client.run(os.getpid)) == 2
+
+
 def test_fork_server_has_one_thread(client: Any) -> None:
     # A fork copies only the forking thread: a lock held by another would stay locked.
     parents = {psutil.Process(pid).ppid() for pid in client.run(os.getpid).values()}

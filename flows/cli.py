@@ -1,0 +1,197 @@
+"""The command line. Heavy imports come late, so that help and errors come at once."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from pipeline.errors import PlanError, RecipeError, TilewrightError
+from pipeline.errors import OutputError as _OutputError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Segment microscopy archives; tiled equals untiled, bit for bit.",
+)
+
+
+class Exit(IntEnum):
+    """Exit statuses."""
+
+    DONE = 0
+    FAILED = 1
+    REFUSED = 2
+    QUARANTINED = 3
+    INTERRUPTED = 130
+
+
+Recipe = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")]
+Archive = Annotated[Path, typer.Argument(help="An image, or a folder that is searched.")]
+Out = Annotated[Path, typer.Argument(help="The output folder of a run.")]
+Tile = Annotated[
+    int | None,
+    typer.Option("--tile", min=16, help="Side of a tile's core in px. [from memory]"),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Worker processes. [one a core]")
+]
+Only = Annotated[
+    str | None, typer.Option("--only", help="Only images whose name matches this glob.")
+]
+
+
+@app.command()
+def run(
+    recipe: Recipe,
+    archive: Archive,
+    out: Annotated[Path, typer.Argument(help="Where results go; a rerun continues there.")],
+    tile: Tile = None,
+    workers: Workers = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", help="Address of a running Dask scheduler. [embedded]"),
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh/--resume", help="Set aside what OUT holds and start over, or continue."
+        ),
+    ] = False,
+    only: Only = None,
+) -> None:
+    """Segment an archive: OME-Zarr labels, an object table, a report.
+
+    Exit status: 0 all published, 3 some images quarantined, 2 refused, 1 stopped.
+    """
+    from workers.cluster import start_forkserver
+    from workers.tasks import PRELOAD
+
+    if scheduler is None:
+        start_forkserver(PRELOAD)
+    from flows.request import Request
+    from pipeline.recipe import load_recipe
+
+    def go() -> Exit:
+        request = Request(
+            load_recipe(recipe), archive, out, tile, workers, scheduler, fresh, only
+        )
+        from flows.run import run_request
+
+        record = run_request(request)
+        _say_result(record, out)
+        return Exit.QUARANTINED if record["counts"]["quarantined"] else Exit.DONE
+
+    _end(go)
+
+
+@app.command()
+def plan(
+    recipe: Recipe,
+    archive: Archive,
+    out: Annotated[Path, typer.Option("--out", help="Where results would go.")] = Path("out"),
+    tile: Tile = None,
+    workers: Workers = None,
+    only: Only = None,
+) -> None:
+    """Say what a run would do and take, and refuse what cannot fit; nothing is written."""
+
+    def go() -> Exit:
+        from flows.dry_run import dry_run
+        from flows.request import Request
+        from pipeline.recipe import load_recipe
+
+        found = dry_run(Request(load_recipe(recipe), archive, out, tile, workers, only=only))
+        typer.echo(found.text())
+        return Exit.QUARANTINED if found.refused else Exit.DONE
+
+    _end(go)
+
+
+@app.command()
+def status(out: Out) -> None:
+    """Say what is done, running, failed, and quarantined and why."""
+
+    def go() -> Exit:
+        from pipeline.status import status_text
+
+        text, quarantined = status_text(out)
+        typer.echo(text)
+        return Exit.QUARANTINED if quarantined else Exit.DONE
+
+    _end(go)
+
+
+@app.command()
+def verify(out: Out) -> None:
+    """Read everything that was published again, and check it against its digests."""
+
+    def go() -> Exit:
+        from pipeline.verify import verify_folder
+
+        found = verify_folder(out)
+        typer.echo(found.text())
+        return Exit.FAILED if found.damaged else Exit.DONE
+
+    _end(go)
+
+
+def _end(action: Any) -> NoReturn:
+    """Run a command's body; turn errors into a message and a status."""
+    try:
+        status = action()
+    except (RecipeError, PlanError, _OutputError) as error:
+        status = _complain(error, Exit.REFUSED)
+    except TilewrightError as error:
+        status = _complain(error, Exit.FAILED)
+    except KeyboardInterrupt:
+        print("Interrupted. The same command continues where it stopped.", file=sys.stderr)  # noqa: T201
+        status = Exit.INTERRUPTED
+    raise typer.Exit(int(status))
+
+
+def _complain(error: Exception, status: Exit) -> Exit:
+    typer.secho(str(error), fg=typer.colors.RED, err=True)
+    return status
+
+
+def _say_result(record: dict[str, Any], out: Path) -> None:
+    counts = record["counts"]
+    typer.echo(
+        f"{counts['published']} of {counts['images']} images published, "
+        f"{counts['objects']:,} objects, {counts['pixels'] / 1e6:,.1f} Mpx "
+        f"in {record['timings']['total_s']:.1f} s."
+    )
+    if counts["quarantined"]:
+        typer.secho(
+            f"{counts['quarantined']} quarantined: `tilewright status {out}` says why.",
+            fg=typer.colors.YELLOW,
+            err=True,
+        )
+    typer.echo(f"Labels:  {out}/images\nObjects: {out}/objects.parquet\nReport:  {out}/report.html")
+
+
+class _MessageOnly(logging.Formatter):
+    """For the terminal: tracebacks are for the log file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage()
+
+
+def main() -> None:
+    """Entry point of the `tilewright` command."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_MessageOnly())
+    handler.setLevel(logging.WARNING)
+    for name in ("pipeline", "workers", "flows"):
+        logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).propagate = False
+    warnings.filterwarnings("ignore", category=UserWarning, module="zarr")
+    app()

@@ -1,0 +1,112 @@
+"""`tilewright plan`: the run on paper."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from flows.request import Request
+from pipeline.admission import Admitted, Refused, admit, renamed
+from pipeline.errors import ImageError
+from pipeline.plan import ImagePlan, Machine, check_disk, plan_image
+from pipeline.run_folder import RunFolder
+from pipeline.sources import discover, distinct_names
+
+#: Images that are listed one by one.
+LISTED = 20
+#: Seconds until the first tile, with an embedded cluster and a warm server.
+START_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """A run on paper.
+
+    Parameters
+    ----------
+    plans : list of ImagePlan
+    refused : list of ImageError
+        Images that would be quarantined.
+    machine : Machine
+    """
+
+    plans: list[ImagePlan]
+    refused: list[ImageError]
+    machine: Machine
+
+    @property
+    def seconds(self) -> float:
+        """Rough wall time."""
+        cpu = sum(plan.cpu_seconds for plan in self.plans)
+        return START_SECONDS + cpu / self.machine.workers
+
+    def text(self) -> str:
+        """For the terminal."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{len(self.plans)} images, {sum(p.pixels for p in self.plans) / 1e6:,.1f} Mpx"
+        if self.plans:
+            yield from self._totals()
+            yield f"{'Mpx':>9} {'tiles':>7} {'tile px':>10} {'halo':>5} {'peak MiB':>9}  image"
+        for plan in self.plans[:LISTED]:
+            side = "x".join(map(str, plan.job.grid.side))
+            yield (
+                f"{plan.pixels / 1e6:9.2f} {len(plan.job.grid):7d} {side:>10} "
+                f"{plan.job.halo_px:5d} {plan.peak_bytes / 2**20:9.0f}  {plan.job.name}"
+            )
+        if len(self.plans) > LISTED:
+            yield f"... and {len(self.plans) - LISTED} more"
+        yield from (f"WOULD BE QUARANTINED {error}" for error in self.refused)
+
+    def _totals(self) -> Iterator[str]:
+        method = self.plans[0].job.recipe.segment
+        modes = Counter(plan.output.mode for plan in self.plans)
+        peak = max(plan.peak_bytes for plan in self.plans)
+        yield f"passes over the pixels: {method.passes()}"
+        yield (
+            "image: " + ", ".join(f"{mode} for {n}" for mode, n in sorted(modes.items()))
+            + f"; copies take {_size(sum(p.copy_bytes for p in self.plans))} at most"
+        )
+        yield (
+            f"labels take {_size(sum(p.label_bytes for p in self.plans))} before compression, "
+            f"scratch {_size(max(p.scratch_bytes for p in self.plans))} for the largest image"
+        )
+        yield (
+            f"memory: {_size(peak)} a worker, {self.machine.workers} workers, "
+            f"{_size(self.machine.bytes_per_worker)} allowed each"
+        )
+        yield f"time: about {self.seconds:,.0f} s"
+
+
+def dry_run(request: Request) -> DryRun:
+    """Plan a request without writing anything.
+
+    Raises
+    ------
+    TilewrightError
+        If the run would be refused.
+    """
+    machine = Machine.of(request.recipe, request.workers)
+    folder = RunFolder(request.out)
+    plans: list[ImagePlan] = []
+    refused: list[ImageError] = []
+    for item in _admitted(request):
+        if isinstance(item, Refused):
+            refused.append(item.error)
+            continue
+        try:
+            plans.append(plan_image(item, request.recipe, folder, machine, request.tile_px))
+        except ImageError as error:
+            refused.append(error)
+    check_disk(plans, folder)
+    return DryRun(plans, refused, machine)
+
+
+def _admitted(request: Request) -> Iterable[Admitted | Refused]:
+    specs: Any = distinct_names(discover(request.archive, request.only))
+    found = admit(specs)
+    names = distinct_names([item.spec for item in found])
+    return [renamed(item, spec) for item, spec in zip(found, names, strict=True)]

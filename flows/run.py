@@ -1,0 +1,103 @@
+"""`tilewright run`: brings the folder, the cluster and the server together around the flow."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flows.progress import RunProgress
+from flows.request import Request, claim
+from flows.server import ServerHandle, start_server
+from pipeline.plan import Machine
+from pipeline.run_folder import RunFolder
+from workers.cluster import open_cluster
+from workers.submit import run_batches
+
+log = logging.getLogger(__name__)
+
+#: A user's database and log of the embedded Prefect server.
+SERVER_HOME = Path("~/.tilewright/prefect")
+
+
+def run_request(request: Request) -> dict[str, Any]:
+    """Run a request to its end.
+
+    The cluster, the server and Prefect's own import (2 s) start beside each other.
+
+    Returns
+    -------
+    dict
+        The content of run.json.
+
+    Raises
+    ------
+    TilewrightError
+        If the request was refused, or the run had to stop; images that fail do not raise.
+    """
+    begun = time.perf_counter()
+    folder = RunFolder(request.out)
+    if request.fresh:
+        folder.start_over()
+    with folder.writing() as manifest:
+        claim(request, folder, manifest)
+        with _server() as server, _log_file(folder.hidden / "run.log"):
+            machine = Machine.of(request.recipe, request.workers)
+            with open_cluster(machine.workers, request.scheduler) as client:
+                from flows.dataset import DatasetRun
+                from flows.segment import segment_dataset
+
+                server.wait()
+                run = DatasetRun(
+                    request,
+                    folder,
+                    manifest,
+                    lambda function, batches: run_batches(client, function, batches),
+                    machine,
+                    RunProgress(request.recipe.label, artifact_key=_artifact_key(request)),
+                    begun,
+                )
+                named = segment_dataset.with_options(
+                    flow_run_name=f"{request.recipe.label}: {request.archive.name}"
+                )
+                named(run)
+        return folder.read_run()
+
+
+@contextmanager
+def _server() -> Iterator[ServerHandle]:
+    # Prefect's own log lines would tear the progress bar; its errors still come through.
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
+    handle = start_server(SERVER_HOME)
+    try:
+        yield handle
+    finally:
+        handle.stop()
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """Keep everything, tracebacks included, in a file for those who look into a failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("pipeline", "workers", "flows")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
+
+
+def _artifact_key(request: Request) -> str:
+    """Lower case, digits and dashes, the same for every run of a request."""
+    plain = "".join(c if c.isalnum() and c.isascii() else "-" for c in request.recipe.label.lower())
+    return f"{plain}-{request.plan[:8]}"
