@@ -11,8 +11,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipeline.errors import PlanError, RecipeError, TilewrightError
 from pipeline.errors import OutputError as _OutputError
+from pipeline.errors import PlanError, RecipeError, TilewrightError
 
 app = typer.Typer(
     add_completion=False,
@@ -79,9 +79,7 @@ def run(
     from pipeline.recipe import load_recipe
 
     def go() -> Exit:
-        request = Request(
-            load_recipe(recipe), archive, out, tile, workers, scheduler, fresh, only
-        )
+        request = Request(load_recipe(recipe), archive, out, tile, workers, scheduler, fresh, only)
         from flows.run import run_request
 
         record = run_request(request)

@@ -86,9 +86,11 @@ class DatasetRun:
         for batch, answer in self.submit(admit, batches):
             if isinstance(answer, BaseException):
                 # A file that kills its worker must not take its neighbours along.
-                found += [_refused_by(spec, answer) for spec in batch] if len(batch) == 1 else [
-                    item for spec in batch for item in self._admit_alone(spec)
-                ]
+                found += (
+                    [_refused_by(spec, answer) for spec in batch]
+                    if len(batch) == 1
+                    else [item for spec in batch for item in self._admit_alone(spec)]
+                )
             else:
                 found += answer
         found.sort(key=lambda item: (item.spec.path, item.spec.series))

@@ -67,7 +67,8 @@ class DryRun:
         peak = max(plan.peak_bytes for plan in self.plans)
         yield f"passes over the pixels: {method.passes()}"
         yield (
-            "image: " + ", ".join(f"{mode} for {n}" for mode, n in sorted(modes.items()))
+            "image: "
+            + ", ".join(f"{mode} for {n}" for mode, n in sorted(modes.items()))
             + f"; copies take {_size(sum(p.copy_bytes for p in self.plans))} at most"
         )
         yield (
@@ -110,3 +111,7 @@ def _admitted(request: Request) -> Iterable[Admitted | Refused]:
     found = admit(specs)
     names = distinct_names([item.spec for item in found])
     return [renamed(item, spec) for item, spec in zip(found, names, strict=True)]
+
+
+def _size(size: float) -> str:
+    return f"{size / 2**20:,.0f} MiB" if size < 2**30 else f"{size / 2**30:,.1f} GiB"

@@ -6,6 +6,7 @@ Import this module when PREFECT_API_URL is set: Prefect reads it then.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -56,10 +57,13 @@ def segment_large_images(
         run.segment_large(plan, state)
 
 
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=LARGE_AT_ONCE)
+
+
 @flow(
     name="segment-dataset",
     validate_parameters=False,
-    task_runner=ThreadPoolTaskRunner(max_workers=LARGE_AT_ONCE),
+    task_runner=RUNNER,
 )
 def segment_dataset(run: DatasetRun) -> None:
     """Segment an archive as a recipe says; images that fail are quarantined, the others go on."""

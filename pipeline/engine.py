@@ -198,7 +198,8 @@ class Engine:
         self, name: str, step: Round, state: State
     ) -> tuple[State, dict[int, Mapping[str, Any]]]:
         known = self.ledger.state(name)
-        records = list(self._map(name, step, state, pieces := {}))
+        pieces: dict[int, Mapping[str, Any]] = {}
+        records = list(self._map(name, step, state, pieces))
         if known is None:
             known = step.reduce(records, state)
             self.ledger.close_step(name, known)
@@ -218,7 +219,9 @@ class Engine:
         todo = pending(step.tiles(self.job.grid, state), done)
         self.watch(name, sum(len(receipt.numbers) for receipt in done), 0)
         orders = (
-            MapOrder(self.job, numbers, step, shared, self._record_path(name, numbers), self._scratch)
+            MapOrder(
+                self.job, numbers, step, shared, self._record_path(name, numbers), self._scratch
+            )
             for numbers in self._batches(todo)
         )
         for receipt in [*done, *self._perform(name, orders)]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from skimage.filters import threshold_otsu
 
 from pipeline.errors import MethodError
 from pipeline.kernels.histogram import count_bins, count_whole_numbers
-from pipeline.methods.base import Context, Output, Round, State
+from pipeline.methods.base import Output, Round, State
 from pipeline.preprocess import natural_range
 from pipeline.records import Record
 from pipeline.view import TileView
@@ -56,14 +56,12 @@ class ForegroundRule(BaseModel):
         return self.of_pixels(view.image(halo_px)[0], view.valid(halo_px), state)
 
     def of_pixels(
-        self, image: NDArray[np.generic], valid: NDArray[np.bool_] | None, state: State
+        self, image: NDArray[Any], valid: NDArray[np.bool_] | None, state: State
     ) -> NDArray[np.bool_]:
         """Foreground of pixels that are at hand; what is not finite is never foreground."""
         value = float(state[THRESHOLD]) if self.value == "otsu" else float(self.value)
         limit = _comparable(value, image.dtype)
-        mask: NDArray[np.bool_] = (
-            image > limit if self.objects == "bright" else image <= limit  # type: ignore[operator]
-        )
+        mask: NDArray[np.bool_] = image > limit if self.objects == "bright" else image <= limit
         if math.isinf(value):
             mask = np.zeros(image.shape, np.bool_)
         return mask if valid is None else mask & valid
@@ -73,7 +71,7 @@ def _comparable(value: float, dtype: np.dtype[np.generic]) -> float | int:
     """The limit in the pixels' own arithmetic: an integer is above v just if above floor(v)."""
     if dtype.kind not in "iu" or math.isinf(value):
         return value
-    limits = np.iinfo(dtype)
+    limits = np.iinfo(dtype.name)
     return int(min(max(math.floor(value), limits.min - 1), limits.max))
 
 
@@ -129,13 +127,13 @@ def _add(records: Iterable[Record]) -> Record:
                 "Split the archive by pixel type, or use `scope: image`.",
             )
         else:
-            total[COUNTS] = total[COUNTS] + record[COUNTS]  # type: ignore[operator]
+            total[COUNTS] = total[COUNTS] + record[COUNTS]
     if total is None:
         raise MethodError("segment", "there is no image to survey")
     return total
 
 
-def otsu(counts: NDArray[np.generic], low: float, high: float, *, whole: bool) -> float:
+def otsu(counts: NDArray[Any], low: float, high: float, *, whole: bool) -> float:
     """Otsu's threshold of a histogram, as scikit-image computes it.
 
     Parameters

@@ -16,6 +16,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from pipeline.pieces import pair_codes, split_codes
 from pipeline.recipe import PostprocessSection
 
 #: Reads the pieces' record of a tile.
-Pieces = Callable[[int], Mapping[str, NDArray[np.generic]]]
+Pieces = Callable[[int], Mapping[str, NDArray[Any]]]
 IntArray = NDArray[np.int64]
 
 
@@ -82,7 +83,7 @@ def join_pieces(grid: TileGrid, pieces: Pieces, post: PostprocessSection) -> Joi
     kept = np.flatnonzero(keep)
     ranked = kept[np.argsort(whole.anchor[kept], kind="stable")]
     dtype = np.uint32 if len(ranked) < 2**32 else np.uint64
-    by_name = np.zeros(len(names), dtype)
+    by_name: NDArray[np.unsignedinteger] = np.zeros(len(names), dtype)
     by_name[ranked] = np.arange(1, len(ranked) + 1, dtype=dtype)
     return Joined(found.offsets, by_name[names], len(ranked))
 
@@ -101,7 +102,7 @@ class _Gathered:
 
 
 def _gather(grid: TileGrid, pieces: Pieces) -> _Gathered:
-    columns: dict[str, list[NDArray[np.generic]]] = {
+    columns: dict[str, list[NDArray[Any]]] = {
         key: [] for key in ("anchor", "area", "is_object", "at_border", "keys")
     }
     offsets = np.zeros(len(grid) + 1, np.int64)
@@ -117,7 +118,7 @@ def _gather(grid: TileGrid, pieces: Pieces) -> _Gathered:
         columns["area"].append(record["area"])
         columns["keys"].append(record["keys"])
         columns["is_object"].append(np.arange(count) < int(record["objects"]))
-        outside = (record["start"] == 0) | (record["stop"] == limit)  # type: ignore[operator]
+        outside = (record["start"] == 0) | (record["stop"] == limit)
         columns["at_border"].append(outside[:, axes].any(axis=1))
     joined = {key: np.concatenate(parts) for key, parts in columns.items()}
     return _Gathered(
@@ -150,9 +151,7 @@ def _equal_keys(keys: IntArray) -> tuple[IntArray, IntArray]:
     return order[:-1][same], order[1:][same]
 
 
-def _links(
-    grid: TileGrid, pieces: Pieces, found: _Gathered
-) -> Iterator[tuple[IntArray, IntArray]]:
+def _links(grid: TileGrid, pieces: Pieces, found: _Gathered) -> Iterator[tuple[IntArray, IntArray]]:
     cached = functools.lru_cache(maxsize=_cache_size(grid))(pieces)
     for number in range(len(grid)):
         links = cached(number)["links"].astype(np.int64)
@@ -172,9 +171,7 @@ def _links(
             yield here[inside], there[inside]
 
 
-def _labels_at(
-    record: Mapping[str, NDArray[np.generic]], tile: Tile, positions: IntArray
-) -> IntArray:
+def _labels_at(record: Mapping[str, NDArray[Any]], tile: Tile, positions: IntArray) -> IntArray:
     """Labels of pixels that lie on the border of a tile's core."""
     local = positions - np.array(tile.core.start)
     labels = np.zeros(len(local), np.int64)
@@ -250,8 +247,8 @@ def _offsets(direction: tuple[int, ...], axes_apart: int) -> list[tuple[int, ...
 
 
 def _pairs(
-    here: Mapping[str, NDArray[np.generic]],
-    there: Mapping[str, NDArray[np.generic]],
+    here: Mapping[str, NDArray[Any]],
+    there: Mapping[str, NDArray[Any]],
     direction: tuple[int, ...],
     offset: tuple[int, ...],
 ) -> NDArray[np.uint64]:

@@ -6,6 +6,7 @@ import functools
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ def save_joined(path: Path, joined: Joined) -> JoinedFile:
 def _open(file: JoinedFile) -> Joined:
     try:
         with Path(file.path).open("rb") as stream:
-            found = digest(memoryview(np.memmap(file.path, np.uint8, "r")))
+            found = digest(np.memmap(file.path, np.uint8, "r").data)
             if found != file.digest:
                 raise OutputError(
                     f"{file.path}: the lookup tables of the unfinished run are damaged. "
@@ -58,7 +59,7 @@ def _open(file: JoinedFile) -> Joined:
     return Joined(offsets, labels, file.count)
 
 
-def _mapped(stream: io.BufferedReader, path: str) -> NDArray[np.generic]:
+def _mapped(stream: io.BufferedReader, path: str) -> NDArray[Any]:
     """Map the next array of an .npy stream and step behind it."""
     np.lib.format.read_magic(stream)
     shape, _, dtype = np.lib.format.read_array_header_1_0(stream)

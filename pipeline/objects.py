@@ -7,7 +7,8 @@ Definitions are those of `skimage.measure.regionprops`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +17,9 @@ from numpy.typing import NDArray
 from pipeline.job import ImageJob
 from pipeline.join import Joined, Pieces
 from pipeline.kernels.measure import SECOND_PAIRS, Quantum
-from pipeline.records import Record
 from pipeline.shape import axes_and_direction
 
-Column = NDArray[np.generic]
+Column = NDArray[Any]
 Rows = dict[str, Column]
 
 #: Above it, products of sums may leave 64 bits; they are taken in whole numbers of any size.
@@ -83,7 +83,11 @@ def _band_span(
 
 
 def _pieces_rows(
-    job: ImageJob, record: Record, number: int, joined: Joined, chosen: NDArray[np.bool_]
+    job: ImageJob,
+    record: Mapping[str, Column],
+    number: int,
+    joined: Joined,
+    chosen: NDArray[np.bool_],
 ) -> Rows:
     """Sums of a tile's pieces whose final label is chosen, with their origin in the frame."""
     label = joined.labels[joined.offsets[number] : joined.offsets[number + 1]]
@@ -115,7 +119,7 @@ def _concatenate(parts: Sequence[Rows]) -> Rows:
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def _select(rows: Rows, index: NDArray[np.generic]) -> Rows:
+def _select(rows: Rows, index: NDArray[Any]) -> Rows:
     return {key: column[index] for key, column in rows.items()}
 
 
@@ -130,9 +134,9 @@ def _whole_rows(parts: Sequence[Rows]) -> Rows:
     start = np.minimum.reduceat(rows["start"], heads)
     stop = np.maximum.reduceat(rows["stop"], heads)
     area = np.add.reduceat(rows["area"], heads)
-    extent = float((stop - start).max())  # type: ignore[operator]
+    extent = float((stop - start).max())
     exact = object if float(area.max()) * extent**2 > SAFE else np.int64
-    shift = (rows["origin"] - np.repeat(start, counts, axis=0)).astype(exact)  # type: ignore[operator]
+    shift = (rows["origin"] - np.repeat(start, counts, axis=0)).astype(exact)
     sums, seconds = _shifted(rows, shift, exact)
     whole: Rows = {
         "label": rows["label"][heads],
@@ -152,12 +156,14 @@ def _whole_rows(parts: Sequence[Rows]) -> Rows:
 
 def _shifted(rows: Rows, shift: Column, exact: type) -> tuple[Column, Column]:
     """Sums of (x + d) and (x + d)(y + e) from those of x and x y."""
-    n = rows["area"].astype(exact)
-    s = rows["sums"].astype(exact)
-    sums = s + n[:, None] * shift  # type: ignore[operator]
-    seconds = rows["seconds"].astype(exact)
+    n: Column = rows["area"].astype(exact)
+    s: Column = rows["sums"].astype(exact)
+    sums = s + n[:, None] * shift
+    seconds: Column = rows["seconds"].astype(exact)
     for k, (i, j) in enumerate(SECOND_PAIRS):
-        seconds[:, k] += shift[:, i] * s[:, j] + shift[:, j] * s[:, i] + n * shift[:, i] * shift[:, j]
+        seconds[:, k] += (
+            shift[:, i] * s[:, j] + shift[:, j] * s[:, i] + n * shift[:, i] * shift[:, j]
+        )
     return sums, seconds
 
 
@@ -169,7 +175,7 @@ def _whole_channel(channel: Column, heads: NDArray[np.int64]) -> Column:
 
 
 def _finish(job: ImageJob, rows: Rows, ranges: Sequence[tuple[float, float]]) -> pa.Table:
-    columns: dict[str, Column | pa.Array] = {
+    columns: dict[str, Any] = {
         "image": pa.array([job.name] * len(rows["label"]), pa.string()),
         "label": rows["label"],
         **_frame_columns(job, rows["frame"]),
@@ -196,7 +202,7 @@ def _place_columns(job: ImageJob, rows: Rows) -> dict[str, Column]:
     sizes = _pixel_size(job)
     unit = "area_um2" if job.grid.ndim == 2 else "volume_um3"
     columns[unit] = rows["area"].astype(np.float64) * np.prod(sizes)
-    mean = (rows["sums"] / np.maximum(rows["area"], 1)[:, None]).astype(np.float64)  # type: ignore[operator]
+    mean = (rows["sums"] / np.maximum(rows["area"], 1)[:, None]).astype(np.float64)
     for axis, size in zip(_axes(job), sizes, strict=True):
         i = "zyx".index(axis)
         columns[f"bbox_{axis}_start_px"] = rows["start"][:, i].astype(np.int64)
@@ -209,11 +215,11 @@ def _place_columns(job: ImageJob, rows: Rows) -> dict[str, Column]:
 
 def _shape_columns(job: ImageJob, rows: Rows) -> dict[str, Column]:
     area = np.maximum(rows["area"], 1)
-    mean = (rows["sums"] / area[:, None]).astype(np.float64)  # type: ignore[operator]
+    mean = (rows["sums"] / area[:, None]).astype(np.float64)
     ndim = job.grid.ndim
     covariance = np.zeros((len(area), 3, 3))
     for k, (i, j) in enumerate(SECOND_PAIRS):
-        value = (rows["seconds"][:, k] / area).astype(np.float64) - mean[:, i] * mean[:, j]  # type: ignore[operator]
+        value = (rows["seconds"][:, k] / area).astype(np.float64) - mean[:, i] * mean[:, j]
         covariance[:, i, j] = covariance[:, j, i] = value
     covariance = covariance[:, 3 - ndim :, 3 - ndim :]
     sizes = _pixel_size(job)
@@ -231,11 +237,11 @@ def _channel_columns(channel: Column, quantum: Quantum) -> dict[str, Column]:
     largest = float(count.max(initial=0)) * float(high.max(initial=0)) ** 2
     exact = object if largest > SAFE else np.int64
     n, m, s = (column.astype(exact) for column in (count, low, total))
-    square = channel[:, 4].astype(exact) * 2**32 + channel[:, 5].astype(exact)  # type: ignore[operator]
+    square = channel[:, 4].astype(exact) * 2**32 + channel[:, 5].astype(exact)
     with np.errstate(divide="ignore", invalid="ignore"):
         safe = np.where(known, count, 1)
-        mean = ((s - n * m) / safe).astype(np.float64)  # type: ignore[operator]
-        spread = ((square - 2 * m * s + n * m * m) / safe).astype(np.float64)  # type: ignore[operator]
+        mean = ((s - n * m) / safe).astype(np.float64)
+        spread = ((square - 2 * m * s + n * m * m) / safe).astype(np.float64)
     deviation = np.sqrt(np.maximum(spread - mean**2, 0.0))
     values = {
         "min": quantum.offset + quantum.step * low,
@@ -250,7 +256,7 @@ def _at_border(job: ImageJob, rows: Rows) -> Column:
     first = 3 - job.grid.ndim
     limit = np.array(job.grid.shape)
     start, stop = rows["start"][:, first:], rows["stop"][:, first:]
-    touches: Column = ((start == 0) | (stop == limit)).any(axis=1)  # type: ignore[operator]
+    touches: Column = ((start == 0) | (stop == limit)).any(axis=1)
     return touches
 
 

@@ -196,4 +196,4 @@ def digest_levels(levels: list[Pixels]) -> str:
 
 def _bytes(pixels: Pixels) -> memoryview:
     little = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)
-    return memoryview(np.ascontiguousarray(little)).cast("B")
+    return np.ascontiguousarray(little).data.cast("B")

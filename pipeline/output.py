@@ -95,9 +95,7 @@ class OutputPlan:
             labels.write_metadata({"image-label": label_meta})
         else:
             labels.write_metadata({"image-label": {"version": "0.4", **label_meta}})
-        parent = zarr.open_group(
-            self.root / "labels", mode="a", zarr_format=self.zarr_format
-        )
+        parent = zarr.open_group(self.root / "labels", mode="a", zarr_format=self.zarr_format)
         listing = [self.recipe.label]
         if self.zarr_format == 3:
             parent.attrs["ome"] = {"version": "0.5", "labels": listing}
@@ -112,6 +110,4 @@ def _display(info: ImageInfo) -> list[tuple[str, str, dict[str, float]]]:
         palette = ["FF0000", "00FF00", "0000FF", "FFFFFF"]
     high = 255.0 if info.dtype in ("uint8", "int8") else 65535.0
     window = {"min": 0.0, "max": high, "start": 0.0, "end": high}
-    return [
-        (name, palette[i % len(palette)], dict(window)) for i, name in enumerate(info.channels)
-    ]
+    return [(name, palette[i % len(palette)], dict(window)) for i, name in enumerate(info.channels)]

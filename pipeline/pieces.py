@@ -56,9 +56,7 @@ def _keys(result: TileLabels, objects: int, count: int) -> NDArray[np.int64]:
     return keys
 
 
-def _with_background(
-    labels: NDArray[np.uint32], objects: int
-) -> tuple[NDArray[np.uint32], int]:
+def _with_background(labels: NDArray[np.uint32], objects: int) -> tuple[NDArray[np.uint32], int]:
     background, count = components(labels == 0, face_connectivity(labels.ndim))
     return np.where(labels == 0, background + np.uint32(objects), labels), objects + count
 
@@ -78,7 +76,8 @@ def pair_codes(a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.uin
     """One number for an unordered pair of numbers below 2**32."""
     low = np.minimum(a, b).astype(np.uint64)
     high = np.maximum(a, b).astype(np.uint64)
-    return (low << np.uint64(32)) | high
+    codes: NDArray[np.uint64] = (low << np.uint64(32)) | high
+    return codes
 
 
 def split_codes(codes: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -128,8 +127,6 @@ def _intensities(view: TileView, labels: NDArray[np.uint32], area: NDArray[np.in
 def faces_of(labels: NDArray[np.uint32]) -> Record:
     record: Record = {}
     for axis in range(labels.ndim):
-        record[f"face.{axis}.0"] = labels.take(0, axis)
-        record[f"face.{axis}.1"] = labels.take(-1, axis)
+        record[f"face.{axis}.0"] = np.take(labels, 0, axis)
+        record[f"face.{axis}.1"] = np.take(labels, -1, axis)
     return record
-
-

@@ -8,14 +8,14 @@ are the same bits in every window.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
-Pixels = NDArray[np.generic]
+Pixels = NDArray[Any]
 
 
 class Filter(BaseModel):
@@ -99,7 +99,7 @@ class SubtractBackground(Filter):
         for axis in range(image.ndim):
             opened = ndimage.maximum_filter1d(opened, side, axis, mode="nearest")
         # Near the border the opening of repeated pixels can exceed the image.
-        result: Pixels = image - np.minimum(opened, image)  # type: ignore[operator, type-var]
+        result: Pixels = image - np.minimum(opened, image)
         return result
 
     def value_range(self, low: float, high: float) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from pipeline.box import Box
 from pipeline.grid import TileGrid
 from pipeline.image import AXES, ImageInfo
 
-Pixels = NDArray[np.generic]
+Pixels = NDArray[Any]
 
 #: Largest sides in px: planes are cut in two axes, volumes in three.
 CHUNK = {2: (1, 512, 512), 3: (32, 256, 256)}
@@ -105,7 +105,7 @@ class Pyramid:
 
     def write_metadata(self, extra: dict[str, Any]) -> None:
         """Write the multiscale metadata and what else belongs beside it."""
-        multiscale = {
+        multiscale: dict[str, Any] = {
             "name": Path(self.path).name.removesuffix(".ome.zarr"),
             "axes": [_axis(a, self.info) for a in self.axes],
             "datasets": [
@@ -139,7 +139,10 @@ class Pyramid:
             options["dimension_names"] = list(self.axes)
             options["compressors"] = [
                 BloscCodec(
-                    cname="zstd", clevel=1, shuffle="shuffle", typesize=np.dtype(self.dtype).itemsize
+                    cname="zstd",
+                    clevel=1,
+                    shuffle="shuffle",
+                    typesize=np.dtype(self.dtype).itemsize,
                 ),
                 # zarr notices a flipped bit only with a checksum.
                 Crc32cCodec(),
@@ -256,14 +259,12 @@ def shard_region(pyramid: Pyramid, frame: int, core: Box, level: int) -> Box:
 @functools.lru_cache(maxsize=64)
 def open_level(path: str, level: int) -> zarr.Array[Any]:
     """An array of a pyramid, opened once a process."""
-    return zarr.open_array(
-        f"{path}/{level}", mode="r+", config={"write_empty_chunks": True}
-    )
+    return zarr.open_array(f"{path}/{level}", mode="r+", config={"write_empty_chunks": True})
 
 
 def _halved(n: int, times: int) -> int:
     """n halved and rounded up, several times."""
-    return -(-n // 2**times)
+    return -(-n // (1 << times))
 
 
 def _stored(pyramid: Pyramid, region: Box) -> tuple[slice, ...]:
@@ -285,4 +286,3 @@ def _axis(name: str, info: ImageInfo) -> dict[str, str]:
         return {"name": name, "type": "channel"}
     known = info.pixel_size_um["zyx".index(name)] is not None
     return {"name": name, "type": "space", **({"unit": "micrometer"} if known else {})}
-

@@ -23,7 +23,7 @@ class RangeSurvey(Round):
         ranges = []
         for channel in range(view.job.info.shape[1]):
             pixels = view.raw([channel], view.tile.core)
-            finite = pixels[np.isfinite(pixels)]  # type: ignore[arg-type]
+            finite = pixels[np.isfinite(pixels)]
             low, high = (finite.min(), finite.max()) if finite.size else (np.inf, -np.inf)
             ranges.append([float(low), float(high)])
         return Output({RANGE: np.array(ranges)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from pipeline.errors import OutputError
 from pipeline.files import digest
 from pipeline.records import Record
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 #: Number of the pseudo-tile that holds the combined record of a batch.
 COMBINED = -1

@@ -9,21 +9,22 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.files import digest, write_atomically
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 Record = dict[str, Array]
 
 
 def pack(record: Mapping[str, Array]) -> bytes:
     """Serialise a record; equal records give equal bytes."""
     buffer = io.BytesIO()
-    # numpy's stubs take `allow_pickle` for one of the arrays.
-    np.savez(buffer, **{key: np.asarray(record[key]) for key in sorted(record)})  # type: ignore[arg-type]
+    arrays: dict[str, Any] = {key: np.asarray(record[key]) for key in sorted(record)}
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 

@@ -122,7 +122,8 @@ class RunFolder:
             self._keep(target, f"{source.name}/labels/{label}", "replaced")
         (staged / "labels" / label).rename(target)
         group = zarr.open_group(parent, mode="a", zarr_format=3 if zarr_format == 3 else 2)
-        ome: dict[str, Any] = dict(group.attrs.get("ome", {"version": "0.5"}))  # type: ignore[arg-type]
+        found: Any = group.attrs.get("ome", {"version": "0.5"})
+        ome: dict[str, Any] = dict(found)
         known: Any = ome.get("labels", []) if zarr_format == 3 else group.attrs.get("labels", [])
         listing = [*known, *([] if label in known else [label])]
         if zarr_format == 3:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numcodecs import blosc
@@ -18,7 +19,7 @@ from pipeline.errors import OutputError
 from pipeline.files import digest, write_atomically
 from pipeline.records import pack, unpack
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 class Scratch(ABC):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 
-def axes_and_direction(
-    covariance: NDArray[np.float64], unit: str
-) -> dict[str, NDArray[np.generic]]:
+def axes_and_direction(covariance: NDArray[np.float64], unit: str) -> dict[str, NDArray[Any]]:
     """Lengths of the axes and where the longest points.
 
     Parameters
@@ -30,7 +30,7 @@ def axes_and_direction(
     return _spatial(covariance, unit)
 
 
-def _planar(covariance: NDArray[np.float64], unit: str) -> dict[str, NDArray[np.generic]]:
+def _planar(covariance: NDArray[np.float64], unit: str) -> dict[str, NDArray[Any]]:
     yy, xx, yx = covariance[:, 0, 0], covariance[:, 1, 1], covariance[:, 0, 1]
     middle = (yy + xx) / 2
     radius = np.sqrt(((yy - xx) / 2) ** 2 + yx**2)
@@ -43,15 +43,15 @@ def _planar(covariance: NDArray[np.float64], unit: str) -> dict[str, NDArray[np.
     }
 
 
-def _spatial(covariance: NDArray[np.float64], unit: str) -> dict[str, NDArray[np.generic]]:
-    known = np.isfinite(covariance).all(axis=(1, 2))
+def _spatial(covariance: NDArray[np.float64], unit: str) -> dict[str, NDArray[Any]]:
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(covariance).all(axis=(1, 2)))
     values, vectors = np.linalg.eigh(np.where(known[:, None, None], covariance, 0.0))
     lengths = np.sqrt(20 * np.maximum(values, 0))
     lengths[~known] = np.nan
     major = vectors[:, :, 2]
     nonzero = np.argmax(np.abs(major) > 1e-12, axis=1)
     major = major * np.sign(major[np.arange(len(major)), nonzero])[:, None]
-    columns: dict[str, NDArray[np.generic]] = {
+    columns: dict[str, NDArray[Any]] = {
         f"axis_{name}_{unit}": lengths[:, i]
         for i, name in ((2, "major"), (1, "middle"), (0, "minor"))
     }

@@ -81,7 +81,7 @@ def _content_digest(group: pa.Table) -> str:
     for name in group.column_names:
         column = group[name].combine_chunks()
         if pa.types.is_string(column.type):
-            parts.append("\0".join(column.to_pylist()).encode())
+            parts.append("\0".join(map(str, column.to_pylist())).encode())
         else:
             plain = column.cast(pa.uint8()) if pa.types.is_boolean(column.type) else column
             parts.append(plain.to_numpy(zero_copy_only=False).tobytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from pipeline.preprocess import apply_all, final_range, natural_range, total_hal
 from pipeline.scratch import Scratch
 from pipeline.sources import Source, SourceSpec, open_source
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 #: Key of the surveyed value range in the state: shape (C, 2), float64, of all channels.
 RANGE = "image.range"
@@ -100,7 +101,7 @@ class TileView:
         if np.dtype(self.job.info.dtype).kind != "f":
             return None
         pixels = self.raw(self.job.channels, self.window(halo_px))
-        found: NDArray[np.bool_] = np.isfinite(pixels).all(axis=0)  # type: ignore[arg-type]
+        found: NDArray[np.bool_] = np.asarray(np.isfinite(pixels).all(axis=0))
         return found
 
     def value_range(self, channel: int = 0) -> tuple[float, float]:
@@ -114,7 +115,7 @@ class TileView:
         if natural is not None:
             return natural
         low, high = self._state[RANGE][number]
-        return float(low), float(high)  # type: ignore[arg-type]
+        return float(low), float(high)
 
     def _position(self) -> tuple[int, int]:
         if self.grid.ndim == 3:
@@ -129,7 +130,7 @@ class TileView:
             self._core_pixels[number] = one[cut]
 
     def _without_gaps(self, pixels: Array) -> Array:
-        finite = np.isfinite(pixels)  # type: ignore[arg-type]
+        finite = np.isfinite(pixels)
         if finite.all():
             return pixels
         lows = [self.raw_range(number)[0] for number in self.job.channels]

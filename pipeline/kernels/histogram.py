@@ -19,8 +19,12 @@ def _bins(
 ) -> None:
     last = len(counts) - 1
     for value in values:
-        k = np.int64(np.floor((np.float64(value) - low) * per_unit))
-        counts[min(max(k, 0), last)] += 1
+        k = int(np.floor((np.float64(value) - low) * per_unit))
+        if k < 0:
+            k = 0
+        if k > last:
+            k = last
+        counts[k] += 1
 
 
 def count_whole_numbers(values: NDArray[np.generic], low: int, high: int) -> NDArray[np.int64]:

@@ -29,7 +29,7 @@ class Quantum:
     def of(cls, dtype: np.dtype[np.generic], low: float, high: float) -> Quantum:
         """Whole numbers for integers of up to 16 bits, else `STEPS` steps from low to high."""
         if dtype.kind in "iu" and dtype.itemsize <= 2:
-            return cls(float(np.iinfo(dtype).min), 1.0)
+            return cls(float(np.iinfo(dtype.name).min), 1.0)
         span = high - low
         return cls(low, span / STEPS if span > 0 else 1.0)
 

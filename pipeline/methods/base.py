@@ -158,7 +158,7 @@ class Method(BaseModel, ABC):
         """Scratch on disk, uncompressed, in bytes a pixel."""
         return 4.0
 
-    def check(self, context: Context) -> None:  # noqa: B027
+    def check(self, context: Context) -> None:
         """Raise MethodError if the method does not apply to this image."""
 
     def passes(self) -> str:

@@ -126,8 +126,8 @@ class Watershed(Method):
             "rule": "whole components in windows; larger ones relaxed to the fixed point of keys",
         }
         if THRESHOLD in state:
-            found["threshold"] = float(state[THRESHOLD])  # type: ignore[arg-type]
+            found["threshold"] = float(state[THRESHOLD])
         if OPEN_TILE in state:
             found["open_tiles"] = len(open_tiles(state))
-            found["relaxations"] = int(state[ITERATION])  # type: ignore[call-overload]
+            found["relaxations"] = int(state[ITERATION])
         return found

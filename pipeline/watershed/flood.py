@@ -149,9 +149,7 @@ def linear_indices(
     return index
 
 
-def _cut(
-    region: NDArray[np.int32], window: Box, frame: Box, count: int
-) -> NDArray[np.bool_]:
+def _cut(region: NDArray[np.int32], window: Box, frame: Box, count: int) -> NDArray[np.bool_]:
     """Components on those sides of the window that are not the frame's border."""
     cut = np.zeros(count + 1, np.bool_)
     for axis in range(region.ndim):
@@ -163,9 +161,7 @@ def _cut(
     return cut
 
 
-def _first_pixels(
-    region: NDArray[np.int32], numbers: NDArray[np.uint32]
-) -> NDArray[np.int64]:
+def _first_pixels(region: NDArray[np.int32], numbers: NDArray[np.uint32]) -> NDArray[np.int64]:
     """Smallest raster index of each component of some, in the core."""
     first = np.zeros(int(region.max(initial=0)) + 1, np.int64)
     flat = region.reshape(-1)
@@ -192,8 +188,8 @@ def _open_regions(found: dict[int, Record], grid: TileGrid, connectivity: int) -
     cut = np.concatenate([found[n]["cut"] for n in numbers]).astype(np.bool_)
     sets = DisjointSets(len(tile))
     for here, there, a, b in contacts(grid, found.__getitem__, connectivity):
-        rows_here = offsets[here] + np.searchsorted(found[here]["component"], a)  # type: ignore[arg-type]
-        rows_there = offsets[there] + np.searchsorted(found[there]["component"], b)  # type: ignore[arg-type]
+        rows_here = offsets[here] + np.searchsorted(found[here]["component"], a)
+        rows_there = offsets[there] + np.searchsorted(found[there]["component"], b)
         sets.unite(rows_here, rows_there)
     names = sets.names()
     is_open = np.zeros(len(tile), np.bool_)

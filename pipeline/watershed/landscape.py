@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,15 +83,16 @@ class Landscape:
         return max(1, self.min_distance_px)
 
 
-def _negative(image: NDArray[np.generic]) -> NDArray[np.generic]:
+def _negative(image: NDArray[Any]) -> NDArray[Any]:
     if image.dtype.kind == "f":
-        return np.negative(image)
-    wide: NDArray[np.generic] = -image.astype(np.int64)
+        upside: NDArray[Any] = np.negative(image)
+        return upside
+    wide: NDArray[Any] = -image.astype(np.int64)
     return wide.astype(np.int32) if image.dtype.itemsize <= 2 else wide.astype(np.float32)
 
 
-def _ordered(image: NDArray[np.generic]) -> Heights:
+def _ordered(image: NDArray[Any]) -> Heights:
     """As int32 where every value fits, else float32, which may tie neighbouring large values."""
-    if image.dtype.kind in "iu" and image.dtype.itemsize <= 2 or image.dtype == np.int32:
+    if (image.dtype.kind in "iu" and image.dtype.itemsize <= 2) or image.dtype == np.int32:
         return np.ascontiguousarray(image, dtype=np.int32)
     return np.ascontiguousarray(image, dtype=np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,14 +91,15 @@ class FindPeaks(Round):
         # Behind the reach of a peak's rivals, heights are not needed, nor right.
         near = view.window(self.landscape.peak_px)
         cut = near.within(window)
-        heights, region = np.ascontiguousarray(heights[cut]), np.ascontiguousarray(region[cut])
-        flat = candidate_peaks(heights, region, self.landscape.min_distance_px)
+        high: Any = np.ascontiguousarray(heights[cut])
+        region = np.ascontiguousarray(region[cut])
+        flat = candidate_peaks(high, region, self.landscape.min_distance_px)
         inside = _inside(flat, near, view.tile.core)
         flat = flat[inside]
         return Output(
             {
                 "pixel": linear_indices(view, near, flat, (0,) * view.grid.ndim),
-                "height": heights.reshape(-1)[flat],
+                "height": high.reshape(-1)[flat],
                 "region": region.reshape(-1)[flat].astype(np.int64),
             }
         )
@@ -114,7 +115,7 @@ class FindPeaks(Round):
         coords = np.stack(np.unravel_index(pixel % frame_size, self.grid.shape), axis=1)
         keep = space_peaks(
             coords.astype(np.int64),
-            height,  # type: ignore[arg-type]
+            height,
             region.astype(np.int64),
             pixel,
             self.landscape.min_distance_px,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,14 +119,17 @@ class Resolve(Round):
         number = np.zeros(int(whole.labels.max(initial=0)) + 1, np.uint32)
         number[used] = np.arange(count + 1, count + len(used) + 1)
         labels = np.where(free, number[whole.labels], opened.labels)
-        assert whole.keys is not None and opened.keys is not None  # noqa: S101, PT018
-        keys = np.concatenate([opened.keys, whole.keys[used.astype(np.int64) - 1]])
+        keys = np.concatenate([_keys(opened), _keys(whole)[used.astype(np.int64) - 1]])
         return TileLabels(labels, keys=keys, links=opened.links)
+
+
+def _keys(labels: TileLabels) -> Longs:
+    return np.empty(0, np.int64) if labels.keys is None else labels.keys
 
 
 def _flood_core(
     view: TileView, state: State, connectivity: int
-) -> tuple[Ints, NDArray[np.generic], Ints, tuple[slice, ...]]:
+) -> tuple[Ints, NDArray[Any], Ints, tuple[slice, ...]]:
     """Flood a core from its markers and the ring's keys; arrays of the core with its ring."""
     altitude = view.scratch.get(RING_ALTITUDE, view.tile.number)
     region = view.scratch.get(RING_REGION, view.tile.number)
@@ -162,12 +165,13 @@ def _own_markers(view: TileView, state: State, window: Box) -> Longs:
     core = view.tile.core
     inside &= ((place >= np.array(core.start)) & (place < np.array(core.stop))).all(axis=1)
     local = place[inside] - np.array(window.start)
-    return np.ravel_multi_index(tuple(local.T), window.shape).astype(np.int64)
+    flat: Longs = np.ravel_multi_index(tuple(local.T), window.shape).astype(np.int64)
+    return flat
 
 
 def _ring_keys(
     view: TileView, state: State, window: Box, dtype: np.dtype[np.generic]
-) -> tuple[Longs, NDArray[np.generic], Ints]:
+) -> tuple[Longs, NDArray[Any], Ints]:
     """Pixels of the ring (raster indices in the window) whose keys are known, and the keys."""
     visited = _visited(state)
     index = np.arange(int(np.prod(window.shape)), dtype=np.int64).reshape(window.shape)
@@ -189,7 +193,7 @@ def _ring_keys(
     )
 
 
-def _pack(level: NDArray[np.generic], hops: Ints) -> Ints:
+def _pack(level: NDArray[Any], hops: Ints) -> Ints:
     """Keys of a core's faces, one behind the other; hops of -1 mean: not reached."""
     parts = [
         array.take(end, axis).reshape(-1)
@@ -200,7 +204,7 @@ def _pack(level: NDArray[np.generic], hops: Ints) -> Ints:
     return np.concatenate(parts)
 
 
-def _unpack(packed: NDArray[np.generic], core: Box, box: Box) -> tuple[Ints, Ints]:
+def _unpack(packed: NDArray[Any], core: Box, box: Box) -> tuple[Ints, Ints]:
     """Keys of a box that lies in one face of a core."""
     shape = core.shape
     axis, end = _face_of(core, box)
@@ -246,11 +250,11 @@ def _visited(state: State) -> dict[int, int]:
     """Tile -> the iteration that last visited it."""
     if VISITED not in state:
         return {}
-    return {int(tile): int(iteration) for tile, iteration in state[VISITED]}  # type: ignore[misc]
+    return {int(tile): int(iteration) for tile, iteration in state[VISITED]}
 
 
 def _iteration(state: State) -> int:
-    return int(state[ITERATION]) if ITERATION in state else 0  # type: ignore[call-overload]
+    return int(state[ITERATION]) if ITERATION in state else 0
 
 
 def _keys_name(iteration: int) -> str:
