@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
 from enum import IntEnum
 from pathlib import Path
@@ -13,6 +14,9 @@ import typer
 
 from pipeline.errors import OutputError as _OutputError
 from pipeline.errors import PlanError, RecipeError, TilewrightError
+
+#: When the command began; the interpreter itself takes another 20 ms.
+STARTED = time.time()
 
 app = typer.Typer(
     add_completion=False,
@@ -71,7 +75,7 @@ def run(
     Exit status: 0 all published, 3 some images quarantined, 2 refused, 1 stopped.
     """
     from workers.cluster import start_forkserver
-    from workers.tasks import PRELOAD
+    from workers.preload import PRELOAD
 
     if scheduler is None:
         start_forkserver(PRELOAD)
@@ -82,7 +86,7 @@ def run(
         request = Request(load_recipe(recipe), archive, out, tile, workers, scheduler, fresh, only)
         from flows.run import run_request
 
-        record = run_request(request)
+        record = run_request(request, STARTED)
         _say_result(record, out)
         return Exit.QUARANTINED if record["counts"]["quarantined"] else Exit.DONE
 

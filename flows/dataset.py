@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from pipeline.plan import ImagePlan, Machine, check_disk, plan_image
 from pipeline.record_files import open_record
 from pipeline.records import save
 from pipeline.run_folder import RunFolder
-from pipeline.sources import discover, distinct_names
+from pipeline.sources import SourceSpec, discover, distinct_names
 from workers.tasks import SmallImages, perform, segment_small
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,8 @@ SMALL_BATCH_PX = 4_000_000
 SMALL_BATCH_IMAGES = 32
 #: Work of one batch of tiles, by the plan's prediction.
 BATCH_SECONDS = 1.0
+#: Step of an image whose results are being moved into place.
+MOVING = "moving"
 
 
 @dataclass
@@ -59,7 +63,7 @@ class DatasetRun:
     machine : Machine
     progress : RunProgress
     begun : float
-        When the command began, by `time.perf_counter`.
+        When the command began, in seconds since 1970.
     """
 
     request: Request
@@ -70,9 +74,16 @@ class DatasetRun:
     progress: RunProgress
     begun: float
     _timings: dict[str, float] = field(default_factory=dict)
+    _admission: Future[list[Admitted | Refused]] | None = None
 
-    def admit(self) -> list[Admitted | Refused]:
-        """Open every file of the archive and name its images."""
+    def begin(self) -> None:
+        """List the archive and begin to open its files on the workers, beside what follows.
+
+        Raises
+        ------
+        RecipeError
+            If there is nothing to do.
+        """
         missing = self.request.recipe.source.missing_chunks
         specs = [
             replace(spec, missing_chunks=missing)
@@ -81,6 +92,17 @@ class DatasetRun:
         if self.request.only is not None:
             wanted = {s.path for s in discover(self.request.archive, self.request.only)}
             specs = [spec for spec in specs if spec.path in wanted]
+        # Importing Prefect takes 2 s; meanwhile the workers are not idle.
+        self._admission = ThreadPoolExecutor(1, "admission").submit(self._admit, specs)
+
+    def admit(self) -> list[Admitted | Refused]:
+        """Wait until every file has been opened; names the images that they hold."""
+        if self._admission is None:
+            self.begin()
+        return self._admission.result()  # type: ignore[union-attr]
+
+    def _admit(self, specs: Sequence[SourceSpec]) -> list[Admitted | Refused]:
+        self._timings["startup_s"] = time.time() - self.begun
         batches = [specs[k : k + ADMIT_FILES] for k in range(0, len(specs), ADMIT_FILES)]
         found: list[Admitted | Refused] = []
         for batch, answer in self.submit(admit, batches):
@@ -113,6 +135,7 @@ class DatasetRun:
         together = self.dataset_identity(admitted)
         plans = []
         self.progress.expect(images=len(admitted))
+        works = self.manifest.works()
         for item in admitted:
             if isinstance(item, Refused):
                 self.quarantine(item.spec.name, item.spec.path, "", item.error)
@@ -126,8 +149,12 @@ class DatasetRun:
                 continue
             if self._is_published(plan):
                 self.progress.advance(images=1)
+                # A crash can come between its record and the end of its work.
+                self._forget_work(plan, works)
             else:
                 plans.append(plan)
+        if self.request.only is None:
+            self._forget_removed({item.spec.name for item in admitted})
         check_disk(plans, self.folder)
         if tile is None and plans:
             # The memory that is free changes; a run that goes on must not change its tiles.
@@ -164,6 +191,19 @@ class DatasetRun:
                 self.quarantine(plan.job.name, plan.job.source.path, plan.job.plan, error)
         self.manifest.put(key, save(path, found.state))
         return found.state
+
+    def _forget_removed(self, names: set[str]) -> None:
+        """Quarantined files that the user took out of the archive are no news any more."""
+        for row in list(self.manifest.images()):
+            if row.status == "quarantined" and row.name not in names:
+                self.manifest.forget_image(row.name)
+
+    def _forget_work(self, plan: ImagePlan, works: Iterable[str]) -> None:
+        """Drop records and scratch of an image's work."""
+        for work in works:
+            if work.startswith(plan.job.plan):
+                shutil.rmtree(self.folder.work_path(work), ignore_errors=True)
+                self.manifest.forget_work(work)
 
     def _is_published(self, plan: ImagePlan) -> bool:
         row = self.manifest.image(plan.job.name)
@@ -207,14 +247,30 @@ class DatasetRun:
         )
         for stage, count in engine.expected().items():
             self.progress.expect(stage, tiles=count)
+        # Work with other tiles shares the staging folder, which begins anew with these.
+        self._forget_work(plan, self.manifest.works() - {plan.work})
+        if ledger.state(MOVING) is not None:
+            self._take_back(plan)
         try:
             result: Published | BaseException = engine.run(state)
         except Exception as error:
             result = error
+        if isinstance(result, Published):
+            ledger.close_step(MOVING, {})
         self._record(plan, result)
         if isinstance(result, Published):
-            engine.clean()
-            self.manifest.forget_work(plan.work)
+            # The image's record must be safe before those of its steps go.
+            self.manifest.commit()
+            self._forget_work(plan, [plan.work])
+
+    def _take_back(self, plan: ImagePlan) -> None:
+        """A crash came after results were moved into place and before that was recorded."""
+        output = plan.output
+        if output.mode == "in_place":
+            source = Path(plan.job.source.path)
+            self.folder.take_back_in_place(output.root, plan.job.recipe.label, source)
+        else:
+            self.folder.take_back(output.root, plan.job.name)
 
     def is_quarantined(self, plan: ImagePlan) -> bool:
         """Whether an image was refused, or failed in a survey, in this run."""
@@ -223,13 +279,20 @@ class DatasetRun:
 
     def finish(self) -> None:
         """Write the table of all objects, run.json and the report; tell Prefect."""
+        from pipeline.report import summary_note, summary_rows, write_report
+
         gather_tables(self.folder, self.manifest)
         self.write_record("finished")
+        record = self.folder.read_run()
+        try:
+            write_report(self.folder, self.manifest, record)
+        except Exception:  # the results are complete without it
+            log.exception("%s could not be written; the results are complete", self.folder.report)
+        self.progress.summary(summary_rows(self.manifest), summary_note(self.folder, record))
 
     def write_record(self, status: str) -> None:
         """Write run.json."""
-        now = time.perf_counter()
-        self._timings["total_s"] = now - self.begun
+        self._timings["total_s"] = time.time() - self.begun
         self.folder.write_run(run_record(self.request, self.manifest, status, self._timings))
 
     def _watch(self, step: str, tiles: int, pixels: int) -> None:
@@ -256,6 +319,7 @@ class DatasetRun:
             "seconds": result.seconds,
             "predicted_cpu_seconds": plan.cpu_seconds,
             "peak_bytes_predicted": plan.peak_bytes,
+            "peak_bytes_measured": result.peak_bytes,
             "table_digest": result.table_digest,
             "output": plan.output.mode,
         }

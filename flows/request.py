@@ -62,7 +62,8 @@ def claim(request: Request, folder: RunFolder, manifest: Manifest) -> None:
         If it holds the results of another request.
     """
     before = manifest.get(REQUEST)
-    if before is not None and before != request.plan:
+    begun = bool(manifest.counts() or manifest.work_in_progress())
+    if before is not None and before != request.plan and begun:
         raise OutputError(
             f"{folder.root}: holds the results of another recipe, archive or version of "
             "tilewright; they are never mixed. Choose another OUT, or use --fresh to move them "

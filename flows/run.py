@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from flows.dataset import DatasetRun
 from flows.progress import RunProgress
 from flows.request import Request, claim
 from flows.server import ServerHandle, start_server
+from pipeline.errors import OutputError, TilewrightError
 from pipeline.plan import Machine
 from pipeline.run_folder import RunFolder
+from pipeline.sources import discover
 from workers.cluster import open_cluster
 from workers.submit import run_batches
 
@@ -24,10 +27,16 @@ log = logging.getLogger(__name__)
 SERVER_HOME = Path("~/.tilewright/prefect")
 
 
-def run_request(request: Request) -> dict[str, Any]:
+def run_request(request: Request, started: float | None = None) -> dict[str, Any]:
     """Run a request to its end.
 
     The cluster, the server and Prefect's own import (2 s) start beside each other.
+
+    Parameters
+    ----------
+    request : Request
+    started : float, optional
+        When the command began, in seconds since 1970; now by default.
 
     Returns
     -------
@@ -39,7 +48,9 @@ def run_request(request: Request) -> dict[str, Any]:
     TilewrightError
         If the request was refused, or the run had to stop; images that fail do not raise.
     """
-    begun = time.perf_counter()
+    # Since the process began, imports included: what the user waited.
+    begun = time.time() if started is None else started
+    _check_paths(request)
     folder = RunFolder(request.out)
     if request.fresh:
         folder.start_over()
@@ -48,10 +59,6 @@ def run_request(request: Request) -> dict[str, Any]:
         with _server() as server, _log_file(folder.hidden / "run.log"):
             machine = Machine.of(request.recipe, request.workers)
             with open_cluster(machine.workers, request.scheduler) as client:
-                from flows.dataset import DatasetRun
-                from flows.segment import segment_dataset
-
-                server.wait()
                 run = DatasetRun(
                     request,
                     folder,
@@ -61,6 +68,10 @@ def run_request(request: Request) -> dict[str, Any]:
                     RunProgress(request.recipe.label, artifact_key=_artifact_key(request)),
                     begun,
                 )
+                run.begin()
+                from flows.segment import segment_dataset
+
+                server.wait()
                 named = segment_dataset.with_options(
                     flow_run_name=f"{request.recipe.label}: {request.archive.name}"
                 )
@@ -68,10 +79,23 @@ def run_request(request: Request) -> dict[str, Any]:
         return folder.read_run()
 
 
+def _check_paths(request: Request) -> None:
+    """Refuse a mistyped archive before anything is written, and an archive that is the output."""
+    discover(request.archive, request.only)
+    if request.out.resolve() == request.archive.resolve():
+        raise OutputError(
+            f"{request.out}: is the archive itself. Choose another OUT; a folder inside the "
+            "archive will do."
+        )
+
+
 @contextmanager
 def _server() -> Iterator[ServerHandle]:
-    # Prefect's own log lines would tear the progress bar; its errors still come through.
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+    # Prefect's own log lines would tear the progress bar, and what it says of a failure (with a
+    # traceback) is said better by the error; the server and its pages still get all of it.
+    if "PREFECT_LOGGING_LEVEL" not in os.environ:
+        os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
     handle = start_server(SERVER_HOME)
     try:
@@ -91,6 +115,14 @@ def _log_file(path: Path) -> Iterator[None]:
         logger.addHandler(handler)
     try:
         yield
+    except TilewrightError:
+        raise
+    except Exception as error:
+        log.info("the run stopped", exc_info=True)
+        raise TilewrightError(
+            f"The run stopped for a reason that was not foreseen: {type(error).__name__}: {error}. "
+            f"{path} has the traceback. What is finished is kept: the same command continues."
+        ) from error
     finally:
         for logger in loggers:
             logger.removeHandler(handler)

@@ -8,7 +8,6 @@ the executor, which performs orders, and the ledger, which remembers them, diffe
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,6 +77,8 @@ class Published:
         Wall time of each step.
     pixels : int
         Pixels of all frames, one channel.
+    peak_bytes : int
+        Largest resident size of a worker that took part.
     """
 
     count: int
@@ -87,6 +88,7 @@ class Published:
     certificate: dict[str, Any]
     seconds: dict[str, float]
     pixels: int
+    peak_bytes: int
 
 
 @dataclass
@@ -113,6 +115,7 @@ class Engine:
     watch: Watcher = lambda step, tiles, pixels: None
     _scratch: Scratch | None = None
     _seconds: dict[str, float] = field(default_factory=dict)
+    _peak_bytes: int = 0
 
     def __post_init__(self) -> None:
         if not self.ledger.persistent:
@@ -149,6 +152,7 @@ class Engine:
             certificate,
             dict(self._seconds),
             self.job.grid.frames * int(np.prod(self.job.grid.shape)),
+            self._peak_bytes,
         )
 
     def expected(self) -> dict[str, int]:
@@ -163,10 +167,6 @@ class Engine:
         """Map one dataset-wide round over this image; the caller reduces."""
         records = self._map(f"dataset-{step.name}", step, state)
         return [(tile, dict(record)) for tile, record in records]
-
-    def clean(self) -> None:
-        """Remove scratch and records; what was published stays."""
-        shutil.rmtree(self.job.work, ignore_errors=True)
 
     def _ingest(self, pyramid: Pyramid) -> list[str]:
         digests = self._write_shards(
@@ -272,8 +272,9 @@ class Engine:
         found: dict[int, str] = {}
         for receipt in [*done, *self._perform(step, orders)]:
             found.update(zip(receipt.numbers, receipt.digests, strict=True))
-        coarse = CoarseOrder(self.job, (0,), pyramid)
-        (last,) = self._perform(f"{step}-coarse", iter([coarse]))
+        (last,) = self.ledger.receipts(f"{step}-coarse") or self._perform(
+            f"{step}-coarse", [CoarseOrder(self.job, (0,), pyramid)]
+        )
         self._seconds[step] = time.perf_counter() - begun
         return [*(found[n] for n in range(len(grid))), *last.digests]
 
@@ -282,6 +283,7 @@ class Engine:
             if isinstance(answer, BaseException):
                 raise answer
             self.ledger.add(step, answer)
+            self._peak_bytes = max(self._peak_bytes, answer.peak_bytes)
             self.watch(step, len(order.numbers), answer.pixels)
             yield answer
 

@@ -4,6 +4,7 @@
     ├── RecipeError          the recipe or the arguments: nothing starts
     ├── PlanError            the request cannot fit: memory, disk, size
     ├── OutputError          the output folder holds something else
+    ├── ConformanceError     a method is not exact: for the tests of methods
     └── ImageError           one image: it is quarantined, the others go on
         ├── UnreadableError  the file cannot be read
         ├── DamageError      the file was read, some of its pixels are missing or corrupt
@@ -30,6 +31,10 @@ class PlanError(TilewrightError):
 
 class OutputError(TilewrightError):
     """The output folder belongs to another request, or cannot be written."""
+
+
+class ConformanceError(TilewrightError):
+    """A method breaks "tiled equals untiled", or fails where it should refuse."""
 
 
 class ImageError(TilewrightError):

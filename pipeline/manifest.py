@@ -8,6 +8,7 @@ nothing else. Rollback journal, not WAL, so that it also works on network file s
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import threading
 import time
@@ -22,6 +23,8 @@ from pipeline.methods.base import State
 from pipeline.orders import Receipt
 from pipeline.record_files import open_record
 from pipeline.records import save
+
+log = logging.getLogger(__name__)
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -163,12 +166,23 @@ class Manifest:
         rows = self._all("SELECT DISTINCT array FROM shard WHERE image = ?", image)
         return [str(row[0]) for row in rows]
 
+    def forget_image(self, name: str) -> None:
+        """Drop an image that the archive does not hold any more."""
+        self._write("DELETE FROM image WHERE name = ?", name)
+        self.commit()
+
     def forget_work(self, work: str) -> None:
         """Drop the steps of an image that is finished or starts over."""
         with self._lock:
             self._write("DELETE FROM batch WHERE work = ?", work)
             self._write("DELETE FROM step WHERE work = ?", work)
             self.commit()
+
+    def works(self) -> set[str]:
+        """Names of all unfinished work of which anything is on record."""
+        return {
+            str(row[0]) for row in self._all("SELECT work FROM batch UNION SELECT work FROM step")
+        }
 
     def work_in_progress(self) -> dict[str, tuple[int, float]]:
         """Batches and seconds recorded for every unfinished image."""
@@ -258,6 +272,7 @@ class ManifestLedger(Ledger):
 
     def add(self, step: str, receipt: Receipt) -> None:
         self._manifest._add_receipt(self._work, step, receipt)
+        log.info("%s %s %s: %.2f s", self._work, step, list(receipt.numbers), receipt.seconds)
 
     def state(self, step: str) -> State | None:
         found = self._manifest._step(self._work, step)

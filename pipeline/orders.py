@@ -6,6 +6,8 @@ result: a repeated order writes the same bytes again.
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -27,6 +29,12 @@ from pipeline.scratch import FileScratch, Scratch
 from pipeline.view import TileView, opened
 
 
+def _peak() -> int:
+    """Largest resident size of this process so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What a performed order leaves to be recorded.
@@ -42,6 +50,8 @@ class Receipt:
     record : dict of ndarray
     pixels, seconds : int, float
         What was worked on, and how long.
+    peak_bytes : int
+        Largest resident size that the process ever had.
     """
 
     numbers: tuple[int, ...]
@@ -50,6 +60,7 @@ class Receipt:
     record: Record = field(default_factory=dict)
     pixels: int = 0
     seconds: float = 0.0
+    peak_bytes: int = field(default_factory=_peak)
 
 
 class Order(ABC):

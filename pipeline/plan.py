@@ -125,7 +125,8 @@ def plan_image(
     measured = choose_channels(recipe.measure.channels, info, spec.name)
     side = tile_px or _largest_side(recipe, info, len(channels), len(measured), machine)
     grid = TileGrid.of(info, recipe.ndim, side)
-    plan = plan_id(recipe, item.fingerprint, dataset)
+    # Copies of a file with the same times have one fingerprint, but are worked on apart.
+    plan = plan_id(recipe, f"{spec.name}\0{item.fingerprint}", dataset)
     work = folder.work_path(f"{plan}-{'x'.join(map(str, grid.side))}")
     job = ImageJob(plan, spec.name, spec, info, recipe, channels, measured, grid, str(work))
     recipe.segment.check(job.context)

@@ -31,7 +31,7 @@ SHARD = {2: (1, 2048, 2048), 3: (64, 512, 512)}
 #: A shard is halved within its task until it is this small.
 SMALLEST_SHARD = 128
 #: Coarser levels are made until the longer side of a plane is at most this.
-COARSEST = 256
+COARSEST = 512
 
 
 @dataclass(frozen=True, slots=True)

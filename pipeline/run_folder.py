@@ -17,6 +17,7 @@ import zarr
 from pipeline.errors import OutputError
 from pipeline.files import write_atomically
 from pipeline.manifest import Manifest
+from pipeline.sources.base import os_reason
 
 RUN_JSON = "run.json"
 RECORDS = "run.sqlite"
@@ -66,8 +67,11 @@ class RunFolder:
             self.hidden.mkdir(parents=True, exist_ok=True)
             lock = (self.hidden / "lock").open("w")
         except OSError as error:
+            there = self.root.is_file() or self.hidden.is_file()
+            reason = "a file is in its place" if there else os_reason(error)
             raise OutputError(
-                f"{self.root}: the output folder cannot be written ({error.strerror})."
+                f"{self.root}: the output folder cannot be written: {reason}. Choose another OUT, "
+                "or correct its permissions."
             ) from error
         with lock:
             try:
@@ -132,6 +136,19 @@ class RunFolder:
             group.attrs["labels"] = listing
         shutil.rmtree(staged, ignore_errors=True)
 
+    def take_back(self, staged: Path, name: str) -> None:
+        """Undo `publish`, where a crash came between it and its record."""
+        if not staged.exists() and self.image_path(name).exists():
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            self.image_path(name).rename(staged)
+
+    def take_back_in_place(self, staged: Path, label: str, source: Path) -> None:
+        """Undo `publish_in_place`, but for the listing, which names the label in any case."""
+        place = staged / "labels" / label
+        if not place.exists() and (source / "labels" / label).exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (source / "labels" / label).rename(place)
+
     def set_aside(self) -> Path | None:
         """Move everything of an earlier request to a folder of its own; nothing is deleted.
 
@@ -177,4 +194,4 @@ class RunFolder:
             number += 1
             target = self.hidden / "previous" / f"{stamp}-{number}" / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(target)
+        shutil.move(path, target)  # labels in an archive may lie on another disk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,7 +79,8 @@ class TileView:
     def image(self, halo_px: int = 0) -> Array:
         """Preprocessed pixels of the segmented channels.
 
-        Pixels that are not finite read as the smallest finite value; `valid` tells them apart.
+        Pixels that are not finite read as the smallest finite value of the whole image, or 0 where
+        it has none; `valid` tells them apart.
 
         Returns
         -------
@@ -133,7 +135,8 @@ class TileView:
         finite = np.isfinite(pixels)
         if finite.all():
             return pixels
-        lows = [self.raw_range(number)[0] for number in self.job.channels]
+        known = [self.raw_range(number)[0] for number in self.job.channels]
+        lows = [low if math.isfinite(low) else 0.0 for low in known]
         shape = (-1,) + (1,) * (pixels.ndim - 1)
         filled: Array = np.where(finite, pixels, np.array(lows, pixels.dtype).reshape(shape))
         return filled

@@ -14,15 +14,6 @@ from pipeline.plan import ImagePlan
 
 log = logging.getLogger(__name__)
 
-#: Modules that a worker needs sooner or later; loaded once and shared by all embedded workers.
-PRELOAD = (
-    "pipeline.methods.threshold",
-    "pipeline.methods.watershed",
-    "pipeline.engine",
-    "pipeline.plan",
-    "workers.tasks",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class SmallImages:

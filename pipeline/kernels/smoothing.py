@@ -37,23 +37,36 @@ def gaussian_weights(sigma_px: float) -> Longs:
     Returns
     -------
     ndarray of shape (2 * radius + 1,), int64
-        Symmetric. What rounding leaves over goes to the centre.
+        Symmetric. What rounding leaves over goes to the centre; if
+        that would change the centre by more than 10 %, the pairs share it by largest remainder.
 
     Raises
     ------
     ValueError
-        The remainder would change the centre by more than 10 %.
+        The centre has a weight of less than 10: sigma is more than about 160 px.
     """
     radius = radius_px(sigma_px)
     half = [math.exp(-0.5 * (k / sigma_px) ** 2) for k in range(radius + 1)]
     scale = (1 << WEIGHT_BITS) / (half[0] + 2.0 * sum(half[1:]))
     side = [math.floor(w * scale + 0.5) for w in half[1:]]
     centre = (1 << WEIGHT_BITS) - 2 * sum(side)
-    if abs(centre - scale) > 0.1 * scale:
+    if scale < 10:
         raise ValueError(
             f"sigma_px is {sigma_px}; weights of {WEIGHT_BITS} bits are too coarse: reduce it"
         )
+    if abs(centre - scale) > 0.1 * scale:
+        centre = 2 * math.ceil(scale / 2)
+        side = _apportion([w * scale for w in half[1:]], (1 << WEIGHT_BITS) // 2 - centre // 2)
     return np.array([*reversed(side), centre, *side], np.int64)
+
+
+def _apportion(shares: list[float], total: int) -> list[int]:
+    """Round shares to integers of a given sum: up where the remainder is largest."""
+    whole = [math.floor(share) for share in shares]
+    by_remainder = sorted(range(len(shares)), key=lambda k: (whole[k] - shares[k], k))
+    for k in by_remainder[: total - sum(whole)]:
+        whole[k] += 1
+    return whole
 
 
 def smooth_within(values: Ints, region: Ints, sigma_px: float) -> Ints:

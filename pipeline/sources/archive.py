@@ -21,7 +21,8 @@ READER_OF = {
     **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8", ".tf2"), "tiff"),
     **dict.fromkeys((".png", ".jpg", ".jpeg"), "picture"),
 }
-OUTPUT_FILES = {"run.json", "run.sqlite"}
+#: What an output of tilewright holds from its first moment on.
+OUTPUT_ENTRIES = {".tilewright", "run.sqlite"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def _search(root: Path) -> Iterator[_Found]:
         visited.add((status.st_dev, status.st_ino))
         entries = _list(folder)
         names = {entry.name for entry in entries}
-        if names >= OUTPUT_FILES:
+        if names >= OUTPUT_ENTRIES:
             continue
         if names & {"zarr.json", ".zattrs", ".zarray", ".zgroup"}:
             kind = _zarr_kind(Path(folder), names)

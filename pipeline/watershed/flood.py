@@ -34,6 +34,10 @@ OPEN_SEED = "watershed.open.seed"
 OPEN_REGION = "watershed.open.region"
 FLOODED = "watershed.flooded"
 
+#: Scratch arrays: labels of what a window held whole, and their keys.
+WHOLE_LABELS = "watershed-whole-labels"
+WHOLE_KEYS = "watershed-whole-keys"
+
 
 def margin_px(view: TileView) -> int:
     """Margin of a tile's window; any margin gives the same labels."""
@@ -52,7 +56,12 @@ class FloodWindows(Round):
 
     def map(self, view: TileView, state: State) -> Output:
         window = FloodedWindow.of(self.landscape, view, state)
-        return Output(window.record(view), window.labels(view))
+        record, labels = window.record(view), window.labels(view)
+        if len(record["component"]) and view.grid.tiles_per_frame > 1:
+            # A neighbour may find a part of these components open: `Resolve` then needs the rest.
+            view.scratch.put(WHOLE_LABELS, view.tile.number, labels.labels)
+            view.scratch.put(WHOLE_KEYS, view.tile.number, keys_of(labels))
+        return Output(record, labels)
 
     def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
         found = dict(records)
@@ -75,15 +84,12 @@ class FloodedWindow:
         Which components go on behind the window.
     root : ndarray of shape (\\*window), int32
         Raster index, in the window, of the marker that each pixel belongs to; -1 without.
-    peaks : ndarray of shape (n,), int64
-        Raster indices of the markers.
     """
 
     window: Box
     region: NDArray[np.int32]
     cut: NDArray[np.bool_]
     root: NDArray[np.int32]
-    peaks: NDArray[np.int64]
 
     @classmethod
     def of(cls, landscape: Landscape, view: TileView, state: State) -> FloodedWindow:
@@ -100,14 +106,14 @@ class FloodedWindow:
         whole = np.where(kept[region], region, np.int32(0)) if not kept[1:].all() else region
         if not kept.any():
             empty = np.full(region.shape, -1, np.int32)
-            return cls(window, region, cut, empty, np.empty(0, np.int64))
+            return cls(window, region, cut, empty)
         heights = landscape.heights(view, whole, halo)
         peaks = find_peaks(heights, whole, landscape.min_distance_px)
         altitude = np.negative(heights)
         sources = altitude.reshape(-1)[peaks]
         hops = np.zeros(len(peaks), np.int32)
         root, _, _ = flood(altitude, whole, peaks, sources, hops, landscape.connectivity)
-        return cls(window, region, cut, root, peaks)
+        return cls(window, region, cut, root)
 
     def record(self, view: TileView) -> Record:
         """Components on the core's faces, which of them are cut, and a pixel of each."""
@@ -126,16 +132,37 @@ class FloodedWindow:
     def labels(self, view: TileView) -> TileLabels:
         """Labels of the core, keyed by the markers' linear indices."""
         core = view.tile.core.within(self.window)
-        number = np.zeros(self.root.size + 1, np.uint32)
-        number[self.peaks] = np.arange(1, len(self.peaks) + 1, dtype=np.uint32)
-        # Index -1, of pixels without a marker, is the last entry.
-        labels = number[self.root[core]]
-        used = np.zeros(len(self.peaks) + 1, np.bool_)
-        used[labels] = True
-        used[0] = False
-        compact = np.cumsum(used, dtype=np.uint32) * used
-        keys = linear_indices(view, self.window, self.peaks[used[1:]], (0,) * view.grid.ndim)
-        return TileLabels(compact[labels].astype(np.uint32), keys=keys)
+        labels, roots = numbered(self.root[core], self.root.size)
+        keys = linear_indices(view, self.window, roots, (0,) * view.grid.ndim)
+        return TileLabels(labels, keys=keys)
+
+
+def keys_of(labels: TileLabels) -> NDArray[np.int64]:
+    """Keys of some labels; none for none."""
+    return np.empty(0, np.int64) if labels.keys is None else labels.keys
+
+
+def numbered(root: NDArray[np.int32], size: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Number the roots that occur.
+
+    Parameters
+    ----------
+    root : ndarray of any shape, int32
+        Raster indices below `size`; -1 is none.
+
+    Returns
+    -------
+    labels : ndarray of the same shape, uint32
+        1..n in the order of the roots; 0 where there is none.
+    roots : ndarray of shape (n,), int64
+    """
+    occurs = np.zeros(size + 1, np.bool_)
+    # Index -1 is the last entry, which is cleared again.
+    occurs[root] = True
+    occurs[-1] = False
+    number = np.cumsum(occurs, dtype=np.uint32)
+    number[~occurs] = 0
+    return number[root], np.flatnonzero(occurs)
 
 
 def linear_indices(

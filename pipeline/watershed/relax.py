@@ -23,7 +23,13 @@ from pipeline.kernels.flood import flood
 from pipeline.methods.base import Output, Round, State, TileLabels
 from pipeline.records import Record
 from pipeline.view import TileView
-from pipeline.watershed.flood import FloodedWindow, linear_indices
+from pipeline.watershed.flood import (
+    WHOLE_KEYS,
+    WHOLE_LABELS,
+    keys_of,
+    linear_indices,
+    numbered,
+)
 from pipeline.watershed.landscape import Landscape
 from pipeline.watershed.open import MARKERS, RING_ALTITUDE, RING_REGION, open_tiles
 
@@ -92,16 +98,13 @@ class Resolve(Round):
     def map(self, view: TileView, state: State) -> Output:
         root, _, _, core = _flood_core(view, state, self.landscape.connectivity)
         window = view.window(1)
-        roots, inverse = np.unique(root[core], return_inverse=True)
-        first = 1 if roots[0] >= 0 else 0
-        labels = (inverse.reshape(root[core].shape) + first).astype(np.uint32)
-        reached = roots[1 - first :].astype(np.int64)
+        labels, reached = numbered(root[core], root.size)
         pixels = linear_indices(view, window, reached, (0,) * view.grid.ndim)
         at_home = _within_core(reached, window, view.tile.core)
         numbers = np.arange(1, len(reached) + 1)
         links = np.stack([numbers[~at_home], pixels[~at_home]], axis=1)
         keys = np.where(at_home, pixels, -1)
-        return Output({}, self._with_whole(view, state, TileLabels(labels, keys=keys, links=links)))
+        return Output({}, self._with_whole(view, TileLabels(labels, keys=keys, links=links)))
 
     def combine(self, records: Iterable[Record]) -> Record:
         return {}
@@ -109,22 +112,20 @@ class Resolve(Round):
     def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
         return {**state, RESOLVED: np.array(1)}
 
-    def _with_whole(self, view: TileView, state: State, opened: TileLabels) -> TileLabels:
+    def _with_whole(self, view: TileView, opened: TileLabels) -> TileLabels:
         """Add the components of this core that a window held whole."""
-        whole = FloodedWindow.of(self.landscape, view, state).labels(view)
+        whole = view.scratch.get(WHOLE_LABELS, view.tile.number)
+        keys = view.scratch.get(WHOLE_KEYS, view.tile.number).astype(np.int64, copy=False)
         free = opened.labels == 0
-        count = int(opened.labels.max(initial=0))
-        used = np.unique(whole.labels[free])
-        used = used[used > 0]
-        number = np.zeros(int(whole.labels.max(initial=0)) + 1, np.uint32)
-        number[used] = np.arange(count + 1, count + len(used) + 1)
-        labels = np.where(free, number[whole.labels], opened.labels)
-        keys = np.concatenate([_keys(opened), _keys(whole)[used.astype(np.int64) - 1]])
-        return TileLabels(labels, keys=keys, links=opened.links)
-
-
-def _keys(labels: TileLabels) -> Longs:
-    return np.empty(0, np.int64) if labels.keys is None else labels.keys
+        used = np.zeros(len(keys) + 1, np.bool_)
+        used[whole[free]] = True
+        used[0] = False
+        number = np.cumsum(used, dtype=np.uint32) + np.uint32(opened.labels.max(initial=0))
+        number[~used] = 0
+        labels = np.where(free, number[whole], opened.labels)
+        return TileLabels(
+            labels, keys=np.concatenate([keys_of(opened), keys[used[1:]]]), links=opened.links
+        )
 
 
 def _flood_core(

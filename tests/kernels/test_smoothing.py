@@ -41,13 +41,23 @@ def test_equals_the_direct_sum(data: st.DataObject, shape: tuple[int, ...], sigm
     assert np.array_equal(smoothed, direct_sum(values, region, sigma))
 
 
-@pytest.mark.parametrize("sigma", [0.2, 0.5, 1.0, 2.0, 3.3, 10.0])
+@pytest.mark.parametrize("sigma", [0.2, 0.5, 1.0, 2.0, 3.3, 10.0, 18.3, 21.7, 50.0])
 def test_weights_are_symmetric_and_sum_to_a_power_of_two(sigma: float) -> None:
     weights = gaussian_weights(sigma)
     assert weights.size == 2 * radius_px(sigma) + 1
     assert weights.sum() == 2**WEIGHT_BITS
     assert np.array_equal(weights, weights[::-1])
     assert np.all(np.diff(weights[: weights.size // 2]) >= 0)
+
+
+def test_every_sigma_of_a_recipe_has_weights_near_the_gaussian() -> None:
+    for sigma in np.arange(1, 501) / 10:
+        weights = gaussian_weights(sigma)
+        k = np.arange(weights.size) - weights.size // 2
+        exact = np.exp(-0.5 * (k / sigma) ** 2)
+        exact *= 2**WEIGHT_BITS / exact.sum()
+        assert weights.sum() == 2**WEIGHT_BITS
+        assert np.abs(weights - exact).max() <= max(1.0, 0.101 * exact.max())
 
 
 def test_follows_the_gaussian_of_scipy() -> None:

@@ -54,7 +54,7 @@ def test_dots_inside_names_stay(tmp_path):
 
 
 def test_hidden_entries_and_own_outputs_are_skipped(tmp_path):
-    fill(tmp_path, ".h/a.tif", ".b.tif", "out/run.json", "out/run.sqlite", "out/a/b.tif")
+    fill(tmp_path, ".h/a.tif", ".b.tif", "out/.tilewright/lock", "out/run.sqlite", "out/a/b.tif")
     fill(tmp_path, "half/run.json", "half/c.tif")
     assert names(discover(tmp_path)) == ["half/c"]
 

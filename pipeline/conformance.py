@@ -1,0 +1,186 @@
+"""What every method has to keep: tiled equals untiled. For the tests of methods, ours and yours.
+
+The test of a method that another package registers is three lines::
+
+    def test_conforms(tmp_path):
+        recipe = {"segment": {"method": "mine", "size_px": 9}}
+        check_conformance(recipe, [image], sides=[16, 37], orders=[0, 1], folder=tmp_path)
+
+`image` is any array with objects that are larger than 16 px. The real engine runs it as one tile,
+then cut into tiles of each side, with its orders performed and answered in other orders, some
+of them twice. Labels, tables and digests must be the same bits; `ConformanceError` names the first
+difference. Images on which methods tend to fail (constant, one pixel, all NaN, ...) come
+after the given ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import ConformanceError, ImageError
+from pipeline.recipe import Recipe, parse_recipe
+from pipeline.trial import Cut, Pixels, Result, run_tiled, run_untiled
+
+#: Tiles an order: one, and so many that orders do not end with the rows of tiles.
+BATCHES = (1, 3)
+#: Side of the tiles of degenerate images, in px.
+SMALL_SIDE = 8
+
+
+def check_conformance(
+    recipe_content: Mapping[str, object],
+    images: Iterable[Pixels],
+    sides: Iterable[int | tuple[int, ...]],
+    orders: Iterable[int],
+    folder: Path,
+) -> None:
+    """Run a recipe over images, untiled and tiled in many ways, and compare.
+
+    Parameters
+    ----------
+    recipe_content : dict
+        A recipe, as YAML gives it.
+    images : iterable of ndarray
+        Of the last of the axes (T, C, Z, Y, X): a plane has shape (Y, X).
+    sides : iterable of int or tuple of int
+        Sides of the tiles in px; they may be smaller than a recipe allows.
+    orders : iterable of int
+        Seeds, see `Cut.order`.
+    folder : Path
+        For temporary files.
+
+    Raises
+    ------
+    ConformanceError
+        At the first difference, or if anything but an ImageError is raised.
+    """
+    recipe = parse_recipe(dict(recipe_content), "recipe")
+    cuts = [Cut(s, o, b) for s, o, b in itertools.product(list(sides), list(orders), BATCHES)]
+    for number, image in enumerate(images):
+        check_image(recipe, image, cuts, folder, f"image {number}")
+    for name, image in degenerate_images(recipe.ndim).items():
+        check_image(recipe, image, [Cut(SMALL_SIDE, 1, BATCHES[1])], folder, f"degenerate {name}")
+
+
+def check_image(
+    recipe: Recipe, image: Pixels, cuts: Iterable[Cut], folder: Path, name: str = "image"
+) -> Result | ImageError:
+    """Compare the runs of one image with its untiled run.
+
+    Returns
+    -------
+    Result or ImageError
+        Of the untiled run. If it was refused, so were all others.
+
+    Raises
+    ------
+    ConformanceError
+    """
+    where = f"{name} ({image.dtype} {image.shape})"
+    whole = _outcome(recipe, image, folder, None, where)
+    if isinstance(whole, Result):
+        check_numbering(whole, where)
+    for cut in cuts:
+        found = _outcome(recipe, image, folder, cut, f"{where}, {cut}")
+        difference = _difference(whole, found)
+        if difference:
+            raise ConformanceError(f"{where}, {cut}: {difference}")
+    return whole
+
+
+def check_numbering(result: Result, where: str) -> None:
+    """Check that labels are 1..n by the raster rank of first pixels, and that the table fits.
+
+    Raises
+    ------
+    ConformanceError
+    """
+    found, first, area = np.unique(result.labels, return_index=True, return_counts=True)
+    objects = found > 0
+    if not np.array_equal(found[objects], np.arange(1, objects.sum() + 1)):
+        raise ConformanceError(f"{where}: labels are not 1 to {objects.sum()}, without gaps")
+    if np.any(np.diff(first[objects]) < 0):
+        wrong = int(found[objects][1:][np.diff(first[objects]) < 0][0])
+        raise ConformanceError(f"{where}: label {wrong} begins before label {wrong - 1}")
+    if not np.array_equal(result.table["label"].to_numpy(), found[objects]):
+        raise ConformanceError(f"{where}: the table's rows are not the labels in order")
+    if not np.array_equal(result.table["area_px"].to_numpy(), area[objects]):
+        raise ConformanceError(f"{where}: the table's areas are not those of the labels")
+
+
+def degenerate_images(ndim: int) -> dict[str, Pixels]:
+    """Images on which methods tend to fail, planes or volumes, by what is special about them."""
+    shape = (19, 21) if ndim == 2 else (5, 11, 12)
+    one = (1,) * ndim
+    ramp = np.arange(40) * 6 % 251
+    lonely = np.full(shape, np.nan, np.float32)
+    lonely[tuple(n // 2 for n in shape)] = 3
+    endless = np.full(shape, np.inf, np.float32)
+    endless[: shape[0] // 2] = -np.inf
+    return {
+        "constant": np.full(shape, 7, np.uint8),
+        "constant float": np.full(shape, 0.1, np.float32),
+        "empty": np.zeros(shape, np.uint16),
+        "largest value": np.full(shape, 65535, np.uint16),
+        "largest and smallest value": np.where(np.indices(shape)[-1] < 9, -32768, 32767).astype(
+            np.int16
+        ),
+        "one pixel": np.full(one, 9, np.uint8),
+        "one pixel of zero": np.zeros(one, np.float32),
+        "one row": ramp.reshape((*one[1:], 40)).astype(np.uint8),
+        "one column": ramp.reshape((*one[2:], 40, 1)).astype(np.uint16),
+        "all NaN": np.full(shape, np.nan, np.float32),
+        "all but one NaN": lonely,
+        "infinite": endless,
+    }
+
+
+def _outcome(
+    recipe: Recipe, image: Pixels, folder: Path, cut: Cut | None, where: str
+) -> Result | ImageError:
+    """The result, or the refusal that the method is allowed to answer with."""
+    try:
+        if cut is None:
+            return run_untiled(recipe, image, folder)
+        return run_tiled(recipe, image, folder, cut)
+    except ImageError as error:
+        return error
+    except ConformanceError as error:
+        raise ConformanceError(f"{where}: {error}") from error
+    except Exception as error:
+        raise ConformanceError(
+            f"{where}: raised {type(error).__name__}: {error}. An image that a method cannot "
+            "take is refused with an ImageError."
+        ) from error
+
+
+def _difference(whole: Result | ImageError, found: Result | ImageError) -> str:
+    """What differs first; empty where nothing does."""
+    if isinstance(whole, ImageError) or isinstance(found, ImageError):
+        if isinstance(whole, ImageError) and isinstance(found, ImageError):
+            return ""
+        return f"one is refused, one is not: untiled {whole}, tiled {found}"
+    apart = whole.labels != found.labels
+    if apart.any():
+        place = tuple(int(i) for i in np.argwhere(apart)[0])
+        return (
+            f"{int(apart.sum())} px of {apart.size} differ, first (t, z, y, x) = {place}: "
+            f"label {found.labels[place]} instead of {whole.labels[place]}"
+        )
+    if not whole.table.schema.equals(found.table.schema):
+        return f"the tables' columns differ: {found.table.schema} for {whole.table.schema}"
+    for name in whole.table.column_names:
+        a, b = whole.table[name].to_numpy(), found.table[name].to_numpy()
+        differs = ~((a == b) | ((a != a) & (b != b)))  # NaN equals NaN here
+        if differs.any():
+            row = int(np.flatnonzero(differs)[0])
+            return f"table row {row}, column {name}: {b[row]!r} instead of {a[row]!r}"
+    if whole.digest != found.digest:
+        return f"equal labels have the digests {whole.digest} and {found.digest}"
+    if whole.table_digest != found.table_digest:
+        return f"equal tables have the digests {whole.table_digest} and {found.table_digest}"
+    return ""

@@ -1,0 +1,91 @@
+"""The page: one file that needs nothing else, neither network nor scripts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shlex
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import RecipeError
+from pipeline.files import write_atomically
+from pipeline.manifest import Manifest
+from pipeline.recipe import load_recipe, parse_recipe
+from pipeline.report import sections
+from pipeline.report.gallery import gallery
+from pipeline.report.summary import summarize
+from pipeline.report.wording import escaped
+from pipeline.run_folder import RunFolder
+
+HERE = Path(__file__).parent
+
+
+def write_report(folder: RunFolder, manifest: Manifest, record: dict[str, Any]) -> None:
+    """Write OUT/report.html, or replace it.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    manifest : Manifest
+    record : dict
+        The content of run.json.
+    """
+    found = summarize(folder, manifest, float(record["timings"]["total_s"]))
+    body = [
+        sections.heading(record),
+        sections.headline(record, found),
+        sections.failures(record, found, retry_command(folder, record)),
+        sections.certificate(record, folder),
+        gallery(found, record),
+        sections.timing(found, record),
+        sections.all_images(found),
+        sections.recipe(record),
+        sections.versions(record),
+    ]
+    page = _page(f"{record['recipe']['label']}: {Path(record['archive']).name}", body)
+    # File names need not be Unicode: what is not becomes a question mark.
+    write_atomically(folder.report, page.encode("utf-8", "replace"))
+
+
+def retry_command(folder: RunFolder, record: dict[str, Any]) -> str:
+    """The command that continues the run; RECIPE stands for a file that is not known by name."""
+    label = record["recipe"]["label"]
+    try:
+        mine = parse_recipe(record["recipe"], "run.json").identity()
+        name = label if load_recipe(label).identity() == mine else "RECIPE.yaml"
+    except (RecipeError, OSError):
+        name = "RECIPE.yaml"
+    words = ["tilewright", "run", name, record["archive"], str(folder.root)]
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def _page(title: str, body: list[str]) -> str:
+    style = (HERE / "style.css").read_text("utf-8")
+    script = (HERE / "sort.js").read_text("utf-8")
+    known = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    # Whatever a name or a message holds, the browser runs this script alone and loads nothing.
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{known}'; base-uri 'none'; form-action 'none'"
+    )
+    content = "\n".join(part for part in body if part)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{escaped(title)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+{content}
+</main>
+<script>{script}</script>
+</body>
+</html>
+"""

@@ -1,0 +1,204 @@
+"""Running an array through the real engine, untiled or cut and shuffled, in one process.
+
+For tests of methods, see `pipeline.conformance`, and for trying a method on an array.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tifffile
+from numpy.typing import NDArray
+
+from pipeline.engine import Engine, Executor, perform_here
+from pipeline.errors import ConformanceError
+from pipeline.files import digest
+from pipeline.grid import TileGrid
+from pipeline.image import AXES, ImageInfo
+from pipeline.job import ImageJob, check_dtype, choose_channels, plan_id
+from pipeline.ledger import MemoryLedger
+from pipeline.orders import Order, Receipt
+from pipeline.output import OutputPlan
+from pipeline.pyramid import Pyramid, open_level
+from pipeline.recipe import Recipe
+from pipeline.sources import SourceSpec, open_source
+
+Pixels = NDArray[np.generic]
+
+#: Share of the orders that are performed twice when orders are shuffled.
+REPEATED = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the engine published of an image.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (T, Z, Y, X), uint32 or uint64
+    table : pyarrow.Table
+        One row an object.
+    digest, table_digest : str
+    certificate : dict
+        As the engine reports them.
+    """
+
+    labels: NDArray[np.unsignedinteger]
+    table: pa.Table
+    digest: str
+    table_digest: str
+    certificate: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How an image is cut, and how the work on it is spread.
+
+    Parameters
+    ----------
+    side : int or tuple of int
+        Of a tile in px, the same on every axis or one an axis.
+    order : int
+        Seed of the order in which orders are performed and answered; 0: as they come.
+    batch_tiles : int
+        Tiles an order.
+    """
+
+    side: int | tuple[int, ...]
+    order: int = 0
+    batch_tiles: int = 1
+
+    def __str__(self) -> str:
+        order = f"shuffled with seed {self.order}" if self.order else "in order"
+        return f"tiles of {self.side} px, {order}, {self.batch_tiles} tiles a batch"
+
+
+def run_untiled(recipe: Recipe, image: Pixels, folder: Path) -> Result:
+    """Segment an image as one tile a frame.
+
+    Raises
+    ------
+    ImageError
+        If the recipe does not apply to the image.
+    """
+    side = max(1, *image.shape[-recipe.ndim :])
+    return run_tiled(recipe, image, folder, Cut(side))
+
+
+def run_tiled(recipe: Recipe, image: Pixels, folder: Path, cut: Cut) -> Result:
+    """Segment an image cut into tiles.
+
+    Raises
+    ------
+    ImageError
+        If the recipe does not apply to the image.
+    """
+    space = Path(tempfile.mkdtemp(dir=folder, prefix="run-"))
+    try:
+        job = plan_array(recipe, save_array(image, folder), cut.side, space)
+        output = OutputPlan(
+            space / "staged", space / "objects.parquet", recipe, job.info, job.source, "none"
+        )
+        execute = perform_shuffled(cut.order) if cut.order else perform_here
+        done = Engine(job, output, execute, MemoryLedger(), cut.batch_tiles).run()
+        t, _, z, y, x = job.info.shape
+        stored = open_level(output.labels(done.count).path, 0)
+        labels = np.asarray(stored[...]).reshape(t, z, y, x)
+        table = pq.read_table(output.table)
+        return Result(labels, table, done.digest, done.table_digest, done.certificate)
+    finally:
+        shutil.rmtree(space)
+
+
+def perform_shuffled(seed: int) -> Executor:
+    """An executor that performs and answers in random orders, and performs some orders twice.
+
+    That is what a cluster does to a run: workers overtake each other, and lost work is repeated.
+    """
+    generator = np.random.default_rng(seed)
+
+    def execute(orders: Iterable[Order]) -> Iterator[tuple[Order, Receipt | BaseException]]:
+        waiting = list(orders)
+        twice = np.flatnonzero(generator.random(len(waiting)) < REPEATED)
+        receipts: dict[int, Receipt] = {}
+        for k in generator.permutation(np.concatenate([np.arange(len(waiting)), twice])):
+            receipt = waiting[k].perform()
+            if k in receipts and not _same_receipt(receipts[k], receipt):
+                raise ConformanceError(
+                    f"{type(waiting[k]).__name__} of tiles {waiting[k].numbers} gave another "
+                    "result when it was repeated; a round must be a pure function"
+                )
+            receipts[k] = receipt
+        for k in generator.permutation(len(waiting)):
+            yield waiting[k], receipts[k]
+
+    return execute
+
+
+def save_array(image: Pixels, folder: Path) -> SourceSpec:
+    """Make a file of the image, named after its content: open sources are cached by path."""
+    five = np.ascontiguousarray(image).reshape((1,) * (5 - image.ndim) + image.shape)
+    kind = f"{five.dtype.str} {five.shape}"
+    path = folder / digest(kind.encode(), five.tobytes())
+    if image.shape[-1] == 1:
+        return _saved_zarr(five, path.with_suffix(".ome.zarr"))
+    path = path.with_suffix(".tif")
+    if not path.exists():
+        tifffile.imwrite(path, five, metadata={"axes": AXES.upper()}, photometric="minisblack")
+    return SourceSpec("tiff", str(path), "image")
+
+
+def plan_array(
+    recipe: Recipe, spec: SourceSpec, side: int | tuple[int, ...], space: Path
+) -> ImageJob:
+    """The request for an image, its frames cut into tiles of any size; `space` is for its work."""
+    with open_source(spec) as source:
+        info, fingerprint = source.info, source.fingerprint()
+    check_dtype(info, spec.name)
+    grid = TileGrid.of(info, recipe.ndim, max(info.shape))
+    sides = (side,) * grid.ndim if isinstance(side, int) else side
+    sides = tuple(min(s, n) for s, n in zip(sides, grid.shape, strict=True))
+    job = ImageJob(
+        plan_id(recipe, fingerprint),
+        spec.name,
+        spec,
+        info,
+        recipe,
+        choose_channels(recipe.source.channels, info, spec.name),
+        choose_channels(recipe.measure.channels, info, spec.name),
+        TileGrid(grid.frames, grid.shape, sides),
+        str(space / "work"),
+    )
+    recipe.segment.check(job.context)
+    return job
+
+
+def _same_receipt(a: Receipt, b: Receipt) -> bool:
+    return (
+        a.digests == b.digests
+        and a.record.keys() == b.record.keys()
+        and all(a.record[key].tobytes() == b.record[key].tobytes() for key in a.record)
+    )
+
+
+def _saved_zarr(five: Pixels, path: Path) -> SourceSpec:
+    """An OME-Zarr, for tifffile writes pages of width 1 as pages of height 1."""
+    t, c, z, y, x = five.shape
+    channels = tuple(str(i) for i in range(c))
+    info = ImageInfo(
+        (t, c, z, y, x), five.dtype.name, AXES, channels, (None,) * 3, None, (1, 1, z, y, x)
+    )
+    if not path.exists():
+        pyramid = Pyramid(str(path), "image", info, info.dtype, 3, 1)
+        pyramid.create()
+        open_level(pyramid.path, 0)[...] = five
+        pyramid.write_metadata({})
+    return SourceSpec("ome_zarr", str(path), "image")

@@ -1,0 +1,81 @@
+"""Shared by all tests: the real command, with a Prefect server that runs already."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+HOLD = """
+import sys
+from pathlib import Path
+from flows.server import start_server
+start_server(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+DEMO = Path(__file__).parent / "data" / "demo"
+
+
+@dataclass(frozen=True)
+class Command:
+    """`tilewright` in a process of its own, at home in a folder of the test session."""
+
+    home: Path
+
+    def start(self, *args: object, **environment: str) -> subprocess.Popen[str]:
+        """Start it; the caller waits."""
+        return subprocess.Popen(
+            [sys.executable, "-c", "from flows.cli import main; main()", *map(str, args)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.home,
+            env={**self.environment(), **environment},
+        )
+
+    def __call__(self, *args: object, expect: int = 0, **environment: str) -> str:
+        """Run it to its end; returns stdout and stderr, which never hold a traceback."""
+        process = self.start(*args, **environment)
+        output, _ = process.communicate()
+        assert process.returncode == expect, output
+        assert "Traceback" not in output
+        return output
+
+    @property
+    def server_home(self) -> Path:
+        """Home of the Prefect server."""
+        return self.home / ".tilewright" / "prefect"
+
+    def environment(self) -> dict[str, str]:
+        """The user's environment without Prefect's settings."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+        return {**kept, "HOME": str(self.home), "NO_COLOR": "1"}
+
+
+@pytest.fixture(scope="session")
+def demo() -> Path:
+    """The demonstration archive."""
+    return DEMO
+
+
+@pytest.fixture(scope="session")
+def tilewright(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    """The command; its server is kept for the session, since a cold start takes 17 s."""
+    command = Command(tmp_path_factory.mktemp("home"))
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(command.server_home)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=command.environment(),
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    yield command
+    holder.communicate()
