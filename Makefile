@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 comma := ,
 
-.PHONY: help install demo test check bench test-crash clean
+.PHONY: help install demo test check bench test-crash pictures clean
 
 help:
 	@echo 'make install     .venv with everything: networks and development tools (about 6.5 GB)'
@@ -28,6 +28,7 @@ help:
 	@echo 'make check       format, lint, types, layers, tests: what CI runs'
 	@echo 'make test-crash  the long form of the crash tests'
 	@echo 'make bench       measure beside other packages (BENCH_ARGS="J1=8192 --repeat 3")'
+	@echo 'make pictures    draw the pictures of the docs'
 	@echo 'make clean       remove environments, caches and demo-out'
 
 # $(call environment,FOLDER,EXTRAS): a virtual environment with this project, editable. What every
@@ -87,6 +88,9 @@ test-crash: .venv/.installed
 
 bench: .venv-bench/.installed
 	.venv-bench/bin/python tests/benchmarks/run.py $(BENCH_ARGS)
+
+pictures: .venv/.installed
+	.venv/bin/python docs/make_pictures.py
 
 clean:
 	rm -rf .venv .venv-demo .venv-bench demo-out build dist

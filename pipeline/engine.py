@@ -201,7 +201,9 @@ class Engine:
         pieces: dict[int, Mapping[str, Any]] = {}
         records = list(self._map(name, step, state, pieces))
         if known is None:
-            known = step.reduce(records, state)
+            # The range is the engine's: a method may return a state of its own keys only.
+            kept = {RANGE: state[RANGE]} if RANGE in state else {}
+            known = {**kept, **step.reduce(records, state)}
             self.ledger.close_step(name, known)
         return known, pieces
 

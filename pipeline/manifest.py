@@ -54,6 +54,9 @@ CREATE TABLE IF NOT EXISTS step (
 ) WITHOUT ROWID;
 """
 
+#: Rows read at once.
+PAGE_ROWS = 1000
+
 #: Rows wait this long for company before they are forced to disk.
 COMMIT_SECONDS = 0.25
 
@@ -124,9 +127,17 @@ class Manifest:
         return None if row is None else _image_row(row)
 
     def images(self) -> Iterator[ImageRow]:
-        """All images, by name."""
-        for row in self._all("SELECT * FROM image ORDER BY name"):
-            yield _image_row(row)
+        """All images, by name; a few at a time, for there may be 10^5."""
+        last = ""
+        while True:
+            rows = self._all(
+                "SELECT * FROM image WHERE name > ? ORDER BY name LIMIT ?", last, PAGE_ROWS
+            )
+            for row in rows:
+                yield _image_row(row)
+            if len(rows) < PAGE_ROWS:
+                return
+            last = str(rows[-1][0])
 
     def counts(self) -> dict[str, int]:
         """Images a status."""

@@ -99,6 +99,7 @@ class Pyramid:
 
     def create(self) -> None:
         """Make the group, its arrays and its metadata; existing ones are replaced."""
+        open_level.cache_clear()
         group = zarr.open_group(self.path, mode="w", zarr_format=self.zarr_format)
         for level in range(self.levels):
             self._create_level(group, level)
@@ -259,7 +260,9 @@ def shard_region(pyramid: Pyramid, frame: int, core: Box, level: int) -> Box:
 @functools.lru_cache(maxsize=64)
 def open_level(path: str, level: int) -> zarr.Array[Any]:
     """An array of a pyramid, opened once a process."""
-    return zarr.open_array(f"{path}/{level}", mode="r+", config={"write_empty_chunks": True})
+    array = zarr.open_array(f"{path}/{level}", mode="r+")
+    # zarr 3.1.6 ignores the `config` of `open_array`. A chunk that is missing must mean loss.
+    return array.with_config({"write_empty_chunks": True})
 
 
 def _halved(n: int, times: int) -> int:

@@ -86,6 +86,8 @@ class FileScratch(Scratch):
             )
         size = int.from_bytes(data[16:24], "little")
         head = unpack(bytes(data[24 : 24 + size]))
-        body = blosc.decompress(data[24 + size :])
-        array: Array = np.frombuffer(body, dtype=np.dtype(str(head["dtype"])))
-        return array.reshape(tuple(head["shape"]))
+        dtype, shape = np.dtype(str(head["dtype"])), tuple(head["shape"])
+        if 0 in shape:
+            return np.empty(shape, dtype)  # blosc does not take its own empty blocks
+        array: Array = np.frombuffer(blosc.decompress(data[24 + size :]), dtype)
+        return array.reshape(shape)

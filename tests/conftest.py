@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 HOLD = """
 import sys
@@ -79,3 +84,47 @@ def tilewright(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     assert holder.stdout.readline() == "held\n"
     yield command
     holder.communicate()
+
+
+class Plain:
+    """A Prefect flow or task without Prefect."""
+
+    def __init__(self, decorated: Any) -> None:
+        self._function = decorated.fn
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+    def submit(self, *args: Any) -> Any:
+        answer = self._function(*args)
+        return SimpleNamespace(result=lambda: answer)
+
+    def with_options(self, **options: Any) -> Plain:
+        return self
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`tilewright` in this process, without cluster and server: for what can be patched."""
+    from flows import run, segment
+    from flows.cli import app
+    from flows.progress import RunProgress
+    from workers.submit import run_serially
+
+    server = SimpleNamespace(wait=lambda: None)
+    monkeypatch.setattr(run, "_server", lambda: nullcontext(server))
+    monkeypatch.setattr(run, "open_cluster", lambda *_: nullcontext())
+    monkeypatch.setattr(run, "run_batches", lambda _, *given: run_serially(*given))
+    monkeypatch.setattr(run, "RunProgress", lambda label, artifact_key: RunProgress(label))
+    monkeypatch.setattr("workers.cluster.start_forkserver", lambda _: None)
+    monkeypatch.setattr(segment, "wait", lambda _: None)
+    for name in dir(segment):
+        if hasattr(getattr(segment, name), "fn"):
+            monkeypatch.setattr(segment, name, Plain(getattr(segment, name)))
+
+    def call(*args: object, expect: int = 0) -> Result:
+        result = CliRunner().invoke(app, [str(arg) for arg in args])
+        assert result.exit_code == expect, (result.output, result.exception)
+        return result
+
+    return call

@@ -290,7 +290,7 @@ def test_planes_of_a_stack_are_labelled_each_by_itself(connectivity: int, folder
     structure = np.zeros((3, 3, 3, 3), bool)
     structure[1, 1] = neighbourhood(2, connectivity)
     expected, count = ndimage.label(stack[:, 0], structure)
-    assert count > 100
+    assert count > 60
     assert np.array_equal(found.labels, expected)
 
 
@@ -392,6 +392,7 @@ def test_cleared_border_of_a_volume_equals_skimage(folder: Path) -> None:
     assert np.array_equal(found, expected)
 
 
+@pytest.mark.filterwarnings("ignore:Only one label was provided")
 @given(mask=masks("2d"), cut=cuts("2d"), smallest=st.integers(1, 9), more=st.integers(0, 30))
 @settings(THOROUGH, max_examples=10)
 def test_size_limits_equal_skimage(mask: np.ndarray, cut: Cut, smallest: int, more: int) -> None:
@@ -467,11 +468,11 @@ def test_otsu_equals_skimage_to_the_last_digit(dtype: str, objects: str, folder:
         assert np.array_equal(found.labels[0, 0], labels)
 
 
-def spiral(side: int) -> np.ndarray:
-    """One object of 1 px width, larger than any tile, that nears itself up to 5 px."""
+def spiral(side: int, pitch: int) -> np.ndarray:
+    """One object of 1 px width, larger than any tile; its turns are `pitch` px apart."""
     found = np.zeros((side, side), np.uint8)
-    for angle in np.arange(0, 2 * math.pi * (side / 2 - 4) / 6, 0.002):
-        radius = 6 * angle / (2 * math.pi)
+    for angle in np.arange(0, 2 * math.pi * (side / 2 - 4) / pitch, 0.002):
+        radius = pitch * angle / (2 * math.pi)
         y, x = side / 2 + radius * np.sin(angle), side / 2 + radius * np.cos(angle)
         found[int(y), int(x)] = 1
     return found
@@ -483,17 +484,20 @@ def box_of_first(result: Result) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    "segment",
+    ("segment", "pitch"),
     [
-        {"method": "threshold"},
-        # One peak: no second one is farther than 200 px from it.
-        {"method": "watershed", "min_distance_px": 200, "smooth_px": 0},
-        {"method": "watershed", "min_distance_px": 200, "landscape": "intensity"},
+        ({"method": "threshold"}, 4),
+        # One peak, for no second one is farther than 200 px from it. A relaxation takes as many
+        # rounds as the object crosses tiles, so there are fewer turns.
+        ({"method": "watershed", "min_distance_px": 200, "smooth_px": 0}, 30),
+        ({"method": "watershed", "min_distance_px": 200, "landscape": "intensity"}, 30),
     ],
     ids=["threshold", "distance", "intensity"],
 )
-def test_an_object_larger_than_any_tile_is_whole(segment: Content, folder: Path) -> None:
-    image = spiral(200)
+def test_an_object_larger_than_any_tile_is_whole(
+    segment: Content, pitch: int, folder: Path
+) -> None:
+    image = spiral(200, pitch)
     recipe = parse_recipe({"segment": {"foreground": {"value": 0}, **segment}}, "recipe")
     found = run_tiled(recipe, image, folder, Cut(16, 1, 3))
     assert np.array_equal(found.labels[0, 0], image)

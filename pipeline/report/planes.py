@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 Pixels = NDArray[Any]
 
 #: Largest plane that is read whole.
-MOST_PX = 4_000_000
+MOST_PX = 2048 * 2048
 #: A source that stores more pixels than this together is not read: a crop would decode them all.
 MOST_CHUNK_PX = 32_000_000
 

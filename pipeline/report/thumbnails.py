@@ -20,6 +20,8 @@ SIDE = 320
 MOST_BYTES = 30_000
 #: Values that become black and white.
 PERCENTILES = (1.0, 99.8)
+#: (quality, subsampling) of JPEG; subsampling smears thin coloured lines, so it comes last.
+JPEG_TRIED = ((88, 0), (80, 0), (72, 0), (60, 0), (45, 0), (45, 2), (30, 2), (15, 2))
 #: Outlines: cyan is seen on grey fluorescence, green on the pink and violet of H&E.
 ON_DARK = (0, 229, 255)
 ON_BRIGHT = (0, 235, 60)
@@ -57,10 +59,11 @@ def contrast(pixels: Pixels) -> Canvas:
     """
     values = pixels.astype(np.float64)
     finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, PERCENTILES) if finite.size else (0.0, 0.0)
-    if high <= low and finite.size:  # nearly all is background
+    with np.errstate(all="ignore"):
+        low, high = np.percentile(finite, PERCENTILES) if finite.size else (0.0, 0.0)
+    if not high > low and finite.size:  # nearly all is background, or differences overflow
         low, high = finite.min(), finite.max()
-    if high <= low:
+    if not high > low:
         scaled = np.where(np.isfinite(values), 0.25, 0.0)
     else:
         # Halved first: high - low of the largest numbers would be infinite.
@@ -119,10 +122,10 @@ def _encoded(image: Image.Image, lossless: bool) -> str:
     if lossless and len(data := _file(image, "PNG", optimize=True)) <= MOST_BYTES:
         return _uri("png", data)
     data = b""
-    for quality in (88, 80, 72, 60, 45, 30):
-        # Without subsampling, which would smear thin coloured lines; and without `optimize`, for
-        # which Pillow's buffer is too small at times ("broken data stream").
-        data = _file(image, "JPEG", quality=quality, subsampling=0)
+    for quality, subsampling in JPEG_TRIED:
+        # Without `optimize`, for which Pillow's buffer is too small at times ("broken data
+        # stream").
+        data = _file(image, "JPEG", quality=quality, subsampling=subsampling)
         if len(data) <= MOST_BYTES:
             break
     return _uri("jpeg", data)

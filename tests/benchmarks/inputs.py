@@ -19,16 +19,31 @@ def mirrored(length: int, size: int) -> np.ndarray:
 
 
 def make_input(path: Path, size: int, montage: Path = MONTAGE) -> Path:
-    """Write a (size, size) uint8 zarr v3 array in chunks of 1024, unless it is there."""
+    """Write an OME-Zarr 0.5 image, (size, size) uint8 in chunks of 1024, unless it is there.
+
+    Returns
+    -------
+    Path
+        The array of level 0, the only one.
+    """
     done = path.with_suffix(".done")
     if done.exists():
-        return path
+        return path / "0"
     image = tifffile.imread(montage)
     rows, columns = (mirrored(n, size) for n in image.shape)
-    array = zarr.create_array(
-        path, shape=(size, size), chunks=(CHUNK, CHUNK), dtype=image.dtype, overwrite=True
+    group = zarr.open_group(path, mode="w")
+    scale = {"coordinateTransformations": [{"type": "scale", "scale": [1.0, 1.0]}]}
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    multiscale = {"name": "nuclei", "axes": axes, "datasets": [{"path": "0", **scale}]}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
+    array = group.create_array(
+        "0",
+        shape=(size, size),
+        chunks=(CHUNK, CHUNK),
+        dtype=image.dtype,
+        dimension_names=["y", "x"],
     )
     for start in range(0, size, CHUNK):
         array[start : start + CHUNK] = image[rows[start : start + CHUNK]][:, columns]
     done.touch()
-    return path
+    return path / "0"

@@ -32,6 +32,6 @@ def main(peer: Peer) -> None:
     args = parser.parse_args()
     started = time.perf_counter()
     record = {"labels": args.out, **peer(args)}
-    record["work_s"] = time.perf_counter() - started
+    record.setdefault("work_s", time.perf_counter() - started)
     record["version"] = importlib.metadata.version(record["package"])
     print(json.dumps(record))
