@@ -88,6 +88,7 @@ test-crash: .venv/.installed
 
 bench: .venv-bench/.installed
 	.venv-bench/bin/python tests/benchmarks/run.py $(BENCH_ARGS)
+	.venv-bench/bin/python tests/benchmarks/flat_memory.py
 
 pictures: .venv/.installed
 	.venv/bin/python docs/make_pictures.py

@@ -256,6 +256,9 @@ class DatasetRun:
         except Exception as error:
             result = error
         if isinstance(result, Published):
+            # What zarr was writing when a worker was killed; nobody writes any more.
+            for path in plan.output.root.rglob("*.partial"):
+                path.unlink()
             ledger.close_step(MOVING, {})
         self._record(plan, result)
         if isinstance(result, Published):

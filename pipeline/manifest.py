@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -94,13 +95,15 @@ class Manifest:
     def __init__(self, path: Path, *, write: bool) -> None:
         self._lock = threading.RLock()
         self._committed = time.monotonic()
-        mode = "rwc" if write else "ro"
+        # After a crash a reader, too, must be able to roll back what was being written.
+        mode = "rwc" if write else "rw" if os.access(path, os.W_OK) else "ro"
         try:
             self._db = sqlite3.connect(
                 f"file:{path}?mode={mode}", uri=True, check_same_thread=False, timeout=30
             )
             if write:
                 self._db.executescript(SCHEMA)
+            self._db.execute("SELECT 1 FROM image LIMIT 1").fetchone()
         except sqlite3.Error as error:
             raise OutputError(
                 f"{path}: the run's records cannot be opened ({error}). "

@@ -7,6 +7,6 @@ from collections.abc import Iterable
 
 
 def nearest(wrong: str, valid: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the closest valid name, or an empty string."""
+    """Return " (did you mean 'x'?)" for the closest valid name, or an empty string."""
     found = difflib.get_close_matches(wrong, list(valid), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    return f" (did you mean {found[0]!r}?)" if found else ""

@@ -100,7 +100,8 @@ class SubtractBackground(Filter):
             opened = ndimage.maximum_filter1d(opened, side, axis, mode="nearest")
         # Near the border the opening of repeated pixels can exceed the image.
         result: Pixels = image - np.minimum(opened, image)
-        return result
+        # A difference that does not fit into a signed type has wrapped; read unsigned it is right.
+        return result.view(self.dtype(image.dtype))
 
     def value_range(self, low: float, high: float) -> tuple[float, float]:
         return 0.0, high - low

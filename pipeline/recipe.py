@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -145,7 +145,7 @@ def parse_recipe(content: object, where: str, default_label: str = "labels") -> 
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        lines = "\n".join(f"  {_explain(item)}" for item in error.errors())
+        lines = "\n".join(f"  {_explain(item, content)}" for item in error.errors())
         raise RecipeError(f"{where}:\n{lines}") from error
     except RecipeError as error:
         raise RecipeError(f"{where}:\n  {error}") from error
@@ -191,11 +191,15 @@ def shipped_recipes() -> list[str]:
     )
 
 
-def _explain(item: Any) -> str:
+def _explain(item: Any, content: Mapping[str, Any]) -> str:
     """One validation error as a line: key, what is wrong, what would be right."""
     location = [str(part) for part in item["loc"]]
     if item["type"] == "extra_forbidden":
-        keys = _valid_keys(Recipe, location[:-1])
+        if location[0] == "segment":
+            method = method_class(content["segment"]["method"])
+            keys = _valid_keys(method, location[1:-1])
+        else:
+            keys = _valid_keys(Recipe, location[:-1])
         shown = ".".join(location)
         known = f" Valid keys: {', '.join(keys)}." if keys else ""
         return f"{shown}: unknown key{nearest(location[-1], keys)}.{known}"

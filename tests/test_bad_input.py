@@ -58,9 +58,9 @@ GOOD: dict[str, int | None] = {
     "nan_and_inf": 2,
     "zellen/grün µm (Kopie 2)": 2,
     "細胞": 2,
-    "same.tif": 2,
+    "SAME.tif": 2,
     "same.png": 2,
-    "SAME.tif_2": 2,
+    "same.tif_2": 2,
     "copies/first": 2,
     "copies/second": 2,
 }
@@ -81,6 +81,7 @@ def write_zarr(path: Path, pixels: np.ndarray, version: str = "0.5") -> Path:
         shape=pixels.shape,
         chunks=chunks,
         dtype=pixels.dtype,
+        dimension_names=list("yx") if version == "0.5" else None,
         config={"write_empty_chunks": True},
     )
     if pixels.size:
@@ -125,7 +126,7 @@ def write_bad(folder: Path) -> None:
         folder / "two_channels.tif", np.stack([noise, noise]), imagej=True, metadata={"axes": "CYX"}
     )
     (folder / "bomb.png").write_bytes(png_header(60000))
-    tifffile.imwrite(folder / "bomb.tif", noise, tile=(64, 64))
+    tifffile.imwrite(folder / "bomb.tif", noise, tile=(64, 64), compression="zlib")
     with tifffile.TiffFile(folder / "bomb.tif", mode="r+") as tif:
         for tag in ("ImageWidth", "ImageLength", "TileWidth", "TileLength"):
             tif.pages[0].tags[tag].overwrite(1 << 16)
@@ -425,10 +426,11 @@ def test_labels_do_not_depend_on_tiles_and_workers(
     bad: Bad, here: Here, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = set()
-    for number, (tile, small_px) in enumerate([(64, 0), (100, 0), (64, 1 << 22), (512, 1 << 22)]):
+    for number, (tile, small_px) in enumerate([(64, 0), (100, 1 << 22), (512, 1 << 22)]):
         monkeypatch.setattr("pipeline.plan.SMALL_PX", small_px)
         out = tmp_path / str(number)
-        here("run", "nuclei", demo / "crowded", out, "--tile", tile, "--workers", 1 + number)
+        image = demo / "crowded" / "4d4ebfcae437.png"
+        here("run", "nuclei", image, out, "--tile", tile, "--workers", 1 + number)
         record = json.loads((out / "run.json").read_text())
         table = {row["details_digest"] for row in table_digests(out)}
         found.add((record["certificate"]["labels_digest"], frozenset(table)))

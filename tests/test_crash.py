@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import shutil
 import sqlite3
 import time
 import uuid
@@ -21,7 +22,13 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 
+from flows.dataset import MOVING, DatasetRun
+from pipeline.manifest import Manifest, ManifestLedger
+from pipeline.pyramid import Pyramid
+from pipeline.run_folder import RunFolder
+from pipeline.status import status_text
 from pipeline.table_file import table_digest
 from pipeline.verify import verify_folder
 
@@ -99,6 +106,7 @@ def test_a_killed_run_continues(trial: int, clean: Clean, tilewright: Any, tmp_p
         process.communicate(timeout=LIMIT_SECONDS)
         assert not left(mark, tilewright.server_home)
         before = recorded(out)
+        assert str(out) in status_text(out)[0]
         print(f"  {len(before.numbers)} tiles and shards, {len(before.published)} images recorded")
         again = start(tilewright, clean.archive, out, mark)
         output, _ = again.communicate(timeout=120)
@@ -231,3 +239,110 @@ def labels_digest(out: Path) -> str:
     assert record["status"] == "finished"
     assert record["counts"] == {**record["counts"], "images": 5, "published": 5}
     return str(record["certificate"]["labels_digest"])
+
+
+class Crash(BaseException):
+    """Ends the command as a signal does: nothing handles it."""
+
+
+#: Functions that the command does not come back from, with the number of the fatal call.
+PLACES = {
+    "first-batch": (ManifestLedger, "add", 1),
+    "tenth-batch": (ManifestLedger, "add", 10),
+    "end-of-steps": (ManifestLedger, "close_step", 0),
+    "move": (RunFolder, "publish", 1),
+    "move-in-place": (RunFolder, "publish_in_place", 1),
+    "record-of-image": (Manifest, "set_image", 1),
+    "end-of-work": (DatasetRun, "_forget_work", 2),
+    "end-of-run": (RunFolder, "write_run", 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "image"),
+    [
+        (place, image)
+        for place in PLACES
+        for image in ("copy", "none", "in_place")
+        if not place.startswith("move") or place.endswith("place") == (image == "in_place")
+    ],
+)
+def test_a_run_continues_from_every_place(
+    place: str,
+    image: str,
+    demo: Path,
+    here: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.plan.SMALL_PX", 0)
+    source = tmp_path / "archive" / "cells.ome.zarr"
+    shutil.copytree(demo / "cell_painting" / "bbbc022.ome.zarr", source)
+    recipe = tmp_path / "simple.yaml"
+    content = {"source": {"channels": [0]}, "segment": {"method": "threshold"}}
+    recipe.write_text(yaml.safe_dump({**content, "output": {"image": image}}))
+    expected = tmp_path / "expected"
+    here("run", recipe, source, expected, "--tile", 512)
+    shutil.rmtree(source / "labels", ignore_errors=True)
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        crash_at(patched, *PLACES[place])
+        with pytest.raises(Crash):
+            here("run", recipe, source, out, "--tile", 128)
+    for folder in out.glob(".tilewright/staging/*/*.zarr"):
+        (folder / "labels.0123456789abcdef.partial").touch()  # as zarr leaves it behind
+    here("run", recipe, source, out, "--tile", 128)
+    digests = [
+        json.loads((folder / "run.json").read_text())["certificate"]["labels_digest"]
+        for folder in (out, expected)
+    ]
+    assert digests[0] == digests[1]
+    assert table_digest(out / "objects.parquet") == table_digest(expected / "objects.parquet")
+    assert not verify_folder(out).damaged
+    assert not list((out / ".tilewright" / "work").glob("*"))
+    assert not list(source.glob(".tilewright-*"))
+    assert not list(out.glob("images/**/*.partial"))
+    with closing(sqlite3.connect(out / "run.sqlite")) as records:
+        assert records.execute("SELECT COUNT(*) FROM batch").fetchone() == (0,)
+
+
+def crash_at(patched: pytest.MonkeyPatch, owner: Any, name: str, number: int) -> None:
+    """Crash in the place of one call (0: the last one), losing what waits to be committed."""
+    function = getattr(owner, name)
+    calls = 0
+
+    def call(self: Any, *args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number or (number == 0 and args[0] == MOVING):
+            raise Crash
+        return function(self, *args, **options)
+
+    def close(self: Manifest) -> None:
+        self._db.rollback()
+        self._db.close()
+
+    patched.setattr(owner, name, call)
+    patched.setattr(Manifest, "close", close)
+
+
+def test_tiles_may_change_between_runs(
+    demo: Path, here: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work with other tiles shares the staging folder: what it staged is not taken for ours."""
+    monkeypatch.setattr("pipeline.plan.SMALL_PX", 0)
+    image, out = demo / "crowded" / "4d4ebfcae437.png", tmp_path / "out"
+    late, early = (ManifestLedger, "add", 6), (Pyramid, "create", 1)
+    for tile, (owner, name, number) in ((128, late), (64, early)):
+        with monkeypatch.context() as patched:
+            crash_at(patched, owner, name, number)
+            with pytest.raises(Crash):
+                here("run", "nuclei", image, out, "--tile", tile)
+    here("run", "nuclei", image, out, "--tile", 128)
+    here("run", "nuclei", image, tmp_path / "expected")
+    digests = {
+        json.loads((folder / "run.json").read_text())["certificate"]["labels_digest"]
+        for folder in (out, tmp_path / "expected")
+    }
+    assert len(digests) == 1
+    assert not verify_folder(out).damaged

@@ -1,0 +1,50 @@
+"""Peak memory of the workers at 4096^2 and 16384^2, against the plan: flat, and never above it.
+
+python tests/benchmarks/flat_memory.py          prints a table, exit status 1 if a limit is broken
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "peers")]
+
+from _tilewright import recipe, result  # noqa: E402
+from inputs import make_input  # noqa: E402
+
+SIZES = (4096, 16384)
+#: The larger image may take this much more.
+TOLERANCE = 1.10
+
+
+def measure(job: str, size: int, folder: Path) -> tuple[float, float]:
+    """Measured and planned peak of a worker, in MB."""
+    image = make_input(folder / f"{size}.ome.zarr", size).parent
+    out = folder / f"{job}-{size}"
+    command = [Path(sys.executable).parent / "tilewright", "run", recipe(job, folder), image, out]
+    subprocess.run([*map(str, command), "--workers", "2"], check=True, stdout=subprocess.DEVNULL)
+    found = result(out, job)
+    return float(found["worker_peak_mb"]), float(found["worker_planned_mb"])
+
+
+def main() -> int:
+    broken = False
+    with tempfile.TemporaryDirectory() as name:
+        for job in ("J1", "J2"):
+            peaks = {size: measure(job, size, Path(name)) for size in SIZES}
+            for size, (peak, planned) in peaks.items():
+                print(f"{job} {size:6d}: peak {peak:5.0f} MB, planned {planned:5.0f} MB")
+                broken |= peak > planned
+            small, large = (peaks[size][0] for size in SIZES)
+            print(f"{job} grows by {100 * (large / small - 1):+.1f} %")
+            broken |= large > TOLERANCE * small
+    print("BROKEN" if broken else "flat, and within the plan")
+    return int(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
