@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import __version__
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, RecipeError
 from pipeline.files import digest
 from pipeline.manifest import Manifest
 from pipeline.recipe import Recipe
@@ -45,6 +45,13 @@ class Request:
     scheduler: str | None = None
     fresh: bool = False
     only: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.only is not None and self.recipe.segment.is_dataset_wide():
+            raise RecipeError(
+                f"--only {self.only}: the recipe decides over the whole dataset (`scope: dataset`), "
+                "so a part of it would get other labels. Leave --only out, or use `scope: image`."
+            )
 
     @property
     def plan(self) -> str:

@@ -14,7 +14,12 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from hypothesis import settings
 from typer.testing import CliRunner
+
+# Machines of other people are slow at times, and their tests must not fail by chance.
+settings.register_profile("tilewright", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("tilewright")
 
 HOLD = """
 import sys

@@ -38,7 +38,7 @@ TRIALS = 24 if os.environ.get("TILEWRIGHT_CRASH_TESTS") == "long" else 3
 SEED = 20240
 KINDS = ("flow", "worker", "everything")
 MARK = "TILEWRIGHT_CRASH_TRIAL"
-LIMIT_SECONDS = 100.0
+LIMIT_SECONDS = 200.0
 #: A line of the log for a batch that was recorded: work, step, tiles or shards.
 BATCH = re.compile(r"manifest: (\S+) (\S+) \[([\d, ]+)\]: [\d.]+ s$", re.MULTILINE)
 
@@ -83,7 +83,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory, tilewright: Any, demo: Path)
     return Clean(archive, labels_digest(out), objects, batches_done(out))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("trial", range(TRIALS))
 def test_a_killed_run_continues(trial: int, clean: Clean, tilewright: Any, tmp_path: Path) -> None:
     rng = random.Random(SEED + trial)
@@ -100,7 +100,7 @@ def test_a_killed_run_continues(trial: int, clean: Clean, tilewright: Any, tmp_p
         wait_for(lambda: False, process, delay)
     kill(kind, process, tilewright.server_home, rng)
     if kind == "worker":
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=240)
         assert process.returncode == 0, output
     else:
         process.communicate(timeout=LIMIT_SECONDS)
@@ -109,7 +109,7 @@ def test_a_killed_run_continues(trial: int, clean: Clean, tilewright: Any, tmp_p
         assert str(out) in status_text(out)[0]
         print(f"  {len(before.numbers)} tiles and shards, {len(before.published)} images recorded")
         again = start(tilewright, clean.archive, out, mark)
-        output, _ = again.communicate(timeout=120)
+        output, _ = again.communicate(timeout=240)
         assert again.returncode == 0, output
         check_nothing_repeated(before, out)
     assert "Traceback" not in output
@@ -161,6 +161,7 @@ def kill(kind: str, process: Popen[str], server_home: Path, rng: random.Random) 
 
 def left(mark: str, server_home: Path) -> list[psutil.Process]:
     """Processes of the trial that still live, the shared server's aside, after time to end."""
+    server = 0
     with suppress(OSError, ValueError):
         server = int(json.loads((server_home / "server.json").read_text())["pid"])
     found = [process for process in psutil.process_iter() if is_marked(process, mark)]

@@ -29,12 +29,9 @@ from pipeline.methods.registry import GROUP, method_names
 from pipeline.recipe import Recipe, parse_recipe
 from pipeline.trial import Cut, Result, run_tiled, run_untiled
 
-CI = bool(os.environ.get("CI"))
 #: Drawn runs of the main test; set it higher for a search through the night.
 EXAMPLES = int(os.environ.get("TILEWRIGHT_EXAMPLES", "150"))
-THOROUGH = settings(
-    deadline=None, derandomize=CI, suppress_health_check=[HealthCheck.too_slow], print_blob=True
-)
+THOROUGH = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 
 Content = dict[str, Any]
 
