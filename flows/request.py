@@ -49,8 +49,8 @@ class Request:
     def __post_init__(self) -> None:
         if self.only is not None and self.recipe.segment.is_dataset_wide():
             raise RecipeError(
-                f"--only {self.only}: the recipe decides over the whole dataset (`scope: dataset`), "
-                "so a part of it would get other labels. Leave --only out, or use `scope: image`."
+                f"--only {self.only}: the recipe looks at the whole dataset (`scope: dataset`), so "
+                "a part of it would get other labels. Leave --only out, or use `scope: image`."
             )
 
     @property

@@ -18,7 +18,7 @@ from pipeline.errors import OutputError, TilewrightError
 from pipeline.plan import Machine
 from pipeline.run_folder import RunFolder
 from pipeline.sources import discover
-from workers.cluster import open_cluster
+from workers.cluster import capacity, open_cluster
 from workers.submit import run_batches
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,9 @@ def run_request(request: Request, started: float | None = None) -> dict[str, Any
         with _server() as server, _log_file(folder.hidden / "run.log"):
             machine = Machine.of(request.recipe, request.workers)
             with open_cluster(machine.workers, request.scheduler) as client:
+                if request.scheduler is not None:
+                    threads, room = capacity(client)
+                    machine = Machine(threads, room or machine.bytes_per_worker)
                 run = DatasetRun(
                     request,
                     folder,

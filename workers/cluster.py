@@ -127,6 +127,18 @@ def open_cluster(
         yield client
 
 
+def capacity(client: Client) -> tuple[int, int]:
+    """Threads of all workers, and the memory that each may use in bytes (0: not limited)."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    threads = sum(int(worker["nthreads"]) for worker in workers)
+    shares = [
+        int(worker["memory_limit"]) // max(1, int(worker["nthreads"]))
+        for worker in workers
+        if worker["memory_limit"]
+    ]
+    return max(1, threads), min(shares, default=0)
+
+
 @contextmanager
 def _embedded(workers: int | None, memory_limit_bytes: int | None) -> Iterator[Client]:
     """Run scheduler and nannies in threads of this process, each worker in its own process."""
