@@ -10,17 +10,17 @@ import errno
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from flows.admission import Submit, admit_sources, list_sources
 from flows.finish import gather_tables, run_record
 from flows.progress import RunProgress
 from flows.request import TILE, Request, tile_of
 from flows.survey import survey_dataset
-from pipeline.admission import Admitted, Refused, admit, renamed
+from pipeline.admission import Admitted, Refused
 from pipeline.engine import Engine, Published
 from pipeline.errors import ImageError, OutputError, PlanError, TilewrightError
 from pipeline.files import digest
@@ -30,16 +30,11 @@ from pipeline.plan import ImagePlan, Machine, check_disk, plan_image
 from pipeline.record_files import open_record
 from pipeline.records import save
 from pipeline.run_folder import RunFolder
-from pipeline.sources import SourceSpec, discover, distinct_names
+from pipeline.sources import SourceSpec
 from workers.tasks import SmallImages, perform, segment_small
 
 log = logging.getLogger(__name__)
 
-#: Runs a function over batches, on a cluster or here; answers come in any order.
-Submit = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[tuple[Any, Any]]]
-
-#: Files opened by one batch of the admission.
-ADMIT_FILES = 32
 #: Pixels and images of one batch of small images: about a second of work.
 SMALL_BATCH_PX = 4_000_000
 SMALL_BATCH_IMAGES = 32
@@ -84,14 +79,7 @@ class DatasetRun:
         RecipeError
             If there is nothing to do.
         """
-        missing = self.request.recipe.source.missing_chunks
-        specs = [
-            replace(spec, missing_chunks=missing)
-            for spec in distinct_names(discover(self.request.archive))
-        ]
-        if self.request.only is not None:
-            wanted = {s.path for s in discover(self.request.archive, self.request.only)}
-            specs = [spec for spec in specs if spec.path in wanted]
+        specs = list_sources(self.request)
         # Importing Prefect takes 2 s; meanwhile the workers are not idle.
         self._admission = ThreadPoolExecutor(1, "admission").submit(self._admit, specs)
 
@@ -103,25 +91,7 @@ class DatasetRun:
 
     def _admit(self, specs: Sequence[SourceSpec]) -> list[Admitted | Refused]:
         self._timings["startup_s"] = time.time() - self.begun
-        batches = [specs[k : k + ADMIT_FILES] for k in range(0, len(specs), ADMIT_FILES)]
-        found: list[Admitted | Refused] = []
-        for batch, answer in self.submit(admit, batches):
-            if isinstance(answer, BaseException):
-                # A file that kills its worker must not take its neighbours along.
-                found += (
-                    [_refused_by(spec, answer) for spec in batch]
-                    if len(batch) == 1
-                    else [item for spec in batch for item in self._admit_alone(spec)]
-                )
-            else:
-                found += answer
-        found.sort(key=lambda item: (item.spec.path, item.spec.series))
-        names = distinct_names([item.spec for item in found])
-        return [renamed(item, spec) for item, spec in zip(found, names, strict=True)]
-
-    def _admit_alone(self, spec: Any) -> list[Admitted | Refused]:
-        ((_, answer),) = self.submit(admit, [[spec]])
-        return [_refused_by(spec, answer)] if isinstance(answer, BaseException) else answer
+        return admit_sources(specs, self.submit)
 
     def plan(self, admitted: Sequence[Admitted | Refused]) -> list[ImagePlan]:
         """Plan what is not published yet; record what is refused.
@@ -376,12 +346,6 @@ def _small_batches(plans: Sequence[ImagePlan], state: State) -> Iterator[SmallIm
         pixels += plan.pixels
     if batch:
         yield SmallImages(tuple(batch), state)
-
-
-def _refused_by(spec: Any, error: BaseException) -> Refused:
-    if isinstance(error, ImageError):
-        return Refused(spec, error)
-    return Refused(spec, ImageError(spec.path, f"cannot be opened ({error})"))
 
 
 def _raise_if_fatal(error: BaseException) -> None:

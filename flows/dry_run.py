@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from flows.admission import admit_sources, list_sources
 from flows.request import Request
-from pipeline.admission import Admitted, Refused, admit, renamed
+from pipeline.admission import Refused
 from pipeline.errors import ImageError
 from pipeline.plan import ImagePlan, Machine, check_disk, plan_image
 from pipeline.run_folder import RunFolder
-from pipeline.sources import discover, distinct_names
+from workers.submit import run_serially
 
 #: Images that are listed one by one.
 LISTED = 20
@@ -94,7 +94,7 @@ def dry_run(request: Request) -> DryRun:
     folder = RunFolder(request.out)
     plans: list[ImagePlan] = []
     refused: list[ImageError] = []
-    for item in _admitted(request):
+    for item in admit_sources(list_sources(request), run_serially):
         if isinstance(item, Refused):
             refused.append(item.error)
             continue
@@ -104,13 +104,6 @@ def dry_run(request: Request) -> DryRun:
             refused.append(error)
     check_disk(plans, folder)
     return DryRun(plans, refused, machine)
-
-
-def _admitted(request: Request) -> Iterable[Admitted | Refused]:
-    specs: Any = distinct_names(discover(request.archive, request.only))
-    found = admit(specs)
-    names = distinct_names([item.spec for item in found])
-    return [renamed(item, spec) for item, spec in zip(found, names, strict=True)]
 
 
 def _size(size: float) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from flows.admission import Submit
 from pipeline.errors import MethodError, RecipeError
 from pipeline.methods.base import Round, State
 from pipeline.orders import MapOrder, Receipt, Shared
@@ -14,8 +14,6 @@ from pipeline.range_survey import RangeSurvey
 from pipeline.record_files import COMBINED, Part
 from pipeline.records import Record
 from pipeline.scratch import MemoryScratch
-
-Submit = Callable[[Any, Any], Iterator[tuple[Any, Any]]]
 
 #: Pixels of one order of a survey.
 ORDER_PX = 16_000_000
