@@ -22,7 +22,7 @@ from flows.request import TILE, Request, tile_of
 from flows.survey import survey_dataset
 from pipeline.admission import Admitted, Refused
 from pipeline.engine import Engine, Published
-from pipeline.errors import ImageError, OutputError, PlanError, TilewrightError
+from pipeline.errors import ImageError, OutputError, PlanError, TilewrightError, WorkError
 from pipeline.files import digest
 from pipeline.manifest import ImageRow, Manifest, ManifestLedger
 from pipeline.methods.base import State
@@ -202,7 +202,19 @@ class DatasetRun:
             self._small_batches(lost)
 
     def segment_large(self, plan: ImagePlan, state: State) -> None:
-        """Segment one image over the whole cluster."""
+        """Segment one image over the whole cluster.
+
+        If a crash of the machine, or a user, damaged what an unfinished run had kept of it, the
+        image starts over, once.
+        """
+        try:
+            self._segment_large(plan, state)
+        except WorkError as error:
+            log.warning("%s starts over: %s", plan.job.name, error)
+            self._forget_work(plan, [plan.work])
+            self._segment_large(plan, state)
+
+    def _segment_large(self, plan: ImagePlan, state: State) -> None:
         ledger = ManifestLedger(self.manifest, plan.work, Path(plan.job.work) / "steps")
         tiles = len(plan.job.grid)
         per_tile = plan.cpu_seconds / tiles

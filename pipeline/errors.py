@@ -4,6 +4,7 @@
     ├── RecipeError          the recipe or the arguments: nothing starts
     ├── PlanError            the request cannot fit: memory, disk, size
     ├── OutputError          the output folder holds something else
+    │   └── WorkError        scratch or records of unfinished work are lost or damaged
     ├── ConformanceError     a method is not exact: for the tests of methods
     └── ImageError           one image: it is quarantined, the others go on
         ├── UnreadableError  the file cannot be read
@@ -31,6 +32,10 @@ class PlanError(TilewrightError):
 
 class OutputError(TilewrightError):
     """The output folder belongs to another request, or cannot be written."""
+
+
+class WorkError(OutputError):
+    """Scratch or records of an unfinished image are lost or damaged: it starts over."""
 
 
 class ConformanceError(TilewrightError):

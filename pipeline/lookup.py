@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import OutputError
+from pipeline.errors import WorkError
 from pipeline.files import digest, write_atomically
 from pipeline.join import Joined
 
@@ -45,14 +45,14 @@ def _open(file: JoinedFile) -> Joined:
         with Path(file.path).open("rb") as stream:
             found = digest(np.memmap(file.path, np.uint8, "r").data)
             if found != file.digest:
-                raise OutputError(
+                raise WorkError(
                     f"{file.path}: the lookup tables of the unfinished run are damaged. "
                     "Run again with --fresh to start this request over."
                 )
             offsets = _mapped(stream, file.path)
             labels = _mapped(stream, file.path)
     except OSError as error:
-        raise OutputError(
+        raise WorkError(
             f"{file.path}: the lookup tables of the unfinished run cannot be read "
             f"({error.strerror}). Run again with --fresh to start this request over."
         ) from error

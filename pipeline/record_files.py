@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import OutputError
+from pipeline.errors import WorkError
 from pipeline.files import digest
 from pipeline.records import Record
 
@@ -53,18 +53,18 @@ def open_record(path: str, expected: str) -> Mapping[str, Array]:
 
     Raises
     ------
-    OutputError
+    WorkError
         If the file is missing or is not what was written.
     """
     remedy = "Run again with --fresh to start this request over."
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise OutputError(
+        raise WorkError(
             f"{path}: a record of the unfinished run cannot be read ({error.strerror}). {remedy}"
         ) from error
     if digest(data) != expected:
-        raise OutputError(
+        raise WorkError(
             f"{path}: a record of the unfinished run was changed or damaged on disk. {remedy}"
         )
     archive: Mapping[str, Array] = np.load(path, allow_pickle=False)

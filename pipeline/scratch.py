@@ -15,7 +15,7 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
-from pipeline.errors import OutputError
+from pipeline.errors import WorkError
 from pipeline.files import digest, write_atomically
 from pipeline.records import pack, unpack
 
@@ -35,7 +35,7 @@ class Scratch(ABC):
 
         Raises
         ------
-        OutputError
+        WorkError
             If it is missing or damaged.
         """
 
@@ -75,12 +75,12 @@ class FileScratch(Scratch):
         try:
             data = memoryview(path.read_bytes())
         except OSError as error:
-            raise OutputError(
+            raise WorkError(
                 f"{path}: scratch of the unfinished run is missing ({error.strerror}). "
                 "Run again with --fresh to start this request over."
             ) from error
         if len(data) < 24 or bytes.fromhex(digest(data[16:])) != data[:16]:
-            raise OutputError(
+            raise WorkError(
                 f"{path}: scratch of the unfinished run is damaged. "
                 "Run again with --fresh to start this request over."
             )

@@ -347,3 +347,37 @@ def test_tiles_may_change_between_runs(
     }
     assert len(digests) == 1
     assert not verify_folder(out).damaged
+
+
+@pytest.mark.parametrize("kept", ["scratch", "records", "steps"])
+def test_an_image_whose_unfinished_work_is_damaged_starts_over(
+    kept: str,
+    demo: Path,
+    here: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As after a power cut: what was recorded is not what is on the disk."""
+    monkeypatch.setattr("pipeline.plan.SMALL_PX", 0)
+    image, out = demo / "crowded" / "547ef286ee5f.png", tmp_path / "out"
+    with monkeypatch.context() as patched:
+        crash_at(patched, *PLACES["end-of-steps"])
+        with pytest.raises(Crash):
+            here("run", "methods/threshold", image, out, "--tile", 128)
+    with closing(sqlite3.connect(out / "run.sqlite")) as records:
+        records.execute("DELETE FROM batch WHERE step LIKE 'publish%'")
+        records.commit()
+    files = [p for p in (out / ".tilewright" / "work").rglob(f"{kept}/**/*") if p.is_file()]
+    assert files
+    for path in files:
+        path.write_bytes(b"")
+    here("run", "methods/threshold", image, out, "--tile", 128)
+    assert "starts over" in caplog.text
+    here("run", "methods/threshold", image, tmp_path / "expected")
+    digests = {
+        json.loads((folder / "run.json").read_text())["certificate"]["labels_digest"]
+        for folder in (out, tmp_path / "expected")
+    }
+    assert len(digests) == 1
+    assert not verify_folder(out).damaged

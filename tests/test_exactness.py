@@ -30,7 +30,7 @@ from pipeline.recipe import Recipe, parse_recipe
 from pipeline.trial import Cut, Result, run_tiled, run_untiled
 
 #: Drawn runs of the main test; set it higher for a search through the night.
-EXAMPLES = int(os.environ.get("TILEWRIGHT_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("TILEWRIGHT_EXAMPLES", "120"))
 THOROUGH = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 
 Content = dict[str, Any]
@@ -212,6 +212,52 @@ def test_tiled_equals_untiled(trial: tuple[Recipe, np.ndarray, list[Cut], int]) 
     small = mock.patch("pipeline.watershed.flood.MARGIN_PX", (margin, margin))
     with tempfile.TemporaryDirectory() as folder, small:
         check_image(recipe, image, ways, Path(folder))
+
+
+@st.composite
+def winding_masks(draw: DrawFn) -> np.ndarray:
+    """Objects that wind through many small tiles and meet them at corners."""
+    shape = draw(st.tuples(st.integers(12, 26), st.integers(12, 26)))
+    seed = draw(st.integers(0, 2**16))
+    if draw(st.booleans()):
+        mask = walk(shape, seed) > 0
+    else:
+        mask = noise(shape, seed, 1) < draw(st.sampled_from([0.45, 0.6, 0.8]))
+    values = noise(shape, seed + 1, draw(st.sampled_from([1, 1, 3]))) * draw(
+        st.sampled_from([1, 3, 200])
+    )
+    return np.where(mask, values + 1, 0).astype(np.uint8)
+
+
+@given(
+    image=winding_masks(),
+    landscape=st.sampled_from(["distance", "intensity"]),
+    parameters=st.fixed_dictionaries(
+        {
+            "min_distance_px": st.sampled_from([0, 1, 2, 4]),
+            "smooth_px": st.sampled_from([0, 0.5, 1, 2]),
+            "max_distance_px": st.sampled_from([1, 2, 3, 256]),
+            "connectivity": st.sampled_from([4, 8, 8]),
+        }
+    ),
+    cut=st.builds(
+        Cut, st.tuples(st.integers(2, 6), st.integers(2, 6)), st.integers(0, 99), st.just(1)
+    ),
+)
+@settings(THOROUGH, max_examples=EXAMPLES // 2)
+def test_components_that_no_window_holds_are_flooded_as_in_one_tile(
+    image: np.ndarray, landscape: str, parameters: Content, cut: Cut
+) -> None:
+    segment = {
+        "method": "watershed",
+        "foreground": {"value": 0},
+        "landscape": landscape,
+        **parameters,
+    }
+    recipe = parse_recipe({"segment": segment}, "recipe")
+    small = mock.patch("pipeline.watershed.flood.MARGIN_PX", (1, 1))
+    with tempfile.TemporaryDirectory() as folder, small:
+        check_image(recipe, image, [cut], Path(folder))
 
 
 # --- Whole-image oracles -------------------------------------------------------------------------
