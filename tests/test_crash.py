@@ -27,6 +27,7 @@ import yaml
 from flows.dataset import MOVING, DatasetRun
 from pipeline.manifest import Manifest, ManifestLedger
 from pipeline.pyramid import Pyramid
+from pipeline.record_files import open_record
 from pipeline.run_folder import RunFolder
 from pipeline.status import status_text
 from pipeline.table_file import table_digest
@@ -372,6 +373,7 @@ def test_an_image_whose_unfinished_work_is_damaged_starts_over(
     assert files
     for path in files:
         path.write_bytes(b"")
+    open_record.cache_clear()  # a rerun is another process
     here("run", "methods/threshold", image, out, "--tile", 128)
     assert "starts over" in caplog.text
     here("run", "methods/threshold", image, tmp_path / "expected")
