@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from flows.admission import Submit
-from pipeline.errors import MethodError, RecipeError
+from pipeline.errors import MethodError, RecipeError, TilewrightError
 from pipeline.methods.base import Round, State
 from pipeline.orders import MapOrder, Receipt, Shared
 from pipeline.plan import ImagePlan
@@ -28,7 +28,9 @@ class Surveyed:
 
 
 def survey_dataset(
-    plans: Sequence[ImagePlan], submit: Submit, perform: Callable[[MapOrder], Receipt]
+    plans: Sequence[ImagePlan],
+    submit: Submit,
+    perform: Callable[[MapOrder], Receipt | TilewrightError],
 ) -> Surveyed:
     """Run the dataset-wide rounds.
 
@@ -56,7 +58,7 @@ def _round(
     plans: Sequence[ImagePlan],
     state: State,
     submit: Submit,
-    perform: Callable[[MapOrder], Receipt],
+    perform: Callable[[MapOrder], Receipt | TilewrightError],
     failed: dict[str, BaseException],
 ) -> State:
     """Map one round over all images; a failing image is left out as a whole."""

@@ -47,7 +47,7 @@ def _admit(spec: SourceSpec) -> list[Admitted | Refused]:
     try:
         images = expand(spec)
     except ImageError as error:
-        return [Refused(spec, error)]
+        return [Refused(spec, error.alone())]
     except (MemoryError, OSError, ValueError) as error:
         return [Refused(spec, UnreadableError(spec.path, f"cannot be opened ({error})"))]
     return [_open(image) for image in images]
@@ -61,7 +61,7 @@ def _open(spec: SourceSpec) -> Admitted | Refused:
             raise MethodError(spec.path, f"the image is empty: its shape is {info.shape}")
         check_dtype(info, spec.path)
     except ImageError as error:
-        return Refused(spec, error)
+        return Refused(spec, error.alone())
     except (MemoryError, OSError, ValueError) as error:
         return Refused(spec, UnreadableError(spec.path, f"cannot be opened ({error})"))
     return Admitted(spec, info, fingerprint)

@@ -17,9 +17,19 @@ shown to the user as it stands, without a traceback.
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class TilewrightError(Exception):
     """Base of all; `str(error)` is the whole message for the user."""
+
+    def alone(self) -> Self:
+        """The same error without its cause and traceback, as it may cross processes.
+
+        Dask makes pickle take causes along (tblib), and some libraries' errors, such as those of
+        imagecodecs, cannot be unpickled: the receiver would get a TypeError instead.
+        """
+        return type(self)(*self.args)
 
 
 class RecipeError(TilewrightError):

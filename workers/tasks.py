@@ -30,9 +30,12 @@ class SmallImages:
     state: State
 
 
-def perform(order: Order) -> Receipt:
-    """Perform one order."""
-    return order.perform()
+def perform(order: Order) -> Receipt | TilewrightError:
+    """Perform one order; an error is an answer, so that it arrives without what it came from."""
+    try:
+        return order.perform()
+    except TilewrightError as error:
+        return error.alone()
 
 
 def segment_small(images: SmallImages) -> list[Published | BaseException]:
@@ -44,7 +47,7 @@ def _segment(plan: ImagePlan, state: State) -> Published | BaseException:
     try:
         return Engine(plan.job, plan.output, perform_here, MemoryLedger()).run(state)
     except TilewrightError as error:
-        return error
+        return error.alone()
     except Exception as error:
         log.exception("%s", plan.job.name)
         return error
