@@ -52,8 +52,16 @@ def _pss_mb(process: psutil.Process) -> float:
     return 0.0
 
 
+_SPARED: set[int] = set()
+
+
+def spare_descendants() -> None:
+    """Leave what runs now, such as a server for all runs, out of every measurement."""
+    _SPARED.update(process.pid for process in psutil.Process().children(recursive=True))
+
+
 def _descendants() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    return [p for p in psutil.Process().children(recursive=True) if p.pid not in _SPARED]
 
 
 def _end_descendants() -> None:

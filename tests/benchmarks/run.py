@@ -21,7 +21,7 @@ from pathlib import Path
 import zarr
 from compare import Verdict, compare
 from inputs import MONTAGE, make_input
-from measure import Usage, run_measured
+from measure import Usage, run_measured, spare_descendants
 from rich.console import Console
 from rich.table import Table
 
@@ -235,6 +235,9 @@ def main(argv: list[str] | None = None) -> int:
     rows: list[Row] = []
     server = start_server(Path("~/.tilewright/prefect"))
     server.wait()  # warm for all runs, as it is on a workstation where runs follow each other
+    # Each run finds it by itself, as a command does; it must not take it for the user's own.
+    os.environ.pop("PREFECT_API_URL", None)
+    spare_descendants()
     try:
         for job, size in args.jobs:
             measured = measure_job(job, size, work, args)
