@@ -7,6 +7,7 @@ are the same bits in every window.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -18,18 +19,18 @@ from scipy import ndimage
 Pixels = NDArray[Any]
 
 
-class Filter(BaseModel):
+class Filter(BaseModel, ABC):
     """A step of the recipe's `preprocess:` list."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @abstractmethod
     def halo_px(self) -> int:
         """Pixels on every side that a result depends on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply(self, image: Pixels) -> Pixels:
         """Filter one channel of shape (Y, X) or (Z, Y, X)."""
-        raise NotImplementedError
 
     def value_range(self, low: float, high: float) -> tuple[float, float]:
         """Range of the results, given the range of the image."""

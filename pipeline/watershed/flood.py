@@ -165,6 +165,17 @@ def numbered(root: NDArray[np.int32], size: int) -> tuple[NDArray[np.uint32], ND
     return number[root], np.flatnonzero(occurs)
 
 
+def inside_core(flat: NDArray[np.int64], window: Box, core: Box) -> NDArray[np.bool_]:
+    """Which pixels, given by raster index in a window, lie in the core."""
+    inside = np.ones(len(flat), np.bool_)
+    local = core.relative_to(window.start)
+    for position, a, b in zip(
+        np.unravel_index(flat, window.shape), local.start, local.stop, strict=True
+    ):
+        inside &= (position >= a) & (position < b)
+    return inside
+
+
 def linear_indices(
     view: TileView, box: Box, flat: NDArray[np.int64], shift: tuple[int, ...]
 ) -> NDArray[np.int64]:

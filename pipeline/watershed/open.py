@@ -19,6 +19,7 @@ from pipeline.watershed.flood import (
     OPEN_REGION,
     OPEN_SEED,
     OPEN_TILE,
+    inside_core,
     linear_indices,
     margin_px,
 )
@@ -94,7 +95,7 @@ class FindPeaks(Round):
         high: Any = np.ascontiguousarray(heights[cut])
         region = np.ascontiguousarray(region[cut])
         flat = candidate_peaks(high, region, self.landscape.min_distance_px)
-        inside = _inside(flat, near, view.tile.core)
+        inside = inside_core(flat, near, view.tile.core)
         flat = flat[inside]
         return Output(
             {
@@ -139,13 +140,3 @@ def _in_core(view: TileView, linear: NDArray[np.int64]) -> tuple[NDArray[np.int6
     frame_size = int(np.prod(view.grid.shape))
     place = np.unravel_index(linear % frame_size, view.grid.shape)
     return tuple(p - a for p, a in zip(place, view.tile.core.start, strict=True))
-
-
-def _inside(flat: NDArray[np.int64], window: Box, core: Box) -> NDArray[np.bool_]:
-    inside = np.ones(len(flat), np.bool_)
-    local = core.relative_to(window.start)
-    for position, a, b in zip(
-        np.unravel_index(flat, window.shape), local.start, local.stop, strict=True
-    ):
-        inside &= (position >= a) & (position < b)
-    return inside

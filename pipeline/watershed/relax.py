@@ -26,6 +26,7 @@ from pipeline.view import TileView
 from pipeline.watershed.flood import (
     WHOLE_KEYS,
     WHOLE_LABELS,
+    inside_core,
     keys_of,
     linear_indices,
     numbered,
@@ -100,7 +101,7 @@ class Resolve(Round):
         window = view.window(1)
         labels, reached = numbered(root[core], root.size)
         pixels = linear_indices(view, window, reached, (0,) * view.grid.ndim)
-        at_home = _within_core(reached, window, view.tile.core)
+        at_home = inside_core(reached, window, view.tile.core)
         numbers = np.arange(1, len(reached) + 1)
         links = np.stack([numbers[~at_home], pixels[~at_home]], axis=1)
         keys = np.where(at_home, pixels, -1)
@@ -235,16 +236,6 @@ def _neighbours(grid: TileGrid, tile: Tile) -> Iterator[tuple[tuple[int, ...], T
         other = grid.neighbour(tile, direction) if any(direction) else None
         if other is not None:
             yield direction, other
-
-
-def _within_core(flat: Longs, window: Box, core: Box) -> NDArray[np.bool_]:
-    inside = np.ones(len(flat), np.bool_)
-    local = core.relative_to(window.start)
-    for place, a, b in zip(
-        np.unravel_index(flat, window.shape), local.start, local.stop, strict=True
-    ):
-        inside &= (place >= a) & (place < b)
-    return inside
 
 
 def _visited(state: State) -> dict[int, int]:
