@@ -19,6 +19,7 @@ from pipeline.box import Box
 from pipeline.files import digest
 from pipeline.job import ImageJob
 from pipeline.join import Joined
+from pipeline.kernels.relabel import relabel
 from pipeline.lookup import JoinedFile
 from pipeline.methods.base import Round, State
 from pipeline.pieces import LABELS, describe_pieces
@@ -105,17 +106,23 @@ class MapOrder(Order):
         pieces: dict[int, Record] = {}
         pixels = 0
         for number in self.numbers:
-            view = TileView(self.job, self.job.grid.tile(number), scratch, state)
-            output = self.round.map(view, state)
-            outputs[number] = output.record
-            if output.labels is not None:
-                pieces[number] = describe_pieces(view, output.labels)
-            pixels += view.tile.core.size
+            tile = self.job.grid.tile(number)
+            outputs[number], found = self._map(TileView(self.job, tile, scratch, state), state)
+            if found is not None:
+                pieces[number] = found
+            pixels += tile.core.size
         combined = self.round.combine(outputs.values())
         if combined is not None:
             outputs = {COMBINED: combined}
         record = flatten(outputs, "round") | flatten(pieces, "pieces")
         return self._receipt(record, pixels, time.perf_counter() - begun)
+
+    def _map(self, view: TileView, state: State) -> tuple[Record, Record | None]:
+        """The records of one tile; its pixels are let go before the next tile is read."""
+        output = self.round.map(view, state)
+        return output.record, None if output.labels is None else describe_pieces(
+            view, output.labels
+        )
 
     def _receipt(self, record: Record, pixels: int, seconds: float) -> Receipt:
         if not self.record_path:
@@ -181,7 +188,7 @@ class PublishOrder(Order):
         for tile in self.job.grid.touching(shard.frame, shard.core):
             labels = scratch.get(LABELS, tile.number)
             common = tile.core.intersect(shard.core)
-            found = joined.table(tile.number)[labels[common.within(tile.core)]]
+            found = relabel(labels[common.within(tile.core)], joined.table(tile.number))
             region[common.within(shard.core)] = found
         return region
 

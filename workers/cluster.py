@@ -38,6 +38,9 @@ WORKER_ENVIRONMENT: Mapping[str, str] = {
     # Dask sets the trim threshold to 64 KiB; 256 MiB made tiles 1.5x faster (RSS 297 -> 414 MB).
     "MALLOC_TRIM_THRESHOLD_": "268435456",
     "MALLOC_MMAP_THRESHOLD_": "268435456",
+    # A task runs in a thread, and the arenas of threads come in heaps of 64 MiB that few tiles'
+    # arrays fit into: one arena made tiles 1.2x faster and the peak 20 % lower (375 -> 304 MB).
+    "MALLOC_ARENA_MAX": "1",
     # One process per core: a thread pool in each would oversubscribe the machine.
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",

@@ -1,1 +1,5 @@
-"""Compiled kernels: pure functions of arrays, the same for every window that holds an object."""
+"""Compiled loops over pixels: NumPy in, NumPy out, and no other part of the package."""
+
+from pipeline.kernels._cache import use_cache_of_this_code
+
+use_cache_of_this_code()

@@ -79,29 +79,32 @@ def distance_steps(squared: Ints, steps_per_px: int = 64) -> Ints:
 
     Parameters
     ----------
-    squared : ndarray of any shape, int32
-        Squared distances in px squared, none negative.
+    squared : ndarray of any shape, int32, C-contiguous
+        Squared distances in px squared, none negative. Overwritten.
     steps_per_px : int
         Resolution of the result, 1 to 46340.
 
     Returns
     -------
     ndarray of the same shape, int32
-        Distances in ``1 / steps_per_px`` px, rounded down.
+        `squared`: distances in ``1 / steps_per_px`` px, rounded down.
 
     Raises
     ------
     ValueError
-        `steps_per_px` is out of range or a result would not fit int32.
+        `steps_per_px` is out of range, a result would not fit int32, or `squared` cannot be
+        overwritten.
     """
     if not 1 <= steps_per_px <= MAX_LIMIT_PX:
         raise ValueError(f"steps_per_px is {steps_per_px}; it must be 1 to {MAX_LIMIT_PX}")
-    flat = np.require(squared, np.int32, ["C", "W"]).reshape(-1)
+    if squared.dtype != np.int32 or not (squared.flags.c_contiguous and squared.flags.writeable):
+        raise ValueError("squared must be a writeable C-contiguous int32 array")
+    flat = squared.reshape(-1)
     largest = int(flat.max(initial=0))
     if math.isqrt(largest * steps_per_px**2) > np.iinfo(np.int32).max:
         raise ValueError(f"squared distance {largest} at {steps_per_px} steps a px exceeds int32")
-    steps: Ints = _root_steps(flat, np.int64(steps_per_px) ** 2)
-    return steps.reshape(squared.shape)
+    _root_steps(flat, np.int64(steps_per_px) ** 2)
+    return squared
 
 
 @njit(cache=True, nogil=True)
@@ -180,9 +183,8 @@ def _lower_envelope_run(
 
 
 @njit(cache=True, nogil=True)
-def _root_steps(squared: Ints, scale: np.int64) -> Ints:
-    """``isqrt(squared * scale)`` of (N,) int32 -> (N,) int32."""
-    out = np.empty(squared.size, np.int32)
+def _root_steps(squared: Ints, scale: np.int64) -> None:
+    """``isqrt(squared * scale)`` of (N,) int32, in place."""
     for i in range(squared.size):
         target = np.int64(squared[i]) * scale
         root = np.int64(np.sqrt(np.float64(target)))
@@ -191,5 +193,4 @@ def _root_steps(squared: Ints, scale: np.int64) -> Ints:
             root -= 1
         elif (root + 1) * (root + 1) <= target:
             root += 1
-        out[i] = root
-    return out
+        squared[i] = root

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from pipeline.kernels.flood import ordered_int32
+from pipeline.kernels.ordering import ordered_int32
 
 Ints: TypeAlias = npt.NDArray[np.int32]
 Longs: TypeAlias = npt.NDArray[np.int64]
@@ -149,10 +149,14 @@ def _check(height: Heights, region: Ints, min_distance_px: int) -> None:
 def _highest_nearby(height: Ints, region: Ints) -> Longs:
     """Pixels of (Z, Y, X) that no neighbour of their region overtops, in raster order."""
     planes, rows, columns = height.shape
-    found = np.empty(height.size, np.int64)
+    found = np.empty(max(height.size // 64, columns), np.int64)
     count = 0
     for z in range(planes):
         for y in range(rows):
+            if found.size < count + columns:
+                more = np.empty(2 * found.size, np.int64)
+                more[:count] = found[:count]
+                found = more
             for x in range(columns):
                 if region[z, y, x] > 0 and _is_highest(height, region, z, y, x, 1, 1):
                     found[count] = (z * rows + y) * columns + x

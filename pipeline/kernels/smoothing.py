@@ -70,11 +70,12 @@ def _apportion(shares: list[float], total: int) -> list[int]:
 
 
 def smooth_within(values: Ints, region: Ints, sigma_px: float) -> Ints:
-    """Smooth `values` with a separable gaussian that stays inside each region.
+    """Smooth `values`, in place, with a separable gaussian that stays inside each region.
 
     Parameters
     ----------
-    values : ndarray of shape (Y, X) or (Z, Y, X), int32
+    values : ndarray of shape (Y, X) or (Z, Y, X), int32, C-contiguous
+        Overwritten: a window is large, and two more copies of it were the peak of a tile's memory.
     region : ndarray of the same shape, int32
         Region numbers; 0 is outside.
     sigma_px : float
@@ -83,37 +84,33 @@ def smooth_within(values: Ints, region: Ints, sigma_px: float) -> Ints:
     Returns
     -------
     ndarray of the same shape, int32
-        0 outside the regions. Each pass along an axis adds the pixels of the same region within
-        ``int(3 * sigma + 0.5)`` px, counts all others as 0 (there is no normalisation at the
-        edge of a region), and rounds half up.
+        `values`; 0 outside the regions. Each pass along an axis adds the pixels of the same region
+        within ``int(3 * sigma + 0.5)`` px, counts all others as 0 (there is no normalisation at
+        the edge of a region), and rounds half up.
 
     Raises
     ------
     ValueError
-        The shapes differ, or sigma is negative, not finite, or too wide for the weights.
+        The shapes differ, `values` cannot be overwritten, or sigma is negative, not finite, or too
+        wide for the weights.
     """
     if values.shape != region.shape or values.ndim not in (2, 3):
         raise ValueError(f"values {values.shape} and region {region.shape} must be one 2D/3D shape")
+    if values.dtype != np.int32 or not (values.flags.c_contiguous and values.flags.writeable):
+        raise ValueError("values must be a writeable C-contiguous int32 array")
     if not (math.isfinite(sigma_px) and sigma_px >= 0):
         raise ValueError(f"sigma_px is {sigma_px}; it must be 0 or more")
-    smoothed = np.require(values, np.int32, ["C", "W"])
-    numbers = np.require(region, np.int32, ["C", "W"])
     if sigma_px == 0 or values.size == 0:
-        return smoothed.copy()
+        return values
+    numbers = np.require(region, np.int32, ["C", "W"]).reshape(-1)
     weights = gaussian_weights(sigma_px)
-    width = values.shape[-1]
     for axis, length in enumerate(values.shape):
         stride = math.prod(values.shape[axis + 1 :])
-        smoothed = _smooth_axis(
-            smoothed.reshape(-1),
-            numbers.reshape(-1),
-            weights,
-            width,
-            length,
-            stride,
-            axis == values.ndim - 1,
+        along_row = axis == values.ndim - 1
+        _smooth_axis(
+            values.reshape(-1), numbers, weights, values.shape[-1], length, stride, along_row
         )
-    return smoothed.reshape(values.shape)
+    return values
 
 
 @njit(cache=True, nogil=True)
@@ -125,21 +122,28 @@ def _smooth_axis(
     length: int,
     stride: int,
     along_row: bool,
-) -> Ints:
+) -> None:
     """One pass over the flattened window, along the axis of `length` px that are `stride` apart.
 
     One run of foreground of a row of `width` px is summed at a time, weight by weight, so that
-    the inner loop is contiguous on every axis.
+    the inner loop is contiguous on every axis. What a row held before it was overwritten stays in
+    `before` for as long as rows that follow need it.
     """
     radius = weights.size // 2
-    out = np.zeros(values.size, np.int32)
+    span = width if along_row else stride
+    kept = 1 if along_row else min(radius, length - 1) + 1
+    before = np.empty(kept * span, np.int32)
     total = np.empty(width, np.int64)
     for row in range(0, values.size, width):
-        place = (row // stride) % length
+        place = 0 if along_row else (row // stride) % length
+        inner = 0 if along_row else row % stride
         end = row + width
+        own = (place % kept) * span + inner
+        before[own : own + width] = values[row:end]
         first = row
         while first < end:
             if region[first] == 0:
+                values[first] = 0
                 first += 1
                 continue
             stop = first + 1
@@ -147,27 +151,46 @@ def _smooth_axis(
                 stop += 1
             total[: stop - first] = 0
             for k in range(-radius, radius + 1):
-                a, b = first, stop
+                weight = weights[k + radius]
                 if along_row:
                     a, b = max(first, row - k), min(stop, end - k)
-                elif not 0 <= place + k < length:
+                    _add_weighted(total, before, k - row, region, k, first, a, b, weight)
+                elif place + k >= length or place + k < 0:
                     continue
-                _add_weighted(total, values, region, first, a, b, k * stride, weights[k + radius])
+                elif k > 0:
+                    shift = k * stride
+                    _add_weighted(total, values, shift, region, shift, first, first, stop, weight)
+                else:
+                    there = ((place + k) % kept) * span + inner - row
+                    shift = k * stride
+                    _add_weighted(total, before, there, region, shift, first, first, stop, weight)
             for i in range(stop - first):
                 # One half goes up, for negative sums too: the shift rounds down.
-                out[first + i] = (total[i] + (1 << (WEIGHT_BITS - 1))) >> WEIGHT_BITS
+                values[first + i] = (total[i] + (1 << (WEIGHT_BITS - 1))) >> WEIGHT_BITS
+            if stop < end:
+                values[stop] = 0
             first = stop + 1
-    return out
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _add_weighted(
-    total: Longs, values: Ints, region: Ints, first: int, a: int, b: int, shift: int, weight: int
+    total: Longs,
+    source: Ints,
+    there: int,
+    region: Ints,
+    shift: int,
+    first: int,
+    a: int,
+    b: int,
+    weight: int,
 ) -> None:
-    """Add ``weight * values[i + shift]`` to ``total[i - first]`` for a <= i < b, own region."""
+    """Add ``weight * source[i + there]`` to ``total[i - first]`` for a <= i < b.
+
+    Only where the pixel `shift` away is of the same region.
+    """
     # Unsigned indices spare the test for negative ones, and a product with 0 spares the branch:
     # together they turn the loop into vector instructions (5 times faster).
-    own, other, place = np.uintp(a), np.uintp(a + shift), np.uintp(a - first)
+    own, other, value, place = np.uintp(a), np.uintp(a + shift), np.uintp(a + there), a - first
     for j in range(np.uintp(max(b - a, 0))):
         same = region[other + j] == region[own + j]
-        total[place + j] += weight * np.int64(values[other + j] if same else np.int32(0))
+        total[np.uintp(place) + j] += weight * np.int64(source[value + j] if same else np.int32(0))

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from pipeline.box import Box
 from pipeline.grid import TileGrid
 from pipeline.join import contacts
-from pipeline.kernels.flood import flood
+from pipeline.kernels.flood import Sources, flood
 from pipeline.kernels.peaks import find_peaks
+from pipeline.kernels.relabel import occurring, relabel
 from pipeline.kernels.unionfind import DisjointSets
 from pipeline.methods.base import Output, Round, State, TileLabels
 from pipeline.pieces import faces_of
@@ -55,13 +56,40 @@ class FloodWindows(Round):
     name: ClassVar[str] = "flood"
 
     def map(self, view: TileView, state: State) -> Output:
-        window = FloodedWindow.of(self.landscape, view, state)
-        record, labels = window.record(view), window.labels(view)
+        halo = margin_px(view)
+        window = view.window(halo)
+        region = self.landscape.regions(view, state, halo)
+        cut = _cut(region, window, view.grid.frame_box)
+        record = _describe_faces(view, region[view.tile.core.within(window)], cut)
+        labels = self._flood_whole(view, region, cut)
         if len(record["component"]) and view.grid.tiles_per_frame > 1:
             # A neighbour may find a part of these components open: `Resolve` then needs the rest.
             view.scratch.put(WHOLE_LABELS, view.tile.number, labels.labels)
             view.scratch.put(WHOLE_KEYS, view.tile.number, keys_of(labels))
         return Output(record, labels)
+
+    def _flood_whole(
+        self, view: TileView, region: NDArray[np.int32], cut: NDArray[np.bool_]
+    ) -> TileLabels:
+        """Labels of the core, keyed by the markers' linear indices; `region` is overwritten."""
+        halo = margin_px(view)
+        window = view.window(halo)
+        core = view.tile.core.within(window)
+        kept = ~cut & occurring(region[core], len(cut))
+        kept[0] = False
+        if not kept.any():
+            return TileLabels(np.zeros(view.tile.core.shape, np.uint32), keys=np.empty(0, np.int64))
+        if not kept[1:].all():
+            relabel(region, np.where(kept, np.arange(len(cut), dtype=np.int32), 0), out=region)
+        heights = self.landscape.heights(view, region, halo)
+        peaks = find_peaks(heights, region, self.landscape.min_distance_px)
+        altitude = np.negative(heights, out=heights)
+        markers = Sources.markers(peaks, altitude)
+        marker = flood(altitude, region, markers, self.landscape.connectivity)
+        del heights, altitude  # a window is large
+        labels, found = numbered(np.ascontiguousarray(marker[core]), len(peaks) + 1)
+        keys = linear_indices(view, window, peaks[found - 1], (0,) * view.grid.ndim)
+        return TileLabels(labels, keys=keys)
 
     def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
         found = dict(records)
@@ -71,70 +99,19 @@ class FloodWindows(Round):
         return {**state, **_open_regions(found, self.grid, self.landscape.connectivity)}
 
 
-@dataclass(frozen=True, slots=True)
-class FloodedWindow:
-    """A tile's window with its components, those that it cuts, and the flood of the others.
-
-    Parameters
-    ----------
-    window : Box
-    region : ndarray of shape (\\*window), int32
-        All components.
-    cut : ndarray of shape (components + 1,), bool
-        Which components go on behind the window.
-    root : ndarray of shape (\\*window), int32
-        Raster index, in the window, of the marker that each pixel belongs to; -1 without.
-    """
-
-    window: Box
-    region: NDArray[np.int32]
-    cut: NDArray[np.bool_]
-    root: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, landscape: Landscape, view: TileView, state: State) -> FloodedWindow:
-        halo = margin_px(view)
-        window = view.window(halo)
-        region = landscape.regions(view, state, halo)
-        count = int(region.max(initial=0))
-        cut = _cut(region, window, view.grid.frame_box, count)
-        wanted = ~cut
-        wanted[0] = False
-        present = np.zeros(count + 1, np.bool_)
-        present[region[view.tile.core.within(window)]] = True
-        kept = wanted & present
-        whole = np.where(kept[region], region, np.int32(0)) if not kept[1:].all() else region
-        if not kept.any():
-            empty = np.full(region.shape, -1, np.int32)
-            return cls(window, region, cut, empty)
-        heights = landscape.heights(view, whole, halo)
-        peaks = find_peaks(heights, whole, landscape.min_distance_px)
-        altitude = np.negative(heights)
-        sources = altitude.reshape(-1)[peaks]
-        hops = np.zeros(len(peaks), np.int32)
-        root, _, _ = flood(altitude, whole, peaks, sources, hops, landscape.connectivity)
-        return cls(window, region, cut, root)
-
-    def record(self, view: TileView) -> Record:
-        """Components on the core's faces, which of them are cut, and a pixel of each."""
-        region = np.ascontiguousarray(self.region[view.tile.core.within(self.window)])
-        faces = faces_of(region.view(np.uint32))
-        on_faces = np.unique(np.concatenate([face.reshape(-1) for face in faces.values()]))
-        on_faces = on_faces[on_faces > 0]
-        first = _first_pixels(region, on_faces)
-        return {
-            "component": on_faces.astype(np.int64),
-            "cut": self.cut[on_faces],
-            "seed": linear_indices(view, Box.whole(region.shape), first, view.tile.core.start),
-            **faces,
-        }
-
-    def labels(self, view: TileView) -> TileLabels:
-        """Labels of the core, keyed by the markers' linear indices."""
-        core = view.tile.core.within(self.window)
-        labels, roots = numbered(self.root[core], self.root.size)
-        keys = linear_indices(view, self.window, roots, (0,) * view.grid.ndim)
-        return TileLabels(labels, keys=keys)
+def _describe_faces(view: TileView, core: NDArray[np.int32], cut: NDArray[np.bool_]) -> Record:
+    """Components on the core's faces, which of them the window cuts, and a pixel of each."""
+    region = np.ascontiguousarray(core)
+    faces = faces_of(region.view(np.uint32))
+    on_faces = np.unique(np.concatenate([face.reshape(-1) for face in faces.values()]))
+    on_faces = on_faces[on_faces > 0]
+    first = _first_pixels(region, on_faces, len(cut))
+    return {
+        "component": on_faces.astype(np.int64),
+        "cut": cut[on_faces],
+        "seed": linear_indices(view, Box.whole(region.shape), first, view.tile.core.start),
+        **faces,
+    }
 
 
 def keys_of(labels: TileLabels) -> NDArray[np.int64]:
@@ -142,27 +119,26 @@ def keys_of(labels: TileLabels) -> NDArray[np.int64]:
     return np.empty(0, np.int64) if labels.keys is None else labels.keys
 
 
-def numbered(root: NDArray[np.int32], size: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Number the roots that occur.
+def numbered(names: NDArray[np.int32], size: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Number the names that occur.
 
     Parameters
     ----------
-    root : ndarray of any shape, int32
-        Raster indices below `size`; -1 is none.
+    names : ndarray of any shape, int32
+        Below `size`; 0 is none.
 
     Returns
     -------
     labels : ndarray of the same shape, uint32
-        1..n in the order of the roots; 0 where there is none.
-    roots : ndarray of shape (n,), int64
+        1..n in the order of the names; 0 where there is none.
+    found : ndarray of shape (n,), int64
+        The names.
     """
-    occurs = np.zeros(size + 1, np.bool_)
-    # Index -1 is the last entry, which is cleared again.
-    occurs[root] = True
-    occurs[-1] = False
-    number = np.cumsum(occurs, dtype=np.uint32)
-    number[~occurs] = 0
-    return number[root], np.flatnonzero(occurs)
+    found = np.flatnonzero(occurring(names, size))
+    found = found[found > 0]
+    number = np.zeros(size, np.uint32)
+    number[found] = np.arange(1, len(found) + 1)
+    return relabel(names, number), found
 
 
 def inside_core(flat: NDArray[np.int64], window: Box, core: Box) -> NDArray[np.bool_]:
@@ -187,9 +163,9 @@ def linear_indices(
     return index
 
 
-def _cut(region: NDArray[np.int32], window: Box, frame: Box, count: int) -> NDArray[np.bool_]:
-    """Components on those sides of the window that are not the frame's border."""
-    cut = np.zeros(count + 1, np.bool_)
+def _cut(region: NDArray[np.int32], window: Box, frame: Box) -> NDArray[np.bool_]:
+    """Which components lie on sides of the window that are not the frame's border."""
+    cut = np.zeros(int(region.max(initial=0)) + 1, np.bool_)
     for axis in range(region.ndim):
         if window.start[axis] > frame.start[axis]:
             cut[region.take(0, axis)] = True
@@ -199,12 +175,16 @@ def _cut(region: NDArray[np.int32], window: Box, frame: Box, count: int) -> NDAr
     return cut
 
 
-def _first_pixels(region: NDArray[np.int32], numbers: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Smallest raster index of each component of some, in the core."""
-    first = np.zeros(int(region.max(initial=0)) + 1, np.int64)
-    flat = region.reshape(-1)
-    inside = np.flatnonzero(flat)[::-1]
-    first[flat[inside]] = inside
+def _first_pixels(
+    region: NDArray[np.int32], numbers: NDArray[np.uint32], size: int
+) -> NDArray[np.int64]:
+    """Smallest raster index of each component of some; all numbers are below `size`."""
+    wanted = np.zeros(size, np.bool_)
+    wanted[numbers] = True
+    inside = np.flatnonzero(relabel(region, wanted))
+    first = np.zeros(size, np.int64)
+    # Backwards, so that the first pixel is the last one written.
+    first[region.reshape(-1)[inside[::-1]]] = inside[::-1]
     return first[numbers]
 
 

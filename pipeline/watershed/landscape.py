@@ -61,14 +61,15 @@ class Landscape:
     def heights(self, view: TileView, region: NDArray[np.int32], halo_px: int) -> Heights:
         """Heights of a window that holds the regions, or `support_px` around what counts.
 
-        Distances are counted in 1/64 px, so that all arithmetic is in whole numbers.
+        They are the caller's to overwrite. Distances are counted in 1/64 px, so that all
+        arithmetic is in whole numbers.
         """
         if self.kind == "intensity":
             image = view.image(halo_px)[0]
             upright = image if self.foreground.objects == "bright" else _negative(image)
             return _ordered(upright)
-        squared = squared_distance(region > 0, self.max_distance_px)
-        return smooth_within(distance_steps(squared), region, self.smooth_px)
+        steps = distance_steps(squared_distance(region > 0, self.max_distance_px))
+        return smooth_within(steps, region, self.smooth_px)
 
     @property
     def support_px(self) -> int:
@@ -92,7 +93,7 @@ def _negative(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _ordered(image: NDArray[Any]) -> Heights:
-    """As int32 where every value fits, else float32, which may tie neighbouring large values."""
+    """A copy, as int32 where all values fit, else float32, which may tie large neighbours."""
     if (image.dtype.kind in "iu" and image.dtype.itemsize <= 2) or image.dtype == np.int32:
-        return np.ascontiguousarray(image, dtype=np.int32)
-    return np.ascontiguousarray(image, dtype=np.float32)
+        return np.array(image, np.int32, order="C")
+    return np.array(image, np.float32, order="C")

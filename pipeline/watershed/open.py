@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.box import Box
 from pipeline.grid import TileGrid
 from pipeline.kernels.peaks import candidate_peaks, space_peaks
+from pipeline.kernels.relabel import relabel
 from pipeline.methods.base import Output, Round, State
 from pipeline.records import Record
 from pipeline.view import TileView
@@ -59,7 +60,7 @@ class MarkRegions(Round):
         place = _in_core(view, state[OPEN_SEED][mine].astype(np.int64))
         number = np.zeros(int(components.max(initial=0)) + 1, np.int32)
         number[core[place]] = state[OPEN_REGION][mine]
-        view.scratch.put(REGION, view.tile.number, number[core])
+        view.scratch.put(REGION, view.tile.number, relabel(core, number))
         return Output({})
 
     def combine(self, records: Iterable[Record]) -> Record:
@@ -86,14 +87,15 @@ class FindPeaks(Round):
         window = view.window(halo)
         region = assemble(view, REGION, window, state)
         heights = self.landscape.heights(view, region, halo)
-        ring = view.window(1).within(window)
-        view.scratch.put(RING_ALTITUDE, view.tile.number, np.negative(heights[ring]))
-        view.scratch.put(RING_REGION, view.tile.number, region[ring])
         # Behind the reach of a peak's rivals, heights are not needed, nor right.
         near = view.window(self.landscape.peak_px)
         cut = near.within(window)
         high: Any = np.ascontiguousarray(heights[cut])
+        del heights  # a window is large
         region = np.ascontiguousarray(region[cut])
+        ring = view.window(1).within(near)
+        view.scratch.put(RING_ALTITUDE, view.tile.number, np.negative(high[ring]))
+        view.scratch.put(RING_REGION, view.tile.number, region[ring])
         flat = candidate_peaks(high, region, self.landscape.min_distance_px)
         inside = inside_core(flat, near, view.tile.core)
         flat = flat[inside]

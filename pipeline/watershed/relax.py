@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from pipeline.box import Box
 from pipeline.grid import Tile, TileGrid
-from pipeline.kernels.flood import flood
+from pipeline.kernels.flood import Heights, Sources, flood, flood_keys
+from pipeline.kernels.relabel import occurring, relabel
 from pipeline.methods.base import Output, Round, State, TileLabels
 from pipeline.records import Record
 from pipeline.view import TileView
@@ -57,8 +58,11 @@ class Relax(Round):
         return [int(n) for n in found]
 
     def map(self, view: TileView, state: State) -> Output:
-        _, level, hops, core = _flood_core(view, state, self.landscape.connectivity)
-        keys = _pack(level[core], hops[core])
+        faces = _face_pixels(view.tile.core, view.window(1))
+        altitude, region, sources = _core_to_flood(view, state)
+        connectivity = self.landscape.connectivity
+        level, hops = flood_keys(altitude, region, sources, connectivity, faces)
+        keys = np.concatenate([level.view(np.int32), hops])
         number = view.tile.number
         before = _visited(state).get(number)
         same = before is not None and np.array_equal(
@@ -97,9 +101,14 @@ class Resolve(Round):
         return [int(n) for n in open_tiles(state)]
 
     def map(self, view: TileView, state: State) -> Output:
-        root, _, _, core = _flood_core(view, state, self.landscape.connectivity)
+        altitude, region, sources = _core_to_flood(view, state)
+        number = flood(altitude, region, sources, self.landscape.connectivity)
+        del altitude, region  # a core is large
         window = view.window(1)
-        labels, reached = numbered(root[core], root.size)
+        core = view.tile.core.within(window)
+        labels, found = numbered(np.ascontiguousarray(number[core]), len(sources.pixel) + 1)
+        del number
+        reached = sources.pixel[found - 1]
         pixels = linear_indices(view, window, reached, (0,) * view.grid.ndim)
         at_home = inside_core(reached, window, view.tile.core)
         numbers = np.arange(1, len(reached) + 1)
@@ -117,22 +126,23 @@ class Resolve(Round):
         """Add the components of this core that a window held whole."""
         whole = view.scratch.get(WHOLE_LABELS, view.tile.number)
         keys = view.scratch.get(WHOLE_KEYS, view.tile.number).astype(np.int64, copy=False)
-        free = opened.labels == 0
-        used = np.zeros(len(keys) + 1, np.bool_)
-        used[whole[free]] = True
-        used[0] = False
-        number = np.cumsum(used, dtype=np.uint32) + np.uint32(opened.labels.max(initial=0))
-        number[~used] = 0
-        labels = np.where(free, number[whole], opened.labels)
+        labels = opened.labels
+        free = labels == 0
+        found = np.flatnonzero(occurring(whole * free, len(keys) + 1))
+        found = found[found > 0]
+        number = np.zeros(len(keys) + 1, np.uint32)
+        number[found] = np.arange(1, len(found) + 1) + int(labels.max(initial=0))
+        np.copyto(labels, relabel(whole, number), where=free)
         return TileLabels(
-            labels, keys=np.concatenate([keys_of(opened), keys[used[1:]]]), links=opened.links
+            labels, keys=np.concatenate([keys_of(opened), keys[found - 1]]), links=opened.links
         )
 
 
-def _flood_core(
-    view: TileView, state: State, connectivity: int
-) -> tuple[Ints, NDArray[Any], Ints, tuple[slice, ...]]:
-    """Flood a core from its markers and the ring's keys; arrays of the core with its ring."""
+def _core_to_flood(view: TileView, state: State) -> tuple[Heights, Ints, Sources]:
+    """Altitude, regions and sources of a core in a window with a ring of 1 px.
+
+    The sources are the core's markers and those pixels of the ring whose keys are known.
+    """
     altitude = view.scratch.get(RING_ALTITUDE, view.tile.number)
     region = view.scratch.get(RING_REGION, view.tile.number)
     window = view.window(1)
@@ -140,22 +150,15 @@ def _flood_core(
     own = _own_markers(view, state, window)
     ring, levels, hops = _ring_keys(view, state, window, altitude.dtype)
     wanted = region.reshape(-1)[ring] > 0
-    sources = np.concatenate([own, ring[wanted]])
     # A ring pixel without a key is a wall: were it flooded from here, the key that its owner gives
     # it later could be higher, keys would not only fall, and tiles could swing for ever.
     passable = np.zeros_like(region)
     passable[core] = region[core]
     passable.reshape(-1)[ring] = region.reshape(-1)[ring]
-    root, level, steps = flood(
-        altitude,
-        passable,
-        sources,
-        np.concatenate([altitude.reshape(-1)[own], levels[wanted]]),
-        np.concatenate([np.zeros(len(own), np.int32), hops[wanted]]),
-        connectivity,
-    )
-    # Keys of unreached pixels are nothing to go on.
-    return root, level, np.where(root < 0, np.int32(-1), steps), core
+    markers = Sources.markers(own, altitude)
+    known = Sources(ring[wanted], levels[wanted], hops[wanted])
+    both = (np.concatenate(pair) for pair in zip(markers, known, strict=True))
+    return altitude, passable, Sources(*both)
 
 
 def _own_markers(view: TileView, state: State, window: Box) -> Longs:
@@ -176,7 +179,6 @@ def _ring_keys(
 ) -> tuple[Longs, NDArray[Any], Ints]:
     """Pixels of the ring (raster indices in the window) whose keys are known, and the keys."""
     visited = _visited(state)
-    index = np.arange(int(np.prod(window.shape)), dtype=np.int64).reshape(window.shape)
     places, levels, hops = [np.empty(0, np.int64)], [np.empty(0, np.int32)], [np.empty(0, np.int32)]
     for _, tile in _neighbours(view.grid, view.tile):
         if tile.number not in visited:
@@ -185,7 +187,7 @@ def _ring_keys(
         common = tile.core.intersect(window)
         level, hop = _unpack(packed, tile.core, common)
         known = hop.reshape(-1) >= 0
-        places.append(index[common.within(window)].reshape(-1)[known])
+        places.append(_raster_indices(common, window)[known])
         levels.append(level.reshape(-1)[known])
         hops.append(hop.reshape(-1)[known])
     return (
@@ -195,19 +197,34 @@ def _ring_keys(
     )
 
 
-def _pack(level: NDArray[Any], hops: Ints) -> Ints:
-    """Keys of a core's faces, one behind the other; hops of -1 mean: not reached."""
-    parts = [
-        array.take(end, axis).reshape(-1)
-        for array in (np.ascontiguousarray(level).view(np.int32), hops)
-        for axis in range(level.ndim)
-        for end in (0, -1)
+def _raster_indices(box: Box, window: Box) -> Longs:
+    """Raster indices, in a window, of the pixels of a box."""
+    axes = [
+        np.arange(begin, end, dtype=np.int64)
+        for begin, end in zip(
+            box.relative_to(window.start).start, box.relative_to(window.start).stop, strict=True
+        )
     ]
-    return np.concatenate(parts)
+    flat: Longs = np.ravel_multi_index(np.ix_(*axes), window.shape).reshape(-1)
+    return flat
+
+
+def _face_pixels(core: Box, window: Box) -> Longs:
+    """Raster indices, in a window, of the faces of a core, one behind the other."""
+    faces = []
+    for axis in range(core.ndim):
+        for at in (core.start[axis], core.stop[axis] - 1):
+            start, stop = list(core.start), list(core.stop)
+            start[axis], stop[axis] = at, at + 1
+            faces.append(_raster_indices(Box(tuple(start), tuple(stop)), window))
+    return np.concatenate(faces)
 
 
 def _unpack(packed: NDArray[Any], core: Box, box: Box) -> tuple[Ints, Ints]:
-    """Keys of a box that lies in one face of a core."""
+    """Keys of a box that lies in one face of a core; hops of -1 mean: not reached.
+
+    `packed` holds the levels, then the hops, of the pixels of `_face_pixels`.
+    """
     shape = core.shape
     axis, end = _face_of(core, box)
     sizes = [int(np.prod(shape)) // n for n in shape for _ in (0, 1)]

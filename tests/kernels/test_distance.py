@@ -93,7 +93,7 @@ def test_steps_are_exact_at_the_limits_of_int32() -> None:
     large = np.array([MAX_LIMIT_PX**2, MAX_LIMIT_PX**2 - 1, 2**31 - 1], np.int32)
     for steps in (64, 46340):
         exact = [math.isqrt(int(d) * steps * steps) for d in large]
-        assert distance_steps(large, steps).tolist() == exact
+        assert distance_steps(large.copy(), steps).tolist() == exact
 
 
 @given(st.lists(st.integers(0, 2**31 - 1), max_size=50), st.integers(1, 46340))
@@ -105,6 +105,13 @@ def test_steps_are_integer_roots(squared: list[int], steps: int) -> None:
 
 def test_steps_keep_the_shape() -> None:
     assert distance_steps(np.full((2, 3, 4), 4, np.int32)).tolist() == [[[128] * 4] * 3] * 2
+
+
+def test_steps_refuse_what_cannot_be_overwritten() -> None:
+    squared = np.ones((4, 5), np.int32)
+    for wrong in (squared.T, squared.astype(np.int64)):
+        with pytest.raises(ValueError, match="writeable"):
+            distance_steps(wrong)
 
 
 @pytest.mark.parametrize("steps", [0, 46341])

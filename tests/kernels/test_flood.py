@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.segmentation import watershed
 
-from pipeline.kernels import flood as module
-from pipeline.kernels.flood import flood, neighbour_steps, ordered_int32
+from pipeline.kernels import flood_waves as module
+from pipeline.kernels.flood import Sources, flood, flood_keys
+from pipeline.kernels.neighbours import neighbour_steps
+from pipeline.kernels.ordering import ordered_int32
 
 CONNECTIVITIES = [(2, 4), (2, 8), (3, 6), (3, 18), (3, 26)]
 Key = tuple[float, int]
@@ -64,18 +66,38 @@ def by_definition(
     return roots.reshape(altitude.shape), keys
 
 
+def flood_all(
+    altitude: np.ndarray,
+    region: np.ndarray,
+    sources: np.ndarray,
+    levels: np.ndarray,
+    hops: np.ndarray,
+    connectivity: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Roots, and the keys of all pixels, asked for in no order."""
+    given = Sources(sources, levels, hops)
+    asked = np.random.default_rng(0).permutation(altitude.size)
+    keys = flood_keys(altitude, region, given, connectivity, asked)
+    back = np.argsort(asked)
+    level, reached_after = (key[back].reshape(altitude.shape) for key in keys)
+    number = flood(altitude, region, given, connectivity)
+    return np.append(sources, -1)[number - 1].astype(np.int32), level, reached_after
+
+
 def from_markers(
     altitude: np.ndarray, region: np.ndarray, sources: np.ndarray, connectivity: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     levels = altitude.ravel()[sources]
-    return flood(altitude, region, sources, levels, np.zeros(sources.size, np.int32), connectivity)
+    return flood_all(
+        altitude, region, sources, levels, np.zeros(sources.size, np.int32), connectivity
+    )
 
 
 def assert_same(found: tuple[np.ndarray, ...], roots: np.ndarray, keys: list[Key]) -> None:
     assert np.array_equal(found[0], roots)
     found_keys = zip(found[1].ravel().tolist(), found[2].ravel().tolist(), strict=True)
     for root, key, expected in zip(roots.ravel(), found_keys, keys, strict=True):
-        assert key == (expected if root >= 0 else (0, 0))
+        assert key == (expected if root >= 0 else (0, -1))
 
 
 @pytest.fixture(params=["buckets", "heap"])
@@ -107,10 +129,10 @@ def test_equals_the_definition(queue: str, ndim: int, connectivity: int, seed: i
         hops = rng.integers(0, 5, sources.size).astype(np.int32)
     keys = {int(s): (int(a), int(h)) for s, a, h in zip(sources, levels, hops, strict=True)}
     expected = by_definition(altitude, region, keys, connectivity)
-    assert_same(flood(altitude, region, sources, levels, hops, connectivity), *expected)
+    assert_same(flood_all(altitude, region, sources, levels, hops, connectivity), *expected)
     # Halves are exact in float32, and negative zero is among them.
     as_float = altitude.astype(np.float32) * np.float32(-0.5) * np.float32(-1)
-    found = flood(
+    found = flood_all(
         as_float, region, sources, levels.astype(np.float32) * np.float32(0.5), hops, connectivity
     )
     assert found[1].dtype == np.float32
@@ -126,10 +148,10 @@ def test_buckets_equal_the_heap(seed: int, top: int) -> None:
     sources = rng.choice(altitude.size, 40, replace=False)
     levels = rng.integers(-top, top + 1, 40).astype(np.int32)
     hops = rng.integers(0, 4, 40).astype(np.int32)
-    buckets = flood(altitude, region, sources, levels, hops, 8)
+    buckets = flood_all(altitude, region, sources, levels, hops, 8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BUCKET_RANGE", 0)
-        heap = flood(altitude, region, sources, levels, hops, 8)
+        heap = flood_all(altitude, region, sources, levels, hops, 8)
     for a, b in zip(buckets, heap, strict=True):
         assert np.array_equal(a, b)
 
@@ -237,7 +259,7 @@ def test_two_halves_that_exchange_keys_equal_the_whole(
                 is_marker.ravel()[own], altitude.ravel()[here], before[1].ravel()[here]
             )
             key_hops = np.where(is_marker.ravel()[own], 0, before[2].ravel()[here])
-            found = flood(
+            found = flood_all(
                 altitude[:, columns],
                 region[:, columns],
                 own,
@@ -269,13 +291,13 @@ def test_two_halves_that_exchange_keys_equal_the_whole(
 def test_a_source_keeps_its_key_and_outside_sources_are_ignored(queue: str) -> None:
     altitude = np.zeros((1, 6), np.int32)
     region = np.array([[1, 1, 1, 1, 0, 1]], np.int32)
-    found = flood(
+    found = flood_all(
         altitude, region, np.array([3, 0, 4]), np.array([9, 0, 0], np.int32),
         np.array([7, 2, 0], np.int32), 4,
     )  # fmt: skip
     assert found[0].tolist() == [[0, 0, 0, 3, -1, -1]]
     assert found[1].tolist() == [[0, 0, 0, 9, 0, 0]]
-    assert found[2].tolist() == [[2, 3, 4, 7, 0, 0]]
+    assert found[2].tolist() == [[2, 3, 4, 7, -1, -1]]
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 2)])
@@ -285,7 +307,7 @@ def test_without_sources_nothing_is_reached(shape: tuple[int, int]) -> None:
     assert root.shape == shape
     assert np.all(root == -1)
     assert not level.any()
-    assert not hops.any()
+    assert (hops == -1).all()
 
 
 def test_region_numbers_and_altitudes_may_be_extreme(queue: str) -> None:
@@ -347,10 +369,17 @@ def test_refuses_what_does_not_fit(changes: dict[str, object], message: str) -> 
         "connectivity": 8,
     }
     with pytest.raises(ValueError, match=message):
-        flood(**(arguments | changes))  # type: ignore[arg-type]
+        flood_all(**(arguments | changes))  # type: ignore[arg-type]
 
 
 def test_refuses_nan() -> None:
     altitude = np.array([[0, np.nan]], np.float32)
     with pytest.raises(ValueError, match="NaN"):
         from_markers(altitude, np.ones((1, 2), np.int32), np.array([0]), 4)
+
+
+@pytest.mark.parametrize("asked", [-1, 9])
+def test_refuses_to_answer_for_pixels_outside(asked: int) -> None:
+    window = np.ones((3, 3), np.int32)
+    with pytest.raises(ValueError, match="asked"):
+        flood_keys(window, window, Sources.markers(np.array([0]), window), 8, np.array([asked]))

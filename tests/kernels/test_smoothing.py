@@ -36,7 +36,7 @@ def direct_sum(values: np.ndarray, region: np.ndarray, sigma: float) -> np.ndarr
 def test_equals_the_direct_sum(data: st.DataObject, shape: tuple[int, ...], sigma: float) -> None:
     values = data.draw(hnp.arrays(np.int32, shape))
     region = data.draw(hnp.arrays(np.int32, shape, elements=st.integers(0, 3)))
-    smoothed = smooth_within(values, region, sigma)
+    smoothed = smooth_within(values.copy(), region, sigma)
     assert smoothed.dtype == np.int32
     assert np.array_equal(smoothed, direct_sum(values, region, sigma))
 
@@ -63,7 +63,7 @@ def test_every_sigma_of_a_recipe_has_weights_near_the_gaussian() -> None:
 def test_follows_the_gaussian_of_scipy() -> None:
     values = np.random.default_rng(0).integers(-100_000, 100_000, (60, 70)).astype(np.int32)
     exact = gaussian_filter(values.astype(np.float64), 2.0, mode="constant", truncate=3.0)
-    smoothed = smooth_within(values, np.ones_like(values), 2.0)
+    smoothed = smooth_within(values.copy(), np.ones_like(values), 2.0)
     # The weights have 12 bits: half a unit of 2^-12 for each of 2 x 13 weights at most.
     assert np.abs(smoothed - exact).max() < 100_000 * 26 * 0.5 / 2**WEIGHT_BITS
 
@@ -74,19 +74,34 @@ def test_one_half_goes_up_for_either_sign() -> None:
     side = int(weights[1])
     for value in (-7, 7):
         values = np.array([[value, 0, 0, 0]], np.int32)
-        row = smooth_within(values, np.ones_like(values), 0.5)[0]
+        row = smooth_within(values.copy(), np.ones_like(values), 0.5)[0]
         middle = (value * int(weights[2]) + 2048) // 4096
         # Axis 0 comes first, and there the row loses what lies above and below it.
         assert row[1] == (middle * side + 2048) // 4096
     halves = np.array([[-1, 1]], np.int32) * 3
-    assert np.array_equal(smooth_within(halves, np.array([[1, 2]], np.int32), 0.1), halves)
+    assert np.array_equal(smooth_within(halves.copy(), np.array([[1, 2]], np.int32), 0.1), halves)
 
 
-def test_sigma_zero_returns_the_values_unchanged_in_new_memory() -> None:
+def test_sigma_zero_returns_the_values_unchanged() -> None:
     values = np.arange(12, dtype=np.int32).reshape(3, 4)
-    result = smooth_within(values, np.zeros_like(values), 0.0)
-    assert np.array_equal(result, values)
-    assert not np.shares_memory(result, values)
+    assert smooth_within(values, np.zeros_like(values), 0.0) is values
+    assert values.tolist() == np.arange(12).reshape(3, 4).tolist()
+
+
+def test_works_in_place() -> None:
+    values = np.random.default_rng(3).integers(0, 99, (5, 6, 7)).astype(np.int32)
+    exact = direct_sum(values, np.ones_like(values), 1.0)
+    assert smooth_within(values, np.ones_like(values), 1.0) is values
+    assert np.array_equal(values, exact)
+
+
+def test_refuses_what_cannot_be_overwritten() -> None:
+    values = np.ones((4, 5), np.int32)
+    frozen = values.copy()
+    frozen.flags.writeable = False
+    for wrong in (values.T, frozen, values.astype(np.int64)):
+        with pytest.raises(ValueError, match="writeable"):
+            smooth_within(wrong, np.ones(wrong.shape, np.int32), 1.0)
 
 
 def test_other_regions_and_the_window_do_not_matter() -> None:
@@ -96,16 +111,16 @@ def test_other_regions_and_the_window_do_not_matter() -> None:
     region[10:24, 8:30] = np.where(region[10:24, 8:30] == 1, 9, region[10:24, 8:30])
     region[region == 1] = 2
     own = region == 9
-    whole = smooth_within(values, region, 2.0)
+    whole = smooth_within(values.copy(), region, 2.0)
     alone = smooth_within(np.where(own, values, 77), np.where(own, 1, 0).astype(np.int32), 2.0)
     assert np.array_equal(whole[own], alone[own])
-    crop = smooth_within(values[10:24, 8:30], region[10:24, 8:30], 2.0)
+    crop = smooth_within(values[10:24, 8:30].copy(), region[10:24, 8:30], 2.0)
     assert np.array_equal(crop[own[10:24, 8:30]], whole[own])
 
 
 def test_large_values_do_not_overflow() -> None:
     values = np.full((30, 30), 2**31 - 1, np.int32)
-    assert smooth_within(values, np.ones_like(values), 1.0)[15, 15] == 2**31 - 1
+    assert smooth_within(values.copy(), np.ones_like(values), 1.0)[15, 15] == 2**31 - 1
     assert smooth_within(-values, np.ones_like(values), 1.0)[15, 15] == -(2**31 - 1)
 
 
@@ -113,14 +128,15 @@ def test_large_values_do_not_overflow() -> None:
 def test_thin_windows(shape: tuple[int, ...]) -> None:
     values = np.arange(np.prod(shape), dtype=np.int32).reshape(shape) * 100
     region = np.ones_like(values)
-    assert np.array_equal(smooth_within(values, region, 1.0), direct_sum(values, region, 1.0))
+    exact = direct_sum(values, region, 1.0)
+    assert np.array_equal(smooth_within(values, region, 1.0), exact)
 
 
 @pytest.mark.parametrize("sigma", [-1.0, float("nan"), float("inf"), 5000.0])
 def test_refuses_sigmas_without_a_kernel(sigma: float) -> None:
     values = np.ones((2, 2), np.int32)
     with pytest.raises(ValueError, match="sigma_px"):
-        smooth_within(values, values, sigma)
+        smooth_within(values.copy(), values, sigma)
 
 
 def test_refuses_different_shapes() -> None:

@@ -1,0 +1,45 @@
+"""Grey values as integers of the same order, so that one kernel serves integers and floats."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Ints: TypeAlias = npt.NDArray[np.int32]
+Heights: TypeAlias = npt.NDArray[np.int32 | np.float32]
+
+FLOAT_FLIP = np.int32(0x7FFFFFFF)  # turns the bits of negative floats into their order
+
+
+def ordered_int32(values: Heights) -> Ints:
+    """Map int32 or float32 to int32 of the same order.
+
+    Parameters
+    ----------
+    values : ndarray of any shape, int32 or float32
+
+    Returns
+    -------
+    ndarray of the same shape, int32
+        C-contiguous. `values` where they are int32. The bits of a float32 count upwards for
+        positive numbers and downwards for negative ones, so the latter are flipped; 0.0 and
+        -0.0 both become 0.
+
+    Raises
+    ------
+    ValueError
+        Another dtype, or NaN.
+    """
+    # A read-only array would be a second signature to compile, hence "W".
+    if values.dtype == np.int32:
+        return np.require(values, np.int32, ["C", "W"])
+    if values.dtype != np.float32:
+        raise ValueError(f"dtype is {values.dtype}; int32 and float32 are supported")
+    if np.isnan(values).any():
+        raise ValueError("NaN has no place in the order of the pixels; replace it before")
+    bits = np.ascontiguousarray(values).view(np.int32)
+    ordered: Ints = bits ^ ((bits >> 31) & FLOAT_FLIP)
+    ordered[ordered == -1] = 0  # what -0.0 became
+    return ordered
