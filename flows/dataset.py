@@ -20,6 +20,7 @@ from flows.finish import gather_tables, run_record
 from flows.progress import RunProgress
 from flows.request import TILE, Request, tile_of
 from flows.survey import survey_dataset
+from flows.warm import load_in_background
 from pipeline.admission import Admitted, Refused
 from pipeline.engine import Engine, Published
 from pipeline.errors import ImageError, OutputError, PlanError, TilewrightError, WorkError
@@ -215,6 +216,7 @@ class DatasetRun:
             self._segment_large(plan, state)
 
     def _segment_large(self, plan: ImagePlan, state: State) -> None:
+        load_in_background()
         ledger = ManifestLedger(self.manifest, plan.work, Path(plan.job.work) / "steps")
         tiles = len(plan.job.grid)
         per_tile = plan.cpu_seconds / tiles

@@ -82,7 +82,9 @@ def check_image(
     """
     where = f"{name} ({image.dtype} {image.shape})"
     whole = _outcome(recipe, image, folder, None, where)
-    if isinstance(whole, Result):
+    if isinstance(whole, Result) and recipe.segment.classes():
+        check_classes(whole, len(recipe.segment.classes()), where)
+    elif isinstance(whole, Result):
         check_numbering(whole, where)
     for cut in cuts:
         found = _outcome(recipe, image, folder, cut, f"{where}, {cut}")
@@ -110,6 +112,27 @@ def check_numbering(result: Result, where: str) -> None:
         raise ConformanceError(f"{where}: the table's rows are not the labels in order")
     if not np.array_equal(result.table["area_px"].to_numpy(), area[objects]):
         raise ConformanceError(f"{where}: the table's areas are not those of the labels")
+
+
+def check_classes(result: Result, count: int, where: str) -> None:
+    """Check that classes are 0 to `count`, and that the table has a row a frame and class.
+
+    Raises
+    ------
+    ConformanceError
+    """
+    if result.labels.max(initial=0) > count:
+        raise ConformanceError(f"{where}: class {result.labels.max()} of {count}")
+    expected = []
+    frames = result.labels.reshape(-1, *result.labels.shape[-2:])
+    if "z" not in result.table.column_names:
+        frames = result.labels
+    for frame in frames:
+        found, area = np.unique(frame, return_counts=True)
+        expected += [(int(c), int(n)) for c, n in zip(found, area, strict=True) if c > 0]
+    rows = zip(result.table["label"].to_pylist(), result.table["area_px"].to_pylist(), strict=True)
+    if list(rows) != expected:
+        raise ConformanceError(f"{where}: the table's classes and areas are not those of the map")
 
 
 def degenerate_images(ndim: int) -> dict[str, Pixels]:

@@ -19,11 +19,11 @@ import numpy as np
 from pipeline.files import digest
 from pipeline.grid import TileGrid
 from pipeline.job import ImageJob
-from pipeline.join import Joined, join_pieces
+from pipeline.join import Joined, join_classes, join_pieces
 from pipeline.ledger import Ledger, pending
 from pipeline.lookup import JoinedFile, save_joined
 from pipeline.methods.base import Round, State
-from pipeline.objects import empty_table, object_table
+from pipeline.objects import class_table, empty_table, object_table
 from pipeline.orders import (
     CoarseOrder,
     IngestOrder,
@@ -64,7 +64,7 @@ class Published:
     Parameters
     ----------
     count : int
-        Number of objects.
+        Number of objects, or of classes.
     digest : str
         Of all labels at level 0, whatever the tiling.
     table_digest : str
@@ -242,7 +242,10 @@ class Engine:
         self, pieces: Callable[[int], Mapping[str, Any]]
     ) -> tuple[Joined, Joined | JoinedFile]:
         begun = time.perf_counter()
-        joined = join_pieces(self.job.grid, pieces, self.job.recipe.postprocess)
+        if classes := self.job.recipe.segment.classes():
+            joined = join_classes(self.job.grid, len(classes))
+        else:
+            joined = join_pieces(self.job.grid, pieces, self.job.recipe.postprocess)
         self._seconds["join"] = time.perf_counter() - begun
         if not self.ledger.persistent:
             return joined, joined
@@ -296,7 +299,8 @@ class Engine:
         view = TileView(self.job, self.job.grid.tile(0), self._scratch or _NO_SCRATCH, state)
         ranges = [view.raw_range(channel) for channel in self.job.measured]
         with TableFile(self.output.table, empty_table(self.job).schema) as file:
-            for table in object_table(self.job, pieces, joined, ranges):
+            rows = class_table if self.job.recipe.segment.classes() else object_table
+            for table in rows(self.job, pieces, joined, ranges):
                 file.add(table)
         self._seconds["table"] = time.perf_counter() - begun
         return file.digest

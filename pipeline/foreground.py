@@ -1,22 +1,22 @@
-"""Telling foreground from background by one threshold, surveyed over the whole image."""
+"""Telling foreground from background by thresholds, surveyed over the whole image."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
-from skimage.filters import threshold_otsu
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.errors import MethodError
 from pipeline.kernels.histogram import count_bins, count_whole_numbers
-from pipeline.methods.base import Output, Round, State
+from pipeline.methods.base import Context, Output, Round, State
 from pipeline.preprocess import natural_range
 from pipeline.records import Record
+from pipeline.thresholds import Histogram, RuleName, thresholds
 from pipeline.view import TileView
 
 #: Bins of a histogram of values that are not whole numbers of up to 16 bits.
@@ -24,32 +24,59 @@ BINS = 65536
 
 COUNTS = "foreground.counts"
 BOUNDS = "foreground.bounds"
+#: Key of the thresholds in the state: shape (n,), float64, ascending.
 THRESHOLD = "foreground.threshold"
 
 
 class ForegroundRule(BaseModel):
     """Which pixels belong to objects.
 
-    `value`: a number, in the units of the preprocessed image, or "otsu". `objects`: "bright"
-    takes pixels above the value, "dark" those below or equal. `scope`: one value an "image" or
-    one for the whole "dataset".
+    `value`: a number, in the units of the preprocessed image, or how to find it: "otsu",
+    "multi_otsu", "li", "triangle", "yen", "isodata", "mean" or "minimum". `classes`: how many
+    classes "multi_otsu" tells apart; objects are the last one. `objects`: "bright" takes pixels
+    above the (highest) value, "dark" those below or equal to the (lowest). `scope`: one value an
+    "image" or one for the whole "dataset".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    value: float | Literal["otsu"] = "otsu"
+    value: float | RuleName = "otsu"
+    classes: int = Field(default=2, ge=2, le=5)
     objects: Literal["bright", "dark"] = "bright"
     scope: Literal["image", "dataset"] = "image"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _three_classes(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("value") == "multi_otsu":
+            return {"classes": 3, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _only_multi_otsu_has_classes(self) -> Self:
+        if self.classes != 2 and self.value != "multi_otsu":
+            raise ValueError("more than two classes need `value: multi_otsu`")
+        return self
+
+    @property
+    def is_surveyed(self) -> bool:
+        """Whether the value is found in a pass over the pixels."""
+        return isinstance(self.value, str)
+
     def is_dataset_wide(self) -> bool:
         """Whether one threshold holds for all images."""
-        return self.value == "otsu" and self.scope == "dataset"
+        return self.is_surveyed and self.scope == "dataset"
 
-    def next_round(self, state: State) -> Round | None:
+    def next_round(self, state: State, context: Context) -> Round | None:
         """The survey, as long as its result is not in the state."""
-        if self.value == "otsu" and THRESHOLD not in state:
-            return OtsuSurvey(self.scope)
-        return None
+        if not isinstance(self.value, str) or THRESHOLD in state:
+            return None
+        name = context.name if self.scope == "image" else "the dataset"
+        return ThresholdSurvey(self.value, self.classes, name, self.scope)
+
+    def values(self, state: State) -> list[float]:
+        """The thresholds, ascending."""
+        return state[THRESHOLD].tolist() if isinstance(self.value, str) else [self.value]
 
     def mask(self, view: TileView, state: State, halo_px: int = 0) -> NDArray[np.bool_]:
         """Foreground of a window, shape (\\*window)."""
@@ -59,12 +86,23 @@ class ForegroundRule(BaseModel):
         self, image: NDArray[Any], valid: NDArray[np.bool_] | None, state: State
     ) -> NDArray[np.bool_]:
         """Foreground of pixels that are at hand; what is not finite is never foreground."""
-        value = float(state[THRESHOLD]) if self.value == "otsu" else float(self.value)
+        value = self.values(state)[-1 if self.objects == "bright" else 0]
         limit = _comparable(value, image.dtype)
         mask: NDArray[np.bool_] = image > limit if self.objects == "bright" else image <= limit
         if math.isinf(value):
             mask = np.zeros(image.shape, np.bool_)
         return mask if valid is None else mask & valid
+
+    def classes_of(
+        self, image: NDArray[Any], valid: NDArray[np.bool_] | None, state: State
+    ) -> NDArray[np.uint8]:
+        """Class of each pixel: 1 up to the lowest threshold, one more above each; 0 is no value."""
+        classes = np.ones(image.shape, np.uint8)
+        for value in self.values(state):
+            classes += image > _comparable(value, image.dtype)
+        if valid is not None:
+            classes *= valid
+        return classes
 
 
 def _comparable(value: float, dtype: np.dtype[np.generic]) -> float | int:
@@ -76,20 +114,19 @@ def _comparable(value: float, dtype: np.dtype[np.generic]) -> float | int:
 
 
 @dataclass(frozen=True)
-class OtsuSurvey(Round):
-    """One pass that counts grey values; its reduction is Otsu's threshold.
+class ThresholdSurvey(Round):
+    """One pass that counts grey values; its reduction are the thresholds.
 
     Whole numbers of up to 16 bits are counted each by itself. Other values are counted in 65,536
     bins over the range that they cannot leave: the dtype's after a filter, the surveyed one else.
-
-    References
-    ----------
-    Otsu, A threshold selection method from gray-level histograms, 1979,
-    doi:10.1109/TSMC.1979.4310076
     """
 
-    name: ClassVar[str] = "otsu"
+    rule: RuleName
+    classes: int = 2
+    image: str = "image"
     scope: Literal["image", "dataset"] = "image"
+
+    name: ClassVar[str] = "histogram"
 
     def map(self, view: TileView, state: State) -> Output:
         image = view.image()[0]
@@ -110,8 +147,9 @@ class OtsuSurvey(Round):
     def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
         total = _add(record for _, record in records)
         low, high, whole = total[BOUNDS]
-        value = otsu(total[COUNTS], float(low), float(high), whole=bool(whole))
-        return {**state, THRESHOLD: np.array(value)}
+        histogram = Histogram.of(total[COUNTS], float(low), float(high), whole=bool(whole))
+        found = thresholds(self.rule, histogram, self.classes, self.image)
+        return {**state, THRESHOLD: np.array(found)}
 
 
 def _add(records: Iterable[Record]) -> Record:
@@ -131,32 +169,3 @@ def _add(records: Iterable[Record]) -> Record:
     if total is None:
         raise MethodError("segment", "there is no image to survey")
     return total
-
-
-def otsu(counts: NDArray[Any], low: float, high: float, *, whole: bool) -> float:
-    """Otsu's threshold of a histogram, as scikit-image computes it.
-
-    Parameters
-    ----------
-    counts : ndarray of shape (n,), integer
-    low, high : float
-        Smallest and largest value; the bins are the whole numbers between them, or equal parts.
-    whole : bool
-
-    Returns
-    -------
-    float
-        Infinity where nothing was counted.
-    """
-    filled = np.flatnonzero(counts)
-    if len(filled) == 0:
-        return math.inf
-    first, last = int(filled[0]), int(filled[-1]) + 1
-    if whole:
-        centres = np.arange(first, last) + low
-    else:
-        width = (high - low) / len(counts)
-        centres = low + (np.arange(first, last) + 0.5) * width
-    if len(centres) == 1:
-        return float(centres[0])
-    return float(threshold_otsu(hist=(counts[first:last], centres)))

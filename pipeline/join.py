@@ -2,6 +2,7 @@
 
 1. Gather anchors and areas of all pieces; a piece's global number is its tile's offset + label.
 2. Unite pieces that are one object: over touching faces, equal keys, links to outside pixels.
+   Objects of which no piece is to be kept become background.
 3. Fill holes: give to an object the regions that it encloses (`pipeline.kernels.enclosure`).
 4. Drop whole objects by border and size.
 5. Number what is left by the raster rank of its first pixel.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class Joined:
     ----------
     offsets : ndarray of shape (tiles + 1,), int64
         Pieces of tile i are offsets[i] .. offsets[i + 1].
-    labels : ndarray of shape (pieces,), uint32 or uint64
+    labels : ndarray of shape (pieces,), uint32 or uint64, or uint8 for classes
         The final label of every piece, 0 for dropped ones: the lookup tables of all tiles.
     count : int
         Number of objects; labels are 1..count.
@@ -71,6 +72,7 @@ def join_pieces(grid: TileGrid, pieces: Pieces, post: PostprocessSection) -> Joi
     sets = DisjointSets(len(found.anchor))
     for a, b in _unions(grid, pieces, found):
         sets.unite(a, b)
+    found = _without_dropped(found, sets)
     if post.fill_holes:
         _fill_holes(grid, pieces, found, sets)
     names = sets.names()
@@ -88,6 +90,12 @@ def join_pieces(grid: TileGrid, pieces: Pieces, post: PostprocessSection) -> Joi
     return Joined(found.offsets, by_name[names], len(ranked))
 
 
+def join_classes(grid: TileGrid, count: int) -> Joined:
+    """The pieces of a map of `count` classes: a class has the same number in every tile."""
+    offsets = np.arange(len(grid) + 1, dtype=np.int64) * count
+    return Joined(offsets, np.tile(np.arange(1, count + 1, dtype=np.uint8), len(grid)), count)
+
+
 @dataclass(frozen=True, slots=True)
 class _Gathered:
     """One entry a piece, in the order of tiles and labels."""
@@ -98,12 +106,13 @@ class _Gathered:
     is_object: NDArray[np.bool_]
     at_border: NDArray[np.bool_]
     keys: IntArray
+    kept: NDArray[np.bool_]
     connectivity: int
 
 
 def _gather(grid: TileGrid, pieces: Pieces) -> _Gathered:
     columns: dict[str, list[NDArray[Any]]] = {
-        key: [] for key in ("anchor", "area", "is_object", "at_border", "keys")
+        key: [] for key in ("anchor", "area", "is_object", "at_border", "keys", "kept")
     }
     offsets = np.zeros(len(grid) + 1, np.int64)
     connectivity = 0
@@ -118,6 +127,9 @@ def _gather(grid: TileGrid, pieces: Pieces) -> _Gathered:
         columns["area"].append(record["area"])
         columns["keys"].append(record["keys"])
         columns["is_object"].append(np.arange(count) < int(record["objects"]))
+        kept = np.zeros(count, np.bool_)
+        kept[: int(record["objects"])] = record.get("kept", True)
+        columns["kept"].append(kept)
         outside = (record["start"] == 0) | (record["stop"] == limit)
         columns["at_border"].append(outside[:, axes].any(axis=1))
     joined = {key: np.concatenate(parts) for key, parts in columns.items()}
@@ -128,6 +140,7 @@ def _gather(grid: TileGrid, pieces: Pieces) -> _Gathered:
         joined["is_object"].astype(np.bool_),
         joined["at_border"].astype(np.bool_),
         joined["keys"].astype(np.int64),
+        joined["kept"].astype(np.bool_),
         connectivity,
     )
 
@@ -276,6 +289,16 @@ def _pairs(
     return (a[both].astype(np.uint64) << np.uint64(32)) | b[both].astype(np.uint64)
 
 
+def _without_dropped(found: _Gathered, sets: DisjointSets) -> _Gathered:
+    """Make background of the objects of which no piece is kept."""
+    if found.kept[found.is_object].all():
+        return found
+    names = sets.names()
+    kept = np.zeros(len(names), np.bool_)
+    np.logical_or.at(kept, names, found.kept)
+    return replace(found, is_object=found.is_object & kept[names])
+
+
 def _fill_holes(grid: TileGrid, pieces: Pieces, found: _Gathered, sets: DisjointSets) -> None:
     """Unite every object with all that it encloses."""
     faces = face_connectivity(grid.ndim)
@@ -285,7 +308,11 @@ def _fill_holes(grid: TileGrid, pieces: Pieces, found: _Gathered, sets: Disjoint
         sets.unite(a[background], b[background])
         edges.append(np.stack([a, b], axis=1))
     for number in range(len(grid)):
-        edges.append(pieces(number)["adjacent"].astype(np.int64) - 1 + found.offsets[number])
+        edge = pieces(number)["adjacent"].astype(np.int64) - 1 + found.offsets[number]
+        # What was dropped is one with the background that it lies in.
+        background = ~found.is_object[edge].any(axis=1)
+        sets.unite(edge[background, 0], edge[background, 1])
+        edges.append(edge)
     names = sets.names()
     nodes, node_of = np.unique(names, return_inverse=True)
     at_border = np.zeros(len(nodes), np.bool_)

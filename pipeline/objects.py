@@ -55,6 +55,26 @@ def object_table(
             yield _finish(job, _select(rows, np.argsort(rows["label"])), ranges)
 
 
+def class_table(
+    job: ImageJob, pieces: Pieces, joined: Joined, ranges: Sequence[tuple[float, float]]
+) -> Iterator[pa.Table]:
+    """Rows of a semantic map: one a class and frame, in this order; one table a frame.
+
+    Parameters
+    ----------
+    job, pieces, joined, ranges
+        As for `object_table`; of every class that occurs in the frame there is a row.
+    """
+    everything = np.ones(joined.count + 1, np.bool_)
+    for _, tiles in itertools.groupby(job.grid.tiles(), lambda tile: tile.frame):
+        held = _no_rows(len(job.measured))
+        for tile in tiles:
+            rows = _pieces_rows(job, pieces(tile.number), tile.number, joined, everything)
+            held = _whole_rows([held, _select(rows, rows["area"] > 0)])
+        if len(held["label"]):
+            yield _finish(job, held, ranges)
+
+
 def empty_table(job: ImageJob) -> pa.Table:
     """The table of an image without objects: the same columns, no rows."""
     ranges = [(0.0, 1.0)] * len(job.measured)
@@ -178,6 +198,7 @@ def _finish(job: ImageJob, rows: Rows, ranges: Sequence[tuple[float, float]]) ->
     columns: dict[str, Any] = {
         "image": pa.array([job.name] * len(rows["label"]), pa.string()),
         "label": rows["label"],
+        **_class_column(job, rows["label"]),
         **_frame_columns(job, rows["frame"]),
         **_place_columns(job, rows),
         **_shape_columns(job, rows),
@@ -188,6 +209,12 @@ def _finish(job: ImageJob, rows: Rows, ranges: Sequence[tuple[float, float]]) ->
         for key, column in _channel_columns(rows[f"channel.{i}"], quantum).items():
             columns[f"{key}_{job.info.channels[channel]}"] = column
     return pa.table(columns)
+
+
+def _class_column(job: ImageJob, label: Column) -> dict[str, Any]:
+    """Names of the classes, where labels are classes."""
+    names = [c.name for c in job.recipe.segment.classes()]
+    return {"class": pa.array([names[int(i) - 1] for i in label], pa.string())} if names else {}
 
 
 def _frame_columns(job: ImageJob, frame: Column) -> dict[str, Column]:

@@ -21,8 +21,8 @@ from pipeline.job import ImageJob
 from pipeline.join import Joined
 from pipeline.kernels.relabel import relabel
 from pipeline.lookup import JoinedFile
-from pipeline.methods.base import Round, State
-from pipeline.pieces import LABELS, describe_pieces
+from pipeline.methods.base import Round, State, TileClasses
+from pipeline.pieces import LABELS, describe_classes, describe_pieces
 from pipeline.pyramid import Pixels, Pyramid, write_coarse_levels, write_shard
 from pipeline.record_files import COMBINED, flatten, open_record
 from pipeline.records import Record, save
@@ -120,9 +120,12 @@ class MapOrder(Order):
     def _map(self, view: TileView, state: State) -> tuple[Record, Record | None]:
         """The records of one tile; its pixels are let go before the next tile is read."""
         output = self.round.map(view, state)
-        return output.record, None if output.labels is None else describe_pieces(
-            view, output.labels
-        )
+        if output.labels is None:
+            return output.record, None
+        if isinstance(output.labels, TileClasses):
+            count = len(self.job.recipe.segment.classes())
+            return output.record, describe_classes(view, output.labels, count)
+        return output.record, describe_pieces(view, output.labels)
 
     def _receipt(self, record: Record, pixels: int, seconds: float) -> Receipt:
         if not self.record_path:

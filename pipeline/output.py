@@ -54,10 +54,12 @@ class OutputPlan:
         )
 
     def labels(self, count: int) -> Pyramid:
-        """The labels' pyramid for a number of objects."""
+        """The labels' pyramid for a number of objects, or of classes."""
         levels = level_count(self.info, self.recipe.output.pyramid)
         path = self.root / "labels" / self.recipe.label
         dtype = "uint32" if count < 2**32 else "uint64"
+        if self.recipe.segment.classes():
+            dtype = "uint8"
         return Pyramid(
             str(path), "labels", self.info, dtype, self.recipe.ndim, levels, self.zarr_format
         )
@@ -91,6 +93,12 @@ class OutputPlan:
     def finish(self, labels: Pyramid, count: int) -> None:
         """Write the labels' metadata and list them in their parent."""
         label_meta: dict[str, Any] = {"source": {"image": "../../"}}
+        if classes := self.recipe.segment.classes():
+            numbered = list(enumerate(classes, start=1))
+            label_meta["colors"] = [
+                {"label-value": i, "rgba": [*one.color, 255]} for i, one in numbered
+            ]
+            label_meta["properties"] = [{"label-value": i, "name": c.name} for i, c in numbered]
         if self.zarr_format == 3:
             labels.write_metadata({"image-label": label_meta})
         else:

@@ -6,13 +6,15 @@ numbered behind the objects, for a hole is found only when all its parts are kno
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.grid import Tile, TileGrid
 from pipeline.kernels.components import components, face_connectivity
 from pipeline.kernels.measure import Geometry, Quantum, geometry, intensity
-from pipeline.methods.base import TileLabels
+from pipeline.methods.base import TileClasses, TileLabels
 from pipeline.records import Record
 from pipeline.view import TileView
 
@@ -28,7 +30,8 @@ def describe_pieces(view: TileView, result: TileLabels) -> Record:
     dict of ndarray, for n pieces
         anchor (n,): smallest linear index; area (n,); start, stop (n, 3): bounding box in the
         frame; sums (n, 3) and seconds (n, 6): from the core's origin; channel.{c}.*: integer
-        intensity sums; objects: how many pieces are no background; touching; keys; links;
+        intensity sums; objects: how many pieces are no background; touching; keys; links; kept,
+        where it was said;
         adjacent (m, 2): numbers that share a face within the tile, with `fill_holes`;
         face.{axis}.{side}: labels along the core's borders.
     """
@@ -44,8 +47,26 @@ def describe_pieces(view: TileView, result: TileLabels) -> Record:
     record.update(_intensities(view, labels, shape.area))
     record["keys"] = _keys(result, objects, count)
     record["links"] = result.links
+    if result.kept is not None:
+        record["kept"] = result.kept
     record.update(faces_of(labels))
     view.scratch.put(LABELS, view.tile.number, labels)
+    return record
+
+
+def describe_classes(view: TileView, result: TileClasses, count: int) -> Record:
+    """Keep a tile's classes in scratch and describe them: one entry a class, of area 0 if absent.
+
+    Returns
+    -------
+    dict of ndarray
+        Those of `describe_pieces` that the table needs.
+    """
+    classes = np.ascontiguousarray(result.classes)
+    shape = geometry(classes, count)
+    record = _positions(shape, view.tile, view.grid)
+    record.update(_intensities(view, classes, shape.area))
+    view.scratch.put(LABELS, view.tile.number, classes)
     return record
 
 
@@ -104,7 +125,9 @@ def _positions(found: Geometry, tile: Tile, grid: TileGrid) -> Record:
     }
 
 
-def _intensities(view: TileView, labels: NDArray[np.uint32], area: NDArray[np.int64]) -> Record:
+def _intensities(
+    view: TileView, labels: NDArray[np.unsignedinteger[Any]], area: NDArray[np.int64]
+) -> Record:
     record: Record = {}
     for number in view.job.measured:
         pixels = view.raw([number], view.tile.core)[0]

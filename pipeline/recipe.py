@@ -154,6 +154,11 @@ def parse_recipe(content: object, where: str, default_label: str = "labels") -> 
             f"{where}:\n  source.dims: {recipe.segment.__class__.__name__.lower()} is not defined "
             f"in {recipe.source.dims}."
         )
+    if recipe.segment.classes() and recipe.postprocess != PostprocessSection():
+        raise RecipeError(
+            f"{where}:\n  postprocess: it acts on objects, and `segment` gives a map of classes. "
+            "Leave it out, or make objects: `output: labels`."
+        )
     if not recipe.label:
         recipe = recipe.model_copy(update={"label": re.sub(r"[^\w.-]", "_", default_label)})
     return recipe

@@ -31,7 +31,7 @@ class Scratch(ABC):
 
     @abstractmethod
     def get(self, name: str, tile: int) -> Array:
-        """The array that was put.
+        """The array that was put, as a copy that the caller may overwrite.
 
         Raises
         ------
@@ -50,7 +50,10 @@ class MemoryScratch(Scratch):
         self._arrays[name, tile] = array.copy()
 
     def get(self, name: str, tile: int) -> Array:
-        return self._arrays[name, tile]
+        try:
+            return self._arrays[name, tile].copy()
+        except KeyError as error:
+            raise WorkError(f"scratch {name} of tile {tile} is missing.") from error
 
 
 class FileScratch(Scratch):
@@ -89,5 +92,6 @@ class FileScratch(Scratch):
         dtype, shape = np.dtype(str(head["dtype"])), tuple(head["shape"])
         if 0 in shape:
             return np.empty(shape, dtype)  # blosc does not take its own empty blocks
-        array: Array = np.frombuffer(blosc.decompress(data[24 + size :]), dtype)
-        return array.reshape(shape)
+        array = np.empty(shape, dtype)
+        blosc.decompress(data[24 + size :], array)
+        return array

@@ -106,7 +106,9 @@ def foregrounds() -> st.SearchStrategy[Content]:
     return st.fixed_dictionaries(
         {},
         optional={
-            "value": st.sampled_from(["otsu", 0, 0.5, 1, 2.3, 20]),
+            "value": st.sampled_from(
+                ["otsu", "multi_otsu", "li", "triangle", "isodata", "mean", 0, 0.5, 1, 2.3, 20]
+            ),
             "objects": st.sampled_from(["bright", "dark"]),
         },
     )
@@ -116,9 +118,55 @@ def connectivities(dims: str) -> st.SearchStrategy[int]:
     return st.sampled_from(list(AXES_APART[int(dims[0])]))
 
 
-def thresholds(dims: str) -> st.SearchStrategy[Content]:
+def classifiers(dims: str, **own: st.SearchStrategy[object]) -> st.SearchStrategy[Content]:
+    """Classes or objects, with `own` parameters."""
     return st.fixed_dictionaries(
-        {"foreground": foregrounds()}, optional={"connectivity": connectivities(dims)}
+        {"output": st.sampled_from(["classes", "labels"])},
+        optional={"connectivity": connectivities(dims), **own},
+    )
+
+
+def thresholds(dims: str) -> st.SearchStrategy[Content]:
+    return classifiers(dims, foreground=foregrounds())
+
+
+def local_thresholds(dims: str) -> st.SearchStrategy[Content]:
+    return classifiers(
+        dims,
+        rule=st.sampled_from(["gaussian", "mean", "median", "niblack", "sauvola"]),
+        block_px=st.sampled_from([3, 5, 9]),
+        offset=st.sampled_from([-0.5, 0, 1]),
+        k=st.sampled_from([-0.2, 0.5]),
+        r=st.sampled_from([1, 100]),
+        objects=st.sampled_from(["bright", "dark"]),
+    )
+
+
+def hystereses(dims: str) -> st.SearchStrategy[Content]:
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "values": st.tuples(st.sampled_from([0, 0.5, 1]), st.sampled_from([1, 2.3, 20])),
+            "objects": st.sampled_from(["bright", "dark"]),
+            "connectivity": connectivities(dims),
+        },
+    ).map(_weak_and_strong)
+
+
+def _weak_and_strong(content: Content) -> Content:
+    values = content.pop("values", None)
+    if values is None:
+        return content
+    weak, strong = values if content.get("objects") != "dark" else values[::-1]
+    return {**content, "weak": weak, "strong": strong}
+
+
+def clusterings(dims: str) -> st.SearchStrategy[Content]:
+    return classifiers(
+        dims,
+        k=st.integers(2, 5),
+        sample_px=st.sampled_from([1000, 100_000]),
+        seed=st.integers(0, 3),
     )
 
 
@@ -141,6 +189,10 @@ def watersheds(dims: str) -> st.SearchStrategy[Content]:
 
 #: Draws the parameters of each of our methods.
 PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
+    "gmm": clusterings,
+    "hysteresis": hystereses,
+    "kmeans": clusterings,
+    "local_threshold": local_thresholds,
     "threshold": thresholds,
     "watershed": watersheds,
 }
@@ -167,11 +219,12 @@ POSTPROCESS = st.fixed_dictionaries(
 @st.composite
 def recipes(draw: DrawFn, dims: str) -> Recipe:
     method = draw(st.sampled_from(sorted(PARAMETERS)))
+    segment = {"method": method, **draw(PARAMETERS[method](dims))}
     content = {
         "source": {"dims": dims},
         "preprocess": draw(st.lists(FILTERS, max_size=2)),
-        "segment": {"method": method, **draw(PARAMETERS[method](dims))},
-        "postprocess": draw(POSTPROCESS),
+        "segment": segment,
+        "postprocess": {} if segment.get("output") == "classes" else draw(POSTPROCESS),
     }
     return parse_recipe(content, "drawn recipe")
 

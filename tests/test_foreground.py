@@ -8,17 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from pipeline.errors import MethodError
-from pipeline.foreground import BINS, BOUNDS, COUNTS, THRESHOLD, ForegroundRule, OtsuSurvey, otsu
+from pipeline.foreground import BINS, BOUNDS, COUNTS, THRESHOLD, ForegroundRule, ThresholdSurvey
+from pipeline.grid import TileGrid
+from pipeline.methods.base import Context
 from pipeline.recipe import parse_recipe
 from pipeline.scratch import MemoryScratch
 from pipeline.trial import Cut, plan_array, run_tiled, save_array
 from pipeline.view import TileView
+
+CONTEXT = Context("image", TileGrid(1, (9, 9), (9, 9)), 1, "uint8")
 
 
 def records_of(image: np.ndarray, folder: Path, side: int) -> list[dict[str, np.ndarray]]:
@@ -26,33 +28,18 @@ def records_of(image: np.ndarray, folder: Path, side: int) -> list[dict[str, np.
     job = plan_array(recipe, save_array(image, folder), side, folder)
     state = {"image.range": np.array([[np.nanmin(image), np.nanmax(image)]], float)}
     views = (TileView(job, tile, MemoryScratch(), state) for tile in job.grid.tiles())
-    return [OtsuSurvey("dataset").map(view, state).record for view in views]
+    return [ThresholdSurvey("otsu", scope="dataset").map(view, state).record for view in views]
 
 
 def threshold_of(records: list[dict[str, np.ndarray]]) -> float:
     pairs = list(enumerate(records))
-    return float(OtsuSurvey("dataset").reduce(pairs, {})[THRESHOLD])
-
-
-@given(
-    st.lists(st.integers(0, 255), min_size=1, max_size=60),
-    st.sampled_from(["uint8", "uint16", "int16"]),
-)
-@settings(deadline=None)
-def test_whole_numbers_give_the_threshold_of_skimage(values: list[int], dtype: str) -> None:
-    image = np.array(values, dtype)
-    if dtype == "int16":
-        image = image * np.int16(97) - np.int16(9000)
-    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-    counts = np.bincount(image.astype(int) - low, minlength=high - low + 1)
-    assert otsu(counts, low, high, whole=True) == threshold_otsu(image)
+    return float(ThresholdSurvey("otsu", scope="dataset").reduce(pairs, {})[THRESHOLD][0])
 
 
 def test_nothing_counted_has_no_foreground() -> None:
-    assert otsu(np.zeros(256, int), 0, 255, whole=True) == math.inf
     rule = ForegroundRule(objects="dark")
     pixels = np.zeros((3, 3), np.float32)
-    assert not rule.of_pixels(pixels, None, {THRESHOLD: np.array(math.inf)}).any()
+    assert not rule.of_pixels(pixels, None, {THRESHOLD: np.array([math.inf])}).any()
 
 
 def test_floats_are_counted_in_bins_of_their_range(tmp_path: Path) -> None:
@@ -77,7 +64,7 @@ def test_one_threshold_of_a_dataset_is_that_of_its_images_side_by_side(tmp_path:
         assert threshold_of(shuffled) == together
     assert together not in [threshold_otsu(image) for image in images]
     # The records of a batch may be combined first, in any grouping.
-    survey = OtsuSurvey("dataset")
+    survey = ThresholdSurvey("otsu", scope="dataset")
     halves = [survey.combine(found[:5]), survey.combine(found[5:])]
     assert threshold_of(halves) == together
 
@@ -90,12 +77,12 @@ def test_images_of_different_types_cannot_share_a_threshold(tmp_path: Path) -> N
 
 
 def test_the_scope_decides_who_surveys() -> None:
-    assert ForegroundRule(scope="dataset").next_round({}).scope == "dataset"
-    assert ForegroundRule().next_round({}).scope == "image"
+    assert ForegroundRule(scope="dataset").next_round({}, CONTEXT).scope == "dataset"
+    assert ForegroundRule().next_round({}, CONTEXT).scope == "image"
     assert ForegroundRule(scope="dataset").is_dataset_wide()
     assert not ForegroundRule(value=3, scope="dataset").is_dataset_wide()
-    assert ForegroundRule(value=3).next_round({}) is None
-    assert ForegroundRule().next_round({THRESHOLD: np.array(1.0)}) is None
+    assert ForegroundRule(value=3).next_round({}, CONTEXT) is None
+    assert ForegroundRule().next_round({THRESHOLD: np.array([1.0])}, CONTEXT) is None
 
 
 @pytest.mark.parametrize("objects", ["bright", "dark"])
@@ -124,6 +111,25 @@ def test_a_given_value_is_used_as_it_is(tmp_path: Path) -> None:
 def test_records_hold_the_range_that_they_count() -> None:
     # What two images of one dtype must agree on; a survey of floats takes the dataset's range.
     record = {COUNTS: np.array([1, 0, 2]), BOUNDS: np.array([0.0, 2.0, 1.0])}
-    state = OtsuSurvey().reduce([(0, record), (1, record)], {"other": np.array(5)})
-    assert float(state[THRESHOLD]) == threshold_otsu(np.array([0, 2, 2, 0, 2, 2]))
+    state = ThresholdSurvey("otsu").reduce([(0, record), (1, record)], {"other": np.array(5)})
+    assert float(state[THRESHOLD][0]) == threshold_otsu(np.array([0, 2, 2, 0, 2, 2]))
     assert state["other"] == 5
+
+
+def test_several_thresholds_make_several_classes() -> None:
+    rule = ForegroundRule(value="multi_otsu")
+    assert rule.classes == 3
+    state = {THRESHOLD: np.array([2.0, 5.5])}
+    pixels = np.array([[0, 2, 3, 5, 6, 9]], np.uint8)
+    assert rule.classes_of(pixels, None, state).tolist() == [[1, 1, 2, 2, 3, 3]]
+    valid = np.array([[True, False, True, True, False, True]])
+    assert rule.classes_of(pixels, valid, state).tolist() == [[1, 0, 2, 2, 0, 3]]
+    assert rule.of_pixels(pixels, None, state).tolist() == [[False] * 4 + [True] * 2]
+    dark = ForegroundRule(value="multi_otsu", objects="dark")
+    assert dark.of_pixels(pixels, None, state).tolist() == [[True] * 2 + [False] * 4]
+
+
+def test_only_multi_otsu_has_more_than_two_classes() -> None:
+    with pytest.raises(ValueError, match="more than two classes need `value: multi_otsu`"):
+        ForegroundRule(value="otsu", classes=3)
+    assert ForegroundRule(value="multi_otsu", classes=2).classes == 2

@@ -29,10 +29,12 @@ def test_every_shipped_recipe_is_valid(name: str) -> None:
 
 def test_there_is_a_plain_recipe_for_every_method() -> None:
     shipped = set(shipped_recipes())
-    assert {"nuclei", "methods/threshold", "methods/watershed"} <= shipped
-    for name in (n.removeprefix("methods/") for n in shipped if n.startswith("methods/")):
-        assert load_recipe(f"methods/{name}").segment.method == name
-        assert name in method_names()
+    assert "nuclei" in shipped
+    plain = {n.removeprefix("methods/") for n in shipped if n.startswith("methods/")}
+    assert plain >= set(method_names())
+    for name in plain:
+        # A variant is called after its method: threshold-li.
+        assert load_recipe(f"methods/{name}").segment.method == name.split("-")[0]
 
 
 def test_a_recipe_is_found_by_path_and_labelled_by_its_name(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ of the image's value range (`Quantum`), so no result depends on the order of add
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -173,7 +174,7 @@ class Geometry:
     seconds: NDArray[np.int64]
 
 
-def geometry(labels: NDArray[np.uint32], count: int) -> Geometry:
+def geometry(labels: NDArray[np.unsignedinteger[Any]], count: int) -> Geometry:
     """Measure where the labels 1..`count` of an array of shape (Y, X) or (Z, Y, X) lie."""
     labels3 = labels.reshape((1, *labels.shape)) if labels.ndim == 2 else labels
     result = Geometry(
@@ -209,7 +210,7 @@ class Intensity:
 
 
 def intensity(
-    labels: NDArray[np.uint32],
+    labels: NDArray[np.unsignedinteger[Any]],
     values: NDArray[np.generic],
     area: NDArray[np.int64],
     quantum: Quantum,

@@ -3,7 +3,8 @@
 A round maps every tile to a small record, then reduces the records, in any order, to the next
 shared state. Which round comes next is a pure function of the state, so a program can be stopped
 after any round and continued from the state on disk. A round may also emit labels for its tile;
-when no round is left, the last labels that each tile emitted are joined into whole objects.
+when no round is left, the last labels that each tile emitted are joined into whole objects, or,
+where they are classes, published as they are.
 
     state = {}
     while (step := method.next_round(state, context)) is not None:
@@ -75,12 +76,36 @@ class TileLabels:
     links : ndarray of shape (m, 2), int64
         Rows (number, linear index of a pixel outside the core): the piece belongs to whatever
         object has that pixel.
+    kept : ndarray of shape (n,), bool, or None
+        An object stays if one of its pieces is kept, else it is background; None keeps all.
     """
 
     labels: NDArray[np.uint32]
     touching: int = 0
     keys: NDArray[np.int64] | None = None
     links: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
+    kept: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TileClasses:
+    """Classes of one core: a semantic map.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (\\*core), uint8
+        1..n, the numbers of `Method.classes`; 0 where the image has no value.
+    """
+
+    classes: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassInfo:
+    """A class of a semantic map: its name and its colour, red, green and blue of 0..255."""
+
+    name: str
+    color: tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +113,7 @@ class Output:
     """What a round makes of one tile: a small record and, if it can, the tile's labels."""
 
     record: Record
-    labels: TileLabels | None = None
+    labels: TileLabels | TileClasses | None = None
 
 
 class Round(ABC):
@@ -138,6 +163,10 @@ class Method(BaseModel, ABC):
     @abstractmethod
     def next_round(self, state: State, context: Context) -> Round | None:
         """The round that follows `state`; None when every tile has its labels."""
+
+    def classes(self) -> tuple[ClassInfo, ...]:
+        """Classes 1..n of a method that gives a semantic map; () where labels are objects."""
+        return ()
 
     def is_dataset_wide(self) -> bool:
         """Whether the first rounds look at all images together (`Round.scope` "dataset")."""

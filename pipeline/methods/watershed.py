@@ -64,7 +64,7 @@ class Watershed(Method):
         return self
 
     def next_round(self, state: State, context: Context) -> Round | None:
-        survey = self.foreground.next_round(state) if self.masked else None
+        survey = self.foreground.next_round(state, context) if self.masked else None
         if survey is not None:
             return survey
         landscape = self._landscape(context)
@@ -115,7 +115,7 @@ class Watershed(Method):
         return 4.0 + 12.0
 
     def least_passes(self) -> int:
-        return 2 if self.masked and self.foreground.value == "otsu" else 1
+        return 2 if self.masked and self.foreground.is_surveyed else 1
 
     def passes(self) -> str:
         return f"{self.least_passes()}, and for components larger than a window 3 + rounds"
@@ -126,7 +126,9 @@ class Watershed(Method):
             "rule": "whole components in windows; larger ones relaxed to the fixed point of keys",
         }
         if THRESHOLD in state:
-            found["threshold"] = float(state[THRESHOLD])
+            found["threshold"] = float(
+                state[THRESHOLD][-1 if self.foreground.objects == "bright" else 0]
+            )
         if OPEN_TILE in state:
             found["open_tiles"] = len(open_tiles(state))
             found["relaxations"] = int(state[ITERATION])

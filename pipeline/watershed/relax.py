@@ -149,16 +149,22 @@ def _core_to_flood(view: TileView, state: State) -> tuple[Heights, Ints, Sources
     core = view.tile.core.within(window)
     own = _own_markers(view, state, window)
     ring, levels, hops = _ring_keys(view, state, window, altitude.dtype)
-    wanted = region.reshape(-1)[ring] > 0
+    beside = region.reshape(-1)[ring]
     # A ring pixel without a key is a wall: were it flooded from here, the key that its owner gives
     # it later could be higher, keys would not only fall, and tiles could swing for ever.
-    passable = np.zeros_like(region)
-    passable[core] = region[core]
-    passable.reshape(-1)[ring] = region.reshape(-1)[ring]
+    for axis, (first, last) in enumerate(zip(core, region.shape, strict=True)):
+        for rim in (slice(0, first.start), slice(first.stop, last)):
+            region[(slice(None),) * axis + (rim,)] = 0
+    region.reshape(-1)[ring] = beside
+    wanted = beside > 0
     markers = Sources.markers(own, altitude)
     known = Sources(ring[wanted], levels[wanted], hops[wanted])
-    both = (np.concatenate(pair) for pair in zip(markers, known, strict=True))
-    return altitude, passable, Sources(*both)
+    both = Sources(
+        np.concatenate([markers.pixel, known.pixel]),
+        np.concatenate([markers.level, known.level]),
+        np.concatenate([markers.hops, known.hops]),
+    )
+    return altitude, region, both
 
 
 def _own_markers(view: TileView, state: State, window: Box) -> Longs:

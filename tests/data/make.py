@@ -27,6 +27,8 @@ FIELDS = {
     "crowded": ["547ef286ee5f", "a9d884ba0929", "4d4ebfcae437", "d256b32adda3"],
     "noisy": ["f728de042672"],
 }
+# stained tissue, for methods that look at colours
+HISTOLOGY = ["4590d7d47f52"]
 # sixteen fields of 520 x 696 with the same look, in reading order
 MONTAGE_COLUMNS = 4
 MONTAGE = [
@@ -63,6 +65,14 @@ def copy_fields(collection: Path, manifest: dict[str, dict[str, str]]) -> None:
             copy(collection / image, HERE / "demo" / folder / f"{name}.png")
             truth = collection / manifest[image]["ground_truth"]
             copy(truth, HERE / "truth" / folder / f"{name}.png")
+
+
+def copy_histology(collection: Path, manifest: dict[str, dict[str, str]]) -> None:
+    """Copy the colour images."""
+    for name in HISTOLOGY:
+        image = f"nuclei/train/images/{name}.png"
+        demand_cc0(manifest, image)
+        copy(collection / image, HERE / "histology" / f"{name}.png")
 
 
 def copy(source: Path, target: Path) -> None:
@@ -144,15 +154,17 @@ def make_crop(collection: Path, manifest: dict[str, dict[str, str]]) -> None:
 
 
 def main(collection: Path) -> None:
-    """Replace demo/ and truth/."""
+    """Replace demo/, truth/ and histology/."""
     manifest = read_manifest(collection)
-    for folder in ("demo", "truth"):
+    for folder in ("demo", "truth", "histology"):
         shutil.rmtree(HERE / folder, ignore_errors=True)
     copy_fields(collection, manifest)
+    copy_histology(collection, manifest)
     make_montage(collection, manifest)
     copy_zarr(collection, manifest)
     make_crop(collection, manifest)
-    files = [p for p in (*HERE.glob("demo/**/*"), *HERE.glob("truth/**/*")) if p.is_file()]
+    folders = ("demo", "truth", "histology")
+    files = [p for name in folders for p in (HERE / name).rglob("*") if p.is_file()]
     print(f"{len(files)} files, {sum(p.stat().st_size for p in files) / 1e6:.2f} MB")
 
 

@@ -1,0 +1,132 @@
+"""Gaussian mixture model of grey values or colours."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pipeline.features import ColorSpace, FeatureSample, check_space, features
+from pipeline.kernels.classify import most_likely
+from pipeline.methods.base import Context, Round, State
+from pipeline.methods.classifier import Classifier
+from pipeline.view import TileView
+
+MEANS = "gmm.means"
+PRECISIONS = "gmm.precisions"
+CONSTANTS = "gmm.constants"
+
+
+class GaussianMixture(Classifier):
+    """`k` classes, each a normal distribution; a pixel belongs to the most likely one.
+
+    Unlike k-means, classes may differ in spread and share. `covariance`: "full" lets channels
+    vary together, "diagonal" does not. `color_space`, `restarts`, `sample_px`, `scope`: as for
+    k-means. `regularization` is added to the variances. Classes are numbered by the first feature
+    of their mean.
+
+    Exact: one frozen model for all tiles.
+
+    References
+    ----------
+    Dempster, Laird, Rubin, Maximum likelihood from incomplete data via the EM algorithm, 1977,
+    doi:10.1111/j.2517-6161.1977.tb01600.x
+    """
+
+    method: Literal["gmm"]
+    k: int = Field(default=3, ge=1, le=64)
+    covariance: Literal["full", "diagonal"] = "full"
+    color_space: ColorSpace = "raw"
+    restarts: int = Field(default=1, ge=1, le=100)
+    max_iterations: int = Field(default=200, ge=1, le=10_000)
+    tolerance: float = Field(default=1e-3, gt=0)
+    regularization: float = Field(default=1e-6, ge=0)
+    sample_px: int = Field(default=50_000, ge=1000, le=5_000_000)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    scope: Literal["image", "dataset"] = "image"
+
+    seconds_per_megapixel: ClassVar[float] = 0.5
+
+    def class_count(self) -> int:
+        return self.k
+
+    def model_round(self, state: State, context: Context) -> Round | None:
+        if MEANS in state:
+            return None
+        return FeatureSample(self.color_space, self.sample_px, self.fit, self.scope)
+
+    def fit(self, rows: NDArray[np.float64], counts: NDArray[np.int64]) -> State:
+        """Fit the mixture to different rows (N, C) and how often each occurs.
+
+        Where there are fewer rows than classes, the last classes stay empty.
+        """
+        channels = rows.shape[1]
+        if len(rows) == 0:
+            nothing = np.empty((0, channels))
+            return {
+                MEANS: nothing,
+                PRECISIONS: np.empty((0, channels, channels)),
+                CONSTANTS: np.empty(0),
+            }
+        # Importing scikit-learn takes a second that only the fit needs.
+        from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+        from sklearn.mixture import GaussianMixture as Mixture  # noqa: PLC0415
+        from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+        model = Mixture(
+            n_components=min(self.k, len(rows)),
+            covariance_type="full" if self.covariance == "full" else "diag",
+            tol=self.tolerance,
+            # Of constant values the variance is what is added.
+            reg_covar=max(self.regularization, 1e-12),
+            max_iter=self.max_iterations,
+            n_init=self.restarts,
+            random_state=self.seed,
+        )
+        # Threads add up their sums in the order in which they finish.
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            points = np.repeat(rows, counts, axis=0)
+            model.fit(points if len(points) > 1 else np.repeat(points, 2, axis=0))
+        order = np.lexsort(model.means_.T[::-1])
+        factors = model.precisions_cholesky_[order]
+        if self.covariance == "diagonal":
+            factors = np.stack([np.diag(row) for row in factors])
+        log_det = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
+        constants = np.log(model.weights_[order]) + log_det - 0.5 * channels * math.log(2 * math.pi)
+        return {
+            MEANS: np.ascontiguousarray(model.means_[order]),
+            PRECISIONS: np.ascontiguousarray(factors),
+            CONSTANTS: constants,
+        }
+
+    def classify(self, view: TileView, state: State, halo_px: int = 0) -> NDArray[np.uint8]:
+        seen = features(view, self.color_space, halo_px)
+        classes = most_likely(seen, state[MEANS], state[PRECISIONS], state[CONSTANTS])
+        valid = view.valid(halo_px)
+        return classes if valid is None else classes * valid
+
+    def is_dataset_wide(self) -> bool:
+        return self.scope == "dataset"
+
+    def check(self, context: Context) -> None:
+        super().check(context)
+        check_space(self.color_space, context)
+
+    def peak_bytes_per_px(self) -> float:
+        # three channels of 8 in L*a*b*, raw ones of 4, classes 1, components 12
+        return 52.0
+
+    def least_passes(self) -> int:
+        return 2
+
+    def certificate(self, state: State) -> dict[str, Any]:
+        return {
+            "exact": True,
+            "rule": "one model of a coordinate-hashed sample for all tiles",
+            "means": state[MEANS].tolist(),
+        }

@@ -1,0 +1,40 @@
+"""Every method's own recipe on a real image that it is meant for, tiled and untiled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage import io
+
+from pipeline.conformance import check_image
+from pipeline.recipe import load_recipe, shipped_recipes
+from pipeline.trial import Cut, Result
+
+DATA = Path(__file__).parent / "data"
+NUCLEI = DATA / "demo" / "large_nuclei" / "3ca8181367fc.png"
+TISSUE = DATA / "histology" / "4590d7d47f52.png"
+
+NAMES = [name for name in shipped_recipes() if name.startswith("methods/")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_recipe_finds_something_and_is_exact(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    if recipe.source.channels is None:
+        image = io.imread(NUCLEI)
+        image = image[..., 0] if image.ndim == 3 else image
+    else:
+        image = np.moveaxis(io.imread(TISSUE)[..., :3], -1, 0)[:, None]
+    cuts = [Cut(96, order=1), Cut((150, 70), order=2, batch_tiles=3)]
+    result = check_image(recipe, image, cuts, tmp_path, name)
+    assert isinstance(result, Result)
+    assert result.certificate["exact"] is True
+    classes = recipe.segment.classes()
+    if classes:
+        assert set(np.unique(result.labels)) == set(range(1, len(classes) + 1))
+        assert set(result.table["class"].to_pylist()) == {c.name for c in classes}
+    else:
+        assert 5 <= len(result.table) <= 5000
+        assert 0.02 < (result.labels > 0).mean() < 0.9
