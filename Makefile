@@ -92,6 +92,7 @@ bench: .venv-bench/.installed
 
 pictures: .venv/.installed
 	.venv/bin/python docs/make_pictures.py
+	.venv/bin/python docs/make_gallery.py
 
 clean:
 	rm -rf .venv .venv-demo .venv-bench demo-out build dist

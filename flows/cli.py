@@ -165,9 +165,11 @@ def _complain(error: Exception, status: Exit) -> Exit:
 
 def _say_result(record: dict[str, Any], out: Path) -> None:
     counts = record["counts"]
+    classes = ", ".join(record["classes"])
+    found = f"classes {classes}" if classes else f"{counts['objects']:,} objects"
     typer.echo(
         f"{counts['published']} of {counts['images']} images published, "
-        f"{counts['objects']:,} objects, {counts['pixels'] / 1e6:,.1f} Mpx "
+        f"{found}, {counts['pixels'] / 1e6:,.1f} Mpx "
         f"in {record['timings']['total_s']:.1f} s."
     )
     if counts["quarantined"]:

@@ -292,9 +292,12 @@ class DatasetRun:
             self.quarantine(plan.job.name, plan.job.source.path, plan.job.plan, result)
             return
         location = self._move_into_place(plan)
+        classes = plan.job.recipe.segment.classes()
+        objects = 0 if classes else result.count
         details = {
             "location": str(location),
-            "objects": result.count,
+            "objects": objects,
+            "classes": [[one.name, *one.color] for one in classes],
             "pixels": result.pixels,
             "axes": plan.job.info.axes,
             "shape": list(plan.job.info.shape),
@@ -320,7 +323,7 @@ class DatasetRun:
             result.digest,
         )
         self.manifest.set_image(row, result.shards)
-        self.progress.advance(images=1, megapixels=result.pixels / 1e6, objects=result.count)
+        self.progress.advance(images=1, megapixels=result.pixels / 1e6, objects=objects)
 
     def _move_into_place(self, plan: ImagePlan) -> Path:
         name = plan.job.name

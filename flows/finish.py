@@ -94,6 +94,7 @@ def run_record(
             "objects": objects,
             "pixels": pixels,
         },
+        "classes": [one.name for one in request.recipe.segment.classes()],
         "certificate": certificate(manifest),
         "timings": dict(timings),
         "versions": {

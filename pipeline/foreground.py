@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -97,12 +98,20 @@ class ForegroundRule(BaseModel):
         self, image: NDArray[Any], valid: NDArray[np.bool_] | None, state: State
     ) -> NDArray[np.uint8]:
         """Class of each pixel: 1 up to the lowest threshold, one more above each; 0 is no value."""
-        classes = np.ones(image.shape, np.uint8)
-        for value in self.values(state):
-            classes += image > _comparable(value, image.dtype)
-        if valid is not None:
-            classes *= valid
-        return classes
+        return classes_between(self.values(state), image, valid)
+
+
+def classes_between(
+    values: Sequence[float], image: NDArray[Any], valid: NDArray[np.bool_] | None
+) -> NDArray[np.uint8]:
+    """Class of each pixel: 1 up to the first of ascending values, one more above each; 0 where
+    the image has no value."""
+    classes = np.ones(image.shape, np.uint8)
+    for value in values:
+        classes += image > _comparable(value, image.dtype)
+    if valid is not None:
+        classes *= valid
+    return classes
 
 
 def _comparable(value: float, dtype: np.dtype[np.generic]) -> float | int:
@@ -113,20 +122,18 @@ def _comparable(value: float, dtype: np.dtype[np.generic]) -> float | int:
     return int(min(max(math.floor(value), limits.min - 1), limits.max))
 
 
-@dataclass(frozen=True)
-class ThresholdSurvey(Round):
-    """One pass that counts grey values; its reduction are the thresholds.
+class HistogramSurvey(Round):
+    """One pass that counts grey values; a subclass says what follows from them.
 
     Whole numbers of up to 16 bits are counted each by itself. Other values are counted in 65,536
     bins over the range that they cannot leave: the dtype's after a filter, the surveyed one else.
     """
 
-    rule: RuleName
-    classes: int = 2
-    image: str = "image"
-    scope: Literal["image", "dataset"] = "image"
-
     name: ClassVar[str] = "histogram"
+
+    @abstractmethod
+    def conclude(self, histogram: Histogram) -> State:
+        """What the state gains."""
 
     def map(self, view: TileView, state: State) -> Output:
         image = view.image()[0]
@@ -148,8 +155,20 @@ class ThresholdSurvey(Round):
         total = _add(record for _, record in records)
         low, high, whole = total[BOUNDS]
         histogram = Histogram.of(total[COUNTS], float(low), float(high), whole=bool(whole))
-        found = thresholds(self.rule, histogram, self.classes, self.image)
-        return {**state, THRESHOLD: np.array(found)}
+        return {**state, **self.conclude(histogram)}
+
+
+@dataclass(frozen=True)
+class ThresholdSurvey(HistogramSurvey):
+    """Find the thresholds of a rule."""
+
+    rule: RuleName
+    classes: int = 2
+    image: str = "image"
+    scope: Literal["image", "dataset"] = "image"
+
+    def conclude(self, histogram: Histogram) -> State:
+        return {THRESHOLD: np.array(thresholds(self.rule, histogram, self.classes, self.image))}
 
 
 def _add(records: Iterable[Record]) -> Record:

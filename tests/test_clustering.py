@@ -19,7 +19,9 @@ from pipeline.kernels.lab import lab
 from pipeline.kernels.sampling import sampled_pixels
 from pipeline.methods.gmm import CONSTANTS, MEANS, PRECISIONS, GaussianMixture
 from pipeline.methods.kmeans import CENTRES, SCALE, SHIFT, KMeans
+from pipeline.methods.mean_shift import estimated_bandwidth, modes
 from pipeline.recipe import parse_recipe
+from pipeline.thresholds import Histogram
 from pipeline.trial import Cut, run_tiled, run_untiled
 
 
@@ -148,3 +150,36 @@ def test_classes_have_no_size(tmp_path: Path) -> None:
     content = {"segment": {"method": "kmeans"}, "postprocess": {"min_size_px": 4}}
     with pytest.raises(RecipeError, match=r"postprocess: it acts on objects.* `output: labels`"):
         parse_recipe(content, "recipe")
+
+
+@pytest.mark.parametrize("bandwidth", [4.0, 11.5, 30.0, 90.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_modes_are_those_of_scikit_learn(bandwidth: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = [rng.normal(m, s, n) for m, s, n in ((30, 8, 300), (90, 12, 200), (200, 20, 150))]
+    grey = np.concatenate(groups).clip(0, 255).astype(np.uint8)
+    histogram = Histogram.of(np.bincount(grey, minlength=256), 0, 255, whole=True)
+    model = cluster.MeanShift(bandwidth=bandwidth).fit(grey[:, None].astype(float))
+    expected = np.sort(model.cluster_centers_[:, 0])
+    found = modes(histogram, bandwidth, 64)
+    assert len(found) == len(expected)
+    assert np.abs(found - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_bandwidth_is_that_of_scikit_learn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    grey = np.concatenate([rng.normal(40, 5, 300), rng.normal(120, 30, 200)])
+    grey = grey.clip(0, 255).astype(np.uint8)
+    histogram = Histogram.of(np.bincount(grey, minlength=256), 0, 255, whole=True)
+    expected = cluster.estimate_bandwidth(grey[:, None].astype(float), quantile=0.3)
+    assert abs(estimated_bandwidth(histogram) - expected) < 1e-9
+
+
+def test_only_the_strongest_modes_are_kept() -> None:
+    counts = np.zeros(256, int)
+    counts[[10, 100, 200]] = 50, 10, 30
+    histogram = Histogram.of(counts, 0, 255, whole=True)
+    assert modes(histogram, 5, 2).tolist() == [10, 200]
+    nothing = Histogram.of(np.zeros(256, int), 0, 255, whole=True)
+    assert len(modes(nothing, 5, 2)) == 0

@@ -94,6 +94,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
         {"method": "hysteresis", "objects": "dark"},
         {"method": "kmeans", "k": 4},
         {"method": "kmeans", "k": 7, "output": "labels", "standardize": True},
+        {"method": "mean_shift", "bandwidth": 20},
         {"method": "gmm", "k": 4},
         {"method": "gmm", "k": 3, "output": "labels", "covariance": "diagonal"},
     ],

@@ -187,12 +187,21 @@ def watersheds(dims: str) -> st.SearchStrategy[Content]:
     )
 
 
+def mean_shifts(dims: str) -> st.SearchStrategy[Content]:
+    return st.builds(
+        lambda bandwidth, rest: {"bandwidth": bandwidth, **rest},
+        st.sampled_from([None, 0.3, 1, 30]),
+        classifiers(dims, max_classes=st.integers(1, 5)),
+    )
+
+
 #: Draws the parameters of each of our methods.
 PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "gmm": clusterings,
     "hysteresis": hystereses,
     "kmeans": clusterings,
     "local_threshold": local_thresholds,
+    "mean_shift": mean_shifts,
     "threshold": thresholds,
     "watershed": watersheds,
 }

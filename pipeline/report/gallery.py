@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.manifest import ImageRow
@@ -58,10 +58,20 @@ def _card(row: ImageRow, views: Views, trouble: str) -> str:
     kind = "card two" if len(pictures) == 2 else "card"
     return f"""<figure class="{kind}"><div class="pictures">{"".join(pictures)}</div>
 <figcaption><b>{escaped(row.name)}</b>
-<span>{plural(int(details["objects"]), "object")} · {image_size(details["shape"])}</span>
+<span>{_found(details)} · {image_size(details["shape"])}</span>
 <code title="digest of the labels: {escaped(row.digest)}">{escaped(row.digest[:12])}</code>
 </figcaption></figure>
 """
+
+
+def _found(details: Mapping[str, Any]) -> str:
+    """How many objects, or the classes in their colours."""
+    if not details.get("classes"):
+        return plural(int(details["objects"]), "object")
+    return " ".join(
+        f'<i style="background:rgb({r},{g},{b})" class="swatch"></i>{escaped(name)}'
+        for name, r, g, b in details["classes"]
+    )
 
 
 def _picture(view: View, name: str, above: str) -> str:

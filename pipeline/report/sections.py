@@ -37,7 +37,9 @@ def headline(record: dict[str, Any], found: Summary) -> str:
     cards = [
         (whole(counts["published"]), f"of {plural(counts['images'], 'image')} published", ""),
         (whole(quarantined), "quarantined", "bad" if quarantined else ""),
-        (whole(counts["objects"]), "objects", ""),
+        (whole(len(record["classes"])), "classes", "")
+        if record.get("classes")
+        else (whole(counts["objects"]), "objects", ""),
         (decimal(counts["pixels"] / 1e6), "megapixels", ""),
         (duration(total_s), "wall time", ""),
         (speed, "megapixels a second", ""),

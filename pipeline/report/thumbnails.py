@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ JPEG_TRIED = ((88, 0), (80, 0), (72, 0), (60, 0), (45, 0), (45, 2), (30, 2), (15
 #: Outlines: cyan is seen on grey fluorescence, green on the pink and violet of H&E.
 ON_DARK = (0, 229, 255)
 ON_BRIGHT = (0, 235, 60)
+#: How much of a pixel's colour its class gives.
+TINT = 0.45
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,25 @@ def edges(labels: Pixels) -> NDArray[np.bool_]:
     return found
 
 
+def tint(canvas: Canvas, classes: Pixels, colors: Sequence[Sequence[int]]) -> Canvas:
+    """Colour an image by the class of its pixels.
+
+    Parameters
+    ----------
+    canvas : ndarray of shape (Y, X, 3), uint8
+        Any size: it is brought to that of the classes.
+    classes : ndarray of shape (Y, X)
+        0 is left as it is; class i has ``colors[i - 1]``.
+    colors : sequence of (red, green, blue), 0 to 255
+    """
+    size = (classes.shape[1], classes.shape[0])
+    under = np.asarray(Image.fromarray(canvas).resize(size, Image.Resampling.BOX), np.float64)
+    palette = np.array([(0, 0, 0), *colors], np.float64)
+    mixed = (1 - TINT) * under + TINT * palette[classes]
+    shown = np.where(classes[..., None] > 0, mixed, under)
+    return np.ascontiguousarray(np.round(shown).astype(np.uint8))
+
+
 def draw(canvas: Canvas, labels: Pixels) -> Thumbnail:
     """Outline labels on an image, and fit both into `SIDE`.
 
@@ -99,6 +121,7 @@ def draw(canvas: Canvas, labels: Pixels) -> Thumbnail:
     canvas : ndarray of shape (Y, X, 3), uint8
         Any size: it is brought to that of the labels.
     labels : ndarray of shape (Y, X)
+        Without outlines where all are 0.
     """
     enlarged = max(1, min(32, SIDE // max(labels.shape)))
     labels = labels.repeat(enlarged, 0).repeat(enlarged, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,16 @@ from numpy.typing import NDArray
 from pipeline.box import Box
 from pipeline.manifest import ImageRow
 from pipeline.report.planes import MOST_PX, Level, Picture, label_levels
-from pipeline.report.thumbnails import SIDE, Canvas, Thumbnail, contrast, draw, edges, flat_colours
+from pipeline.report.thumbnails import (
+    SIDE,
+    Canvas,
+    Thumbnail,
+    contrast,
+    draw,
+    edges,
+    flat_colours,
+    tint,
+)
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +73,11 @@ def make_views(row: ImageRow, recipe: dict[str, Any]) -> Views:
     """
     levels = label_levels(row)
     picture = _open(row, recipe["source"]["missing_chunks"])
+    colors = [color for _, *color in row.details.get("classes", [])]
     if picture is None:
-        return _views(levels, None, ())
+        return _views(levels, None, (), colors)
     with closing(picture):
-        return _views(levels, picture, shown_channels(picture.channels, recipe))
+        return _views(levels, picture, shown_channels(picture.channels, recipe), colors)
 
 
 def shown_channels(names: tuple[str, ...], recipe: dict[str, Any]) -> tuple[int, ...]:
@@ -104,7 +115,12 @@ def _open(row: ImageRow, missing_chunks: str) -> Picture | None:
         return None
 
 
-def _views(levels: list[Level], picture: Picture | None, channels: tuple[int, ...]) -> Views:
+def _views(
+    levels: list[Level],
+    picture: Picture | None,
+    channels: tuple[int, ...],
+    colors: Sequence[Sequence[int]],
+) -> Views:
     shape = levels[0].shape
     number = max((k for k, level in enumerate(levels) if max(level.shape) >= SIDE), default=0)
     if math.prod(levels[number].shape) <= MOST_PX:
@@ -116,15 +132,22 @@ def _views(levels: list[Level], picture: Picture | None, channels: tuple[int, ..
     overview = crop = None
     if searched == Box.whole(levels[number].shape):
         canvas = _canvas(labels, picture, channels, None)
-        overview = View(draw(canvas[0], labels), Box.whole(shape), canvas[1])
+        overview = View(_drawn(canvas[0], labels, colors), Box.whole(shape), canvas[1])
     if max(shape) > JUDGED_SHRUNK * SIDE:
         y, x = densest(labels, max(1, SIDE >> number))
         at = (y + searched.start[0]) << number, (x + searched.start[1]) << number
         box = _square(at, SIDE, shape)
         labels = levels[0].read(box)
         canvas = _canvas(labels, picture, channels, box)
-        crop = View(draw(canvas[0], labels), box, canvas[1])
+        crop = View(_drawn(canvas[0], labels, colors), box, canvas[1])
     return Views(overview, crop)
+
+
+def _drawn(canvas: Canvas, labels: Pixels, colors: Sequence[Sequence[int]]) -> Thumbnail:
+    """Objects in outlines; classes in their colours."""
+    if not colors:
+        return draw(canvas, labels)
+    return draw(tint(canvas, labels, colors), np.zeros_like(labels))
 
 
 def _canvas(
