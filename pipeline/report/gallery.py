@@ -28,8 +28,11 @@ def gallery(found: Summary, record: dict[str, Any]) -> str:
         else ""
     )
     cards = "".join(_cards(found.pictured, record["recipe"]))
-    return f"""<section><h2>Images and outlines</h2>
-<p class="note">{chosen}Outlines are the borders of the labels. Brightness is stretched for each
+    in_classes = bool(record.get("classes"))
+    title = "Images and classes" if in_classes else "Images and outlines"
+    what = "Colours are the classes." if in_classes else "Outlines are the borders of the labels."
+    return f"""<section><h2>{title}</h2>
+<p class="note">{chosen}{what} Brightness is stretched for each
 picture by itself and only here. Of volumes the middle plane is shown, of time series the first
 time point. A large image is shown twice: as a whole, and the part with most outlines at full
 resolution, which is the one to judge them by.</p>
