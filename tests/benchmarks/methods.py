@@ -2,8 +2,9 @@
 
 python tests/benchmarks/methods.py [--size 4096] [--repeat 3]
 
-Both read the same array from memory or zarr, take turns, and run in this process on one thread; wall time
-on two cores is half of tilewright's CPU time at best, see `make bench` for whole commands.
+Both read the same zarr array, take turns, and run in this process on one thread. Ours also measures
+every object and writes labels. On two cores wall time is half of the CPU time at best; see `make
+bench` for whole commands.
 """
 
 from __future__ import annotations
