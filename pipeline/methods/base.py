@@ -146,6 +146,18 @@ class Round(ABC):
         """
 
 
+class EmittingRound(Round):
+    """A round that emits labels or fills scratch, and only leaves its mark `done` in the state."""
+
+    done: ClassVar[str]
+
+    def combine(self, records: Iterable[Record]) -> Record:
+        return {}
+
+    def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
+        return {**state, self.done: np.array(1)}
+
+
 class Method(BaseModel, ABC):
     """A segmentation method and its parameters, as a recipe's `segment:` gives them.
 

@@ -23,6 +23,7 @@ from pipeline.kernels.relabel import relabel
 from pipeline.methods.base import (
     ClassInfo,
     Context,
+    EmittingRound,
     Method,
     Output,
     Round,
@@ -31,7 +32,6 @@ from pipeline.methods.base import (
     TileLabels,
 )
 from pipeline.methods.checks import check_connectivity, or_full
-from pipeline.records import Record
 from pipeline.view import TileView
 
 DONE = "classifier.done"
@@ -125,38 +125,28 @@ class Classifier(Method):
 
 
 @dataclass(frozen=True)
-class MapClasses(Round):
+class MapClasses(EmittingRound):
     """Publish the class of every pixel."""
 
     classifier: Classifier
 
     name: ClassVar[str] = "classes"
+    done: ClassVar[str] = DONE
 
     def map(self, view: TileView, state: State) -> Output:
         return Output({}, TileClasses(self.classifier.classify(view, state)))
 
-    def combine(self, records: object) -> Record:
-        return {}
-
-    def reduce(self, records: object, state: State) -> State:
-        return {**state, DONE: np.array(1)}
-
 
 @dataclass(frozen=True)
-class LabelObjects(Round):
+class LabelObjects(EmittingRound):
     """Label the components of the objects' pixels in every core."""
 
     classifier: Classifier
     connectivity: int
 
     name: ClassVar[str] = "components"
+    done: ClassVar[str] = DONE
 
     def map(self, view: TileView, state: State) -> Output:
         labels, _ = components(self.classifier.mask(view, state), self.connectivity)
         return Output({}, TileLabels(labels, touching=self.connectivity))
-
-    def combine(self, records: object) -> Record:
-        return {}
-
-    def reduce(self, records: object, state: State) -> State:
-        return {**state, DONE: np.array(1)}

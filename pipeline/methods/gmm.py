@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipeline.features import ColorSpace, FeatureSample, check_space, features
+from pipeline.features import features
 from pipeline.kernels.classify import most_likely
-from pipeline.methods.base import Context, Round, State
-from pipeline.methods.classifier import Classifier
+from pipeline.methods.base import State
+from pipeline.methods.clustering import Clustering
 from pipeline.view import TileView
 
 MEANS = "gmm.means"
@@ -21,13 +21,12 @@ PRECISIONS = "gmm.precisions"
 CONSTANTS = "gmm.constants"
 
 
-class GaussianMixture(Classifier):
+class GaussianMixture(Clustering):
     """`k` classes, each a normal distribution; a pixel belongs to the most likely one.
 
     Unlike k-means, classes may differ in spread and share. `covariance`: "full" lets channels
-    vary together, "diagonal" does not. `color_space`, `restarts`, `sample_px`, `scope`: as for
-    k-means. `regularization` is added to the variances. Classes are numbered by the first feature
-    of their mean.
+    vary together, "diagonal" does not. `regularization` is added to the variances. Other fields:
+    see `Clustering`. Classes are numbered by the first feature of their mean.
 
     Exact: one frozen model for all tiles.
 
@@ -38,32 +37,16 @@ class GaussianMixture(Classifier):
     """
 
     method: Literal["gmm"]
-    k: int = Field(default=3, ge=1, le=64)
     covariance: Literal["full", "diagonal"] = "full"
-    color_space: ColorSpace = "raw"
     restarts: int = Field(default=1, ge=1, le=100)
-    max_iterations: int = Field(default=200, ge=1, le=10_000)
     tolerance: float = Field(default=1e-3, gt=0)
     regularization: float = Field(default=1e-6, ge=0)
     sample_px: int = Field(default=50_000, ge=1000, le=5_000_000)
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    scope: Literal["image", "dataset"] = "image"
 
+    fitted: ClassVar[str] = MEANS
     seconds_per_megapixel: ClassVar[float] = 0.5
 
-    def class_count(self) -> int:
-        return self.k
-
-    def model_round(self, state: State, context: Context) -> Round | None:
-        if MEANS in state:
-            return None
-        return FeatureSample(self.color_space, self.sample_px, self.fit, self.scope)
-
     def fit(self, rows: NDArray[np.float64], counts: NDArray[np.int64]) -> State:
-        """Fit the mixture to different rows (N, C) and how often each occurs.
-
-        Where there are fewer rows than classes, the last classes stay empty.
-        """
         channels = rows.shape[1]
         if len(rows) == 0:
             nothing = np.empty((0, channels))
@@ -109,20 +92,6 @@ class GaussianMixture(Classifier):
         classes = most_likely(seen, state[MEANS], state[PRECISIONS], state[CONSTANTS])
         valid = view.valid(halo_px)
         return classes if valid is None else classes * valid
-
-    def is_dataset_wide(self) -> bool:
-        return self.scope == "dataset"
-
-    def check(self, context: Context) -> None:
-        super().check(context)
-        check_space(self.color_space, context)
-
-    def peak_bytes_per_px(self) -> float:
-        # three channels of 8 in L*a*b*, raw ones of 4, classes 1, components 12
-        return 52.0
-
-    def least_passes(self) -> int:
-        return 2
 
     def certificate(self, state: State) -> dict[str, Any]:
         return {

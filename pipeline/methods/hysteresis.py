@@ -10,9 +10,8 @@ from pydantic import model_validator
 
 from pipeline.foreground import THRESHOLD, ForegroundRule
 from pipeline.kernels.components import components
-from pipeline.methods.base import Context, Method, Output, Round, State, TileLabels
+from pipeline.methods.base import Context, EmittingRound, Method, Output, Round, State, TileLabels
 from pipeline.methods.checks import check_connectivity, check_single_channel, or_full
-from pipeline.records import Record
 from pipeline.view import TileView
 
 DONE = "hysteresis.done"
@@ -104,13 +103,14 @@ class Hysteresis(Method):
 
 
 @dataclass(frozen=True)
-class LabelWeak(Round):
+class LabelWeak(EmittingRound):
     """Label the components of weak pixels in every core; those with a strong one are kept."""
 
     method: Hysteresis
     connectivity: int
 
     name: ClassVar[str] = "components"
+    done: ClassVar[str] = DONE
 
     def map(self, view: TileView, state: State) -> Output:
         image, valid = view.image()[0], view.valid()
@@ -119,9 +119,3 @@ class LabelWeak(Round):
         kept = np.zeros(count + 1, np.bool_)
         kept[labels[strong]] = True
         return Output({}, TileLabels(labels, touching=self.connectivity, kept=kept[1:]))
-
-    def combine(self, records: object) -> Record:
-        return {}
-
-    def reduce(self, records: object, state: State) -> State:
-        return {**state, DONE: np.array(1)}

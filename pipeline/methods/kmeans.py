@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipeline.features import ColorSpace, FeatureSample, check_space, features
+from pipeline.features import features
 from pipeline.kernels.classify import nearest_centre
-from pipeline.methods.base import Context, Round, State
-from pipeline.methods.classifier import Classifier
+from pipeline.methods.base import State
+from pipeline.methods.clustering import Clustering
 from pipeline.view import TileView
 
 CENTRES = "kmeans.centres"
@@ -19,15 +19,12 @@ SHIFT = "kmeans.shift"
 SCALE = "kmeans.scale"
 
 
-class KMeans(Classifier):
+class KMeans(Clustering):
     """`k` classes, each around a centre; a pixel belongs to the nearest.
 
-    `color_space`: "raw" takes all selected channels as they are, "lab" red, green and blue as
-    CIE L*a*b*. `standardize`: divide each channel by its standard deviation. `restarts`: the best
-    of so many beginnings, each seeded by k-means++. `sample_px`: the model is fitted on about so
-    many pixels an image, chosen by the hash of their coordinates; smaller images are taken whole.
-    `scope`: one model an "image" or one for the "dataset". Classes are numbered by the first
-    feature of their centre: 1 is the darkest.
+    `standardize`: divide each channel by its standard deviation. `restarts`: each begins with seeds
+    by k-means++. Other fields: see `Clustering`. Classes are numbered by the first feature of their
+    centre: 1 is the darkest.
 
     Exact: one frozen model for all tiles.
 
@@ -38,31 +35,13 @@ class KMeans(Classifier):
     """
 
     method: Literal["kmeans"]
-    k: int = Field(default=3, ge=2, le=64)
-    color_space: ColorSpace = "raw"
     standardize: bool = False
-    restarts: int = Field(default=4, ge=1, le=100)
-    max_iterations: int = Field(default=300, ge=1, le=10_000)
     tolerance: float = Field(default=1e-4, ge=0)
-    sample_px: int = Field(default=100_000, ge=1000, le=20_000_000)
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    scope: Literal["image", "dataset"] = "image"
 
+    fitted: ClassVar[str] = CENTRES
     seconds_per_megapixel: ClassVar[float] = 0.3
 
-    def class_count(self) -> int:
-        return self.k
-
-    def model_round(self, state: State, context: Context) -> Round | None:
-        if CENTRES in state:
-            return None
-        return FeatureSample(self.color_space, self.sample_px, self.fit, self.scope)
-
     def fit(self, rows: NDArray[np.float64], counts: NDArray[np.int64]) -> State:
-        """Fit the centres to different rows (N, C) and how often each occurs.
-
-        Where there are fewer rows than classes, the last classes stay empty.
-        """
         channels = rows.shape[1]
         shift, scale = np.zeros(channels), np.ones(channels)
         if len(rows) == 0:
@@ -102,20 +81,6 @@ class KMeans(Classifier):
         )
         valid = view.valid(halo_px)
         return classes if valid is None else classes * valid
-
-    def is_dataset_wide(self) -> bool:
-        return self.scope == "dataset"
-
-    def check(self, context: Context) -> None:
-        super().check(context)
-        check_space(self.color_space, context)
-
-    def peak_bytes_per_px(self) -> float:
-        # three channels of 8 in L*a*b*, raw ones of 4, classes 1, components 12
-        return 52.0
-
-    def least_passes(self) -> int:
-        return 2
 
     def certificate(self, state: State) -> dict[str, Any]:
         centres = state[CENTRES] * state[SCALE] + state[SHIFT]

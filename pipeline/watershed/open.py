@@ -13,7 +13,7 @@ from pipeline.box import Box
 from pipeline.grid import TileGrid
 from pipeline.kernels.peaks import candidate_peaks, space_peaks
 from pipeline.kernels.relabel import relabel
-from pipeline.methods.base import Output, Round, State
+from pipeline.methods.base import EmittingRound, Output, Round, State
 from pipeline.records import Record
 from pipeline.view import TileView
 from pipeline.watershed.flood import (
@@ -41,12 +41,13 @@ def open_tiles(state: State) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class MarkRegions(Round):
+class MarkRegions(EmittingRound):
     """Write the open regions of each core, numbered alike in all tiles."""
 
     landscape: Landscape
 
     name: ClassVar[str] = "regions"
+    done: ClassVar[str] = REGIONS_MARKED
 
     def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
         return [int(n) for n in open_tiles(state)]
@@ -62,12 +63,6 @@ class MarkRegions(Round):
         number[core[place]] = state[OPEN_REGION][mine]
         view.scratch.put(REGION, view.tile.number, relabel(core, number))
         return Output({})
-
-    def combine(self, records: Iterable[Record]) -> Record:
-        return {}
-
-    def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
-        return {**state, REGIONS_MARKED: np.array(1)}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pipeline.box import Box
 from pipeline.grid import Tile, TileGrid
 from pipeline.kernels.flood import Heights, Sources, flood, flood_keys
 from pipeline.kernels.relabel import occurring, relabel
-from pipeline.methods.base import Output, Round, State, TileLabels
+from pipeline.methods.base import EmittingRound, Output, Round, State, TileLabels
 from pipeline.records import Record
 from pipeline.view import TileView
 from pipeline.watershed.flood import (
@@ -90,12 +90,13 @@ class Relax(Round):
 
 
 @dataclass(frozen=True)
-class Resolve(Round):
+class Resolve(EmittingRound):
     """Give every pixel to a marker, or to the ring's pixel that it was reached from."""
 
     landscape: Landscape
 
     name: ClassVar[str] = "resolve"
+    done: ClassVar[str] = RESOLVED
 
     def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
         return [int(n) for n in open_tiles(state)]
@@ -115,12 +116,6 @@ class Resolve(Round):
         links = np.stack([numbers[~at_home], pixels[~at_home]], axis=1)
         keys = np.where(at_home, pixels, -1)
         return Output({}, self._with_whole(view, TileLabels(labels, keys=keys, links=links)))
-
-    def combine(self, records: Iterable[Record]) -> Record:
-        return {}
-
-    def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
-        return {**state, RESOLVED: np.array(1)}
 
     def _with_whole(self, view: TileView, opened: TileLabels) -> TileLabels:
         """Add the components of this core that a window held whole."""
