@@ -34,9 +34,9 @@ class ForegroundRule(BaseModel):
 
     `value`: a number, in the units of the preprocessed image, or how to find it: "otsu",
     "multi_otsu", "li", "triangle", "yen", "isodata", "mean" or "minimum". `classes`: how many
-    classes "multi_otsu" tells apart; objects are the last one. `objects`: "bright" takes pixels
-    above the (highest) value, "dark" those below or equal to the (lowest). `scope`: one value an
-    "image" or one for the whole "dataset".
+    classes "multi_otsu" tells apart. `objects`: "bright" takes pixels above the value, the
+    highest of several; "dark" those below or equal to it, the lowest of several. `scope`: one
+    value an "image" or one for the whole "dataset".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,6 +79,10 @@ class ForegroundRule(BaseModel):
         """The thresholds, ascending."""
         return state[THRESHOLD].tolist() if isinstance(self.value, str) else [self.value]
 
+    def limit(self, state: State) -> float:
+        """The threshold that objects lie beyond."""
+        return self.values(state)[-1 if self.objects == "bright" else 0]
+
     def mask(self, view: TileView, state: State, halo_px: int = 0) -> NDArray[np.bool_]:
         """Foreground of a window, shape (\\*window)."""
         return self.of_pixels(view.image(halo_px)[0], view.valid(halo_px), state)
@@ -87,7 +91,7 @@ class ForegroundRule(BaseModel):
         self, image: NDArray[Any], valid: NDArray[np.bool_] | None, state: State
     ) -> NDArray[np.bool_]:
         """Foreground of pixels that are at hand; what is not finite is never foreground."""
-        value = self.values(state)[-1 if self.objects == "bright" else 0]
+        value = self.limit(state)
         limit = _comparable(value, image.dtype)
         mask: NDArray[np.bool_] = image > limit if self.objects == "bright" else image <= limit
         if math.isinf(value):

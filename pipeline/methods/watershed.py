@@ -126,9 +126,7 @@ class Watershed(Method):
             "rule": "whole components in windows; larger ones relaxed to the fixed point of keys",
         }
         if THRESHOLD in state:
-            found["threshold"] = float(
-                state[THRESHOLD][-1 if self.foreground.objects == "bright" else 0]
-            )
+            found["threshold"] = self.foreground.limit(state)
         if OPEN_TILE in state:
             found["open_tiles"] = len(open_tiles(state))
             found["relaxations"] = int(state[ITERATION])

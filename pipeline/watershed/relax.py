@@ -200,12 +200,8 @@ def _ring_keys(
 
 def _raster_indices(box: Box, window: Box) -> Longs:
     """Raster indices, in a window, of the pixels of a box."""
-    axes = [
-        np.arange(begin, end, dtype=np.int64)
-        for begin, end in zip(
-            box.relative_to(window.start).start, box.relative_to(window.start).stop, strict=True
-        )
-    ]
+    local = box.relative_to(window.start)
+    axes = [np.arange(a, b, dtype=np.int64) for a, b in zip(local.start, local.stop, strict=True)]
     flat: Longs = np.ravel_multi_index(np.ix_(*axes), window.shape).reshape(-1)
     return flat
 
