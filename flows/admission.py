@@ -8,6 +8,7 @@ from typing import Any
 
 from flows.request import Request
 from pipeline.admission import Admitted, Refused, admit, renamed
+from pipeline.companions import without_companions
 from pipeline.errors import ImageError
 from pipeline.sources import SourceSpec, discover, distinct_names
 
@@ -27,9 +28,9 @@ def list_sources(request: Request) -> list[SourceSpec]:
         If there is nothing to do.
     """
     missing = request.recipe.source.missing_chunks
-    specs = [
-        replace(spec, missing_chunks=missing) for spec in distinct_names(discover(request.archive))
-    ]
+    patterns = request.recipe.segment.companions().values()
+    images = without_companions(discover(request.archive), patterns)
+    specs = [replace(spec, missing_chunks=missing) for spec in distinct_names(images)]
     if request.only is None:
         return specs
     wanted = {spec.path for spec in discover(request.archive, request.only)}

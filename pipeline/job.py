@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pipeline import __version__
+from pipeline.companions import Companion
 from pipeline.errors import MethodError
 from pipeline.files import digest
 from pipeline.grid import TileGrid
@@ -39,6 +40,8 @@ class ImageJob:
     grid : TileGrid
     work : str
         Folder for scratch and records of this image.
+    companions : dict
+        Files beside the image, by what they are for.
     """
 
     plan: str
@@ -50,6 +53,7 @@ class ImageJob:
     measured: tuple[int, ...]
     grid: TileGrid
     work: str
+    companions: Mapping[str, Companion] = field(default_factory=dict)
 
     @property
     def context(self) -> Context:
@@ -58,6 +62,8 @@ class ImageJob:
             grid=self.grid,
             channels=len(self.channels),
             dtype=final_dtype(self.recipe.preprocess, self.info.dtype).name,
+            info=self.info,
+            companions=self.companions,
         )
 
     @property
@@ -75,12 +81,18 @@ class ImageJob:
         return replace(self, source=source)
 
 
-def plan_id(recipe: Recipe, fingerprint: str, dataset: str = "") -> str:
-    """Identity of a request for one image: recipe, code and pixels.
+def plan_id(
+    recipe: Recipe,
+    fingerprint: str,
+    companions: Mapping[str, Companion],
+    dataset: str = "",
+) -> str:
+    """Identity of a request for one image: recipe, code, pixels and companions.
 
     `dataset` is the identity of all images, where they decide together.
     """
     content = [recipe.identity(), recipe.segment.revision, __version__, fingerprint, dataset]
+    content += [companions[key].fingerprint for key in sorted(companions)]
     return digest(json.dumps(content).encode())
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 
 from pipeline.admission import Admitted
+from pipeline.companions import find_companions
 from pipeline.errors import MethodError, PlanError
 from pipeline.grid import TileGrid
 from pipeline.image import ImageInfo
@@ -125,10 +126,13 @@ def plan_image(
     measured = choose_channels(recipe.measure.channels, info, spec.name)
     side = tile_px or _largest_side(recipe, info, len(channels), len(measured), machine)
     grid = TileGrid.of(info, recipe.ndim, side)
+    companions = find_companions(recipe.segment.companions(), spec)
     # Copies of a file with the same times have one fingerprint, but are worked on apart.
-    plan = plan_id(recipe, f"{spec.name}\0{item.fingerprint}", dataset)
+    plan = plan_id(recipe, f"{spec.name}\0{item.fingerprint}", companions, dataset)
     work = folder.work_path(f"{plan}-{'x'.join(map(str, grid.side))}")
-    job = ImageJob(plan, spec.name, spec, info, recipe, channels, measured, grid, str(work))
+    job = ImageJob(
+        plan, spec.name, spec, info, recipe, channels, measured, grid, str(work), companions
+    )
     recipe.segment.check(job.context)
     peak = worker_peak_bytes(job)
     if peak > machine.bytes_per_worker:

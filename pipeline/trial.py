@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import tifffile
 from numpy.typing import NDArray
 
+from pipeline.companions import find_companions
 from pipeline.engine import Engine, Executor, perform_here
 from pipeline.errors import ConformanceError
 from pipeline.files import digest
@@ -166,8 +167,9 @@ def plan_array(
     grid = TileGrid.of(info, recipe.ndim, max(info.shape))
     sides = (side,) * grid.ndim if isinstance(side, int) else side
     sides = tuple(min(s, n) for s, n in zip(sides, grid.shape, strict=True))
+    companions = find_companions(recipe.segment.companions(), spec)
     job = ImageJob(
-        plan_id(recipe, fingerprint),
+        plan_id(recipe, fingerprint, companions),
         spec.name,
         spec,
         info,
@@ -176,6 +178,7 @@ def plan_array(
         choose_channels(recipe.measure.channels, info, spec.name),
         TileGrid(grid.frames, grid.shape, sides),
         str(space / "work"),
+        companions,
     )
     recipe.segment.check(job.context)
     return job

@@ -70,11 +70,7 @@ class TileView:
         """
         if box == self.tile.core and all(c in self._core_pixels for c in channels):
             return np.stack([self._core_pixels[c] for c in channels])
-        t, z = self._position()
-        if self.grid.ndim == 2:
-            whole = Box((z, *box.start), (z + 1, *box.stop))
-            return opened(self.job.source, self.job.plan).read(t, channels, whole)[:, 0]
-        return opened(self.job.source, self.job.plan).read(t, channels, box)
+        return self._read(opened(self.job.source, self.job.plan), channels, box)
 
     def image(self, halo_px: int = 0) -> Array:
         """Preprocessed pixels of the segmented channels.
@@ -106,6 +102,19 @@ class TileView:
         found: NDArray[np.bool_] = np.asarray(np.isfinite(pixels).all(axis=0))
         return found
 
+    def companion_labels(self, key: str, box: Box) -> Array:
+        """Numbers of a label image beside the image, on a box of this tile's frame.
+
+        Returns
+        -------
+        ndarray of shape (\\*box,), integer
+        """
+        source = self.job.companions[key].source
+        if source is None:
+            raise ValueError(f"the companion {key} is no image")
+        labels: Array = self._read(opened(source, self.job.plan), [0], box)[0]
+        return labels
+
     def value_range(self, channel: int = 0) -> tuple[float, float]:
         """Range that preprocessed pixels of a segmented channel cannot leave."""
         number = self.job.channels[channel]
@@ -118,6 +127,13 @@ class TileView:
             return natural
         low, high = self._state[RANGE][number]
         return float(low), float(high)
+
+    def _read(self, source: Source, channels: Sequence[int], box: Box) -> Array:
+        t, z = self._position()
+        if self.grid.ndim == 2:
+            whole = Box((z, *box.start), (z + 1, *box.stop))
+            return source.read(t, channels, whole)[:, 0]
+        return source.read(t, channels, box)
 
     def _position(self) -> tuple[int, int]:
         if self.grid.ndim == 3:

@@ -14,13 +14,15 @@ from skimage.filters import threshold_otsu
 from pipeline.errors import MethodError
 from pipeline.foreground import BINS, BOUNDS, COUNTS, THRESHOLD, ForegroundRule, ThresholdSurvey
 from pipeline.grid import TileGrid
+from pipeline.image import ImageInfo
 from pipeline.methods.base import Context
 from pipeline.recipe import parse_recipe
 from pipeline.scratch import MemoryScratch
 from pipeline.trial import Cut, plan_array, run_tiled, save_array
 from pipeline.view import TileView
 
-CONTEXT = Context("image", TileGrid(1, (9, 9), (9, 9)), 1, "uint8")
+INFO = ImageInfo((1, 1, 1, 9, 9), "uint8", "yx", ("0",), (None,) * 3, None, (1, 1, 1, 9, 9))
+CONTEXT = Context("image", TileGrid(1, (9, 9), (9, 9)), 1, "uint8", INFO)
 
 
 def records_of(image: np.ndarray, folder: Path, side: int) -> list[dict[str, np.ndarray]]:

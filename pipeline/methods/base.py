@@ -16,7 +16,7 @@ where they are classes, published as they are.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
@@ -24,7 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.companions import Companion
 from pipeline.grid import TileGrid
+from pipeline.image import ImageInfo
 from pipeline.records import Record
 
 if TYPE_CHECKING:
@@ -49,12 +51,18 @@ class Context:
         Number of channels that the recipe selects for segmentation.
     dtype : str
         Pixels as the method sees them, after the preprocessing.
+    info : ImageInfo
+        The image as it is stored.
+    companions : dict
+        Files beside the image, by what they are for, see `Method.companions`.
     """
 
     name: str
     grid: TileGrid
     channels: int
     dtype: str
+    info: ImageInfo
+    companions: Mapping[str, Companion] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +187,10 @@ class Method(BaseModel, ABC):
     def classes(self) -> tuple[ClassInfo, ...]:
         """Classes 1..n of a method that gives a semantic map; () where labels are objects."""
         return ()
+
+    def companions(self) -> dict[str, str]:
+        """Files beside each image that the method needs: what each is for -> its pattern."""
+        return {}
 
     def is_dataset_wide(self) -> bool:
         """Whether the first rounds look at all images together (`Round.scope` "dataset")."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from pipeline.errors import MethodError
 from pipeline.kernels.components import AXES_APART, full_connectivity
 from pipeline.methods.base import Context
@@ -25,6 +27,26 @@ def check_connectivity(connectivity: int | None, context: Context) -> None:
             context.name,
             f"segment.connectivity {connectivity} does not exist in {context.grid.ndim}D",
             f"Use one of {', '.join(map(str, valid))}.",
+        )
+
+
+def check_label_image(key: str, context: Context) -> None:
+    """Refuse a companion that is no label image of the same size."""
+    companion = context.companions[key]
+    if companion.info is None or np.dtype(companion.info.dtype).kind not in "iub":
+        raise MethodError(
+            context.name,
+            f"its {key} file {companion.path} is no image of whole numbers",
+            "Give a label image: 0 is nothing, every other number one object.",
+        )
+    t, c, *space = companion.info.shape
+    own = context.info.shape
+    if c != 1 or (t, *space) != (own[0], *own[2:]):
+        raise MethodError(
+            context.name,
+            f"its {key} file {companion.path} has (T, C, Z, Y, X) = {companion.info.shape}, the "
+            f"image has {own}",
+            "They must be equal, with one channel of labels.",
         )
 
 
