@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flows.admission import Submit
 from pipeline.errors import MethodError, RecipeError, TilewrightError
 from pipeline.methods.base import Round, State
-from pipeline.orders import MapOrder, Receipt, Shared
+from pipeline.orders import MapOrder, Objects, Receipt, Shared
 from pipeline.plan import ImagePlan
 from pipeline.range_survey import RangeSurvey
 from pipeline.record_files import COMBINED, Part
@@ -91,4 +91,4 @@ def _orders(plan: ImagePlan, step: Round, state: State) -> Iterator[MapOrder]:
     size = max(1, ORDER_PX // tile_px)
     for k in range(0, len(numbers), size):
         chosen = tuple(numbers[k : k + size])
-        yield MapOrder(plan.job, chosen, step, Shared(state), "", MemoryScratch())
+        yield MapOrder(plan.job, chosen, step, Shared(state), "", Objects(), MemoryScratch())

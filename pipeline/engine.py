@@ -19,15 +19,17 @@ import numpy as np
 from pipeline.files import digest
 from pipeline.grid import TileGrid
 from pipeline.job import ImageJob
-from pipeline.join import Joined, join_classes, join_pieces
+from pipeline.join import join_classes, join_pieces
+from pipeline.joined import Joined
 from pipeline.ledger import Ledger, pending
-from pipeline.lookup import JoinedFile, save_joined
-from pipeline.methods.base import Round, State
+from pipeline.lookup import save_joined
+from pipeline.methods.base import JoinRound, Round, State
 from pipeline.objects import class_table, empty_table, object_table
 from pipeline.orders import (
     CoarseOrder,
     IngestOrder,
     MapOrder,
+    Objects,
     Order,
     PublishOrder,
     Receipt,
@@ -36,6 +38,7 @@ from pipeline.orders import (
 from pipeline.output import OutputPlan
 from pipeline.pyramid import Pyramid
 from pipeline.range_survey import RangeSurvey
+from pipeline.recipe import PostprocessSection
 from pipeline.record_files import COMBINED, Part, open_record
 from pipeline.records import Record, save
 from pipeline.scratch import FileScratch, MemoryScratch, Scratch
@@ -114,6 +117,7 @@ class Engine:
     batch_tiles: int = 1
     watch: Watcher = lambda step, tiles, pixels: None
     _scratch: Scratch | None = None
+    _objects: Objects = field(default_factory=Objects)
     _seconds: dict[str, float] = field(default_factory=dict)
     _peak_bytes: int = 0
 
@@ -137,9 +141,9 @@ class Engine:
         if self.output.image is not None:
             shards["image"] = self._ingest(self.output.image)
         state, pieces = self._rounds(dict(state or {}))
-        joined, lookup = self._join(pieces)
+        joined = self._join(pieces, self.job.recipe.postprocess)
         labels = self.output.labels(joined.count)
-        shards["labels"] = self._publish(labels, lookup)
+        shards["labels"] = self._publish(labels)
         table_digest = self._write_table(pieces, joined, state)
         self.output.finish(labels, joined.count)
         certificate = self.job.recipe.segment.certificate(state)
@@ -182,6 +186,8 @@ class Engine:
         step: Round | None = RangeSurvey() if self._range_missing(state) else self._next(state)
         while step is not None:
             name = f"{number:04d}-{step.name}"
+            if isinstance(step, JoinRound):
+                self._join(pieces.__getitem__, PostprocessSection())
             state, found = self._round(name, step, state)
             pieces.update(found)
             number += 1
@@ -222,7 +228,13 @@ class Engine:
         self.watch(name, sum(len(receipt.numbers) for receipt in done), 0)
         orders = (
             MapOrder(
-                self.job, numbers, step, shared, self._record_path(name, numbers), self._scratch
+                self.job,
+                numbers,
+                step,
+                shared,
+                self._record_path(name, numbers),
+                self._objects,
+                self._scratch,
             )
             for numbers in self._batches(todo)
         )
@@ -230,7 +242,8 @@ class Engine:
             known = open_record(receipt.path, receipt.digests[0]) if receipt.path else None
             whole = receipt.record if known is None else known
             if pieces is not None:
-                pieces.update({n: Part(whole, n, "pieces") for n in receipt.numbers})
+                emitted = {n: Part(whole, n, "pieces") for n in receipt.numbers}
+                pieces.update({n: part for n, part in emitted.items() if part})
             tiles = (COMBINED, *receipt.numbers)
             for tile in tiles:
                 record = dict(Part(whole, tile, "round"))
@@ -238,24 +251,26 @@ class Engine:
                     yield tile, record
         self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - begun
 
-    def _join(
-        self, pieces: Callable[[int], Mapping[str, Any]]
-    ) -> tuple[Joined, Joined | JoinedFile]:
+    def _join(self, pieces: Callable[[int], Mapping[str, Any]], post: PostprocessSection) -> Joined:
+        """Join what was emitted; what follows sees it."""
         begun = time.perf_counter()
         if classes := self.job.recipe.segment.classes():
             joined = join_classes(self.job.grid, len(classes))
         else:
-            joined = join_pieces(self.job.grid, pieces, self.job.recipe.postprocess)
-        self._seconds["join"] = time.perf_counter() - begun
-        if not self.ledger.persistent:
-            return joined, joined
-        return joined, save_joined(Path(self.job.work) / "lookup.bin", joined)
+            joined = join_pieces(self.job.grid, pieces, post)
+        number = self._objects.generation
+        path = Path(self.job.work) / f"lookup-{number}.bin"
+        lookup = save_joined(path, joined) if self.ledger.persistent else joined
+        self._objects = Objects(lookup, number + 1)
+        self._seconds["join"] = self._seconds.get("join", 0.0) + time.perf_counter() - begun
+        return joined
 
-    def _publish(self, labels: Pyramid, lookup: Joined | JoinedFile) -> list[str]:
+    def _publish(self, labels: Pyramid) -> list[str]:
+        objects = self._objects
         return self._write_shards(
             "publish",
             labels,
-            lambda job, numbers: PublishOrder(job, numbers, labels, lookup, self._scratch),
+            lambda job, numbers: PublishOrder(job, numbers, labels, objects, self._scratch),
         )
 
     def _write_shards(

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.grid import Tile, TileGrid
+from pipeline.joined import Joined
 from pipeline.kernels.components import AXES_APART, face_connectivity
 from pipeline.kernels.enclosure import enclosers
 from pipeline.kernels.unionfind import DisjointSets
@@ -32,30 +33,6 @@ from pipeline.recipe import PostprocessSection
 #: Reads the pieces' record of a tile.
 Pieces = Callable[[int], Mapping[str, NDArray[Any]]]
 IntArray = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """Whole objects of an image.
-
-    Parameters
-    ----------
-    offsets : ndarray of shape (tiles + 1,), int64
-        Pieces of tile i are offsets[i] .. offsets[i + 1].
-    labels : ndarray of shape (pieces,), uint32 or uint64, or uint8 for classes
-        The final label of every piece, 0 for dropped ones: the lookup tables of all tiles.
-    count : int
-        Number of objects; labels are 1..count.
-    """
-
-    offsets: IntArray
-    labels: NDArray[np.unsignedinteger]
-    count: int
-
-    def table(self, tile: int) -> NDArray[np.unsignedinteger]:
-        """Lookup table of a tile: final label by tile label, with 0 -> 0."""
-        own = self.labels[self.offsets[tile] : self.offsets[tile + 1]]
-        return np.concatenate([np.zeros(1, own.dtype), own])
 
 
 def join_pieces(grid: TileGrid, pieces: Pieces, post: PostprocessSection) -> Joined:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import WorkError
 from pipeline.files import digest, write_atomically
-from pipeline.join import Joined
+from pipeline.joined import Joined
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.job import ImageJob
-from pipeline.join import Joined, Pieces
+from pipeline.join import Pieces
+from pipeline.joined import Joined
 from pipeline.kernels.measure import SECOND_PAIRS, Quantum
 from pipeline.shape import axes_and_direction
 

@@ -18,11 +18,10 @@ import numpy as np
 from pipeline.box import Box
 from pipeline.files import digest
 from pipeline.job import ImageJob
-from pipeline.join import Joined
-from pipeline.kernels.relabel import relabel
+from pipeline.joined import Joined, WholeObjects
 from pipeline.lookup import JoinedFile
 from pipeline.methods.base import Round, State, TileClasses
-from pipeline.pieces import LABELS, describe_classes, describe_pieces
+from pipeline.pieces import describe_classes, describe_pieces
 from pipeline.pyramid import Pixels, Pyramid, write_coarse_levels, write_shard
 from pipeline.record_files import COMBINED, flatten, open_record
 from pipeline.records import Record, save
@@ -87,6 +86,19 @@ class Shared:
         return {**open_record(self.path, self.digest)} if self.path else self.state
 
 
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """The objects joined last, and how often labels were joined so far."""
+
+    joined: Joined | JoinedFile | None = None
+    generation: int = 0
+
+    def seen(self) -> WholeObjects | None:
+        """The objects as windows see them; None before the first join."""
+        found = self.joined.open() if isinstance(self.joined, JoinedFile) else self.joined
+        return None if found is None else WholeObjects(found, self.generation)
+
+
 @dataclass(frozen=True)
 class MapOrder(Order):
     """Map a round over some tiles."""
@@ -96,6 +108,7 @@ class MapOrder(Order):
     round: Round
     shared: Shared
     record_path: str
+    objects: Objects
     scratch: Scratch | None = None
 
     def perform(self) -> Receipt:
@@ -107,7 +120,8 @@ class MapOrder(Order):
         pixels = 0
         for number in self.numbers:
             tile = self.job.grid.tile(number)
-            outputs[number], found = self._map(TileView(self.job, tile, scratch, state), state)
+            view = TileView(self.job, tile, scratch, state, self.objects.seen())
+            outputs[number], found = self._map(view, state)
             if found is not None:
                 pieces[number] = found
             pixels += tile.core.size
@@ -169,31 +183,25 @@ class PublishOrder(Order):
     job: ImageJob
     numbers: tuple[int, ...]
     pyramid: Pyramid
-    joined: Joined | JoinedFile
+    objects: Objects
     scratch: Scratch | None = None
 
     def perform(self) -> Receipt:
         begun = time.perf_counter()
         scratch = self.scratch or FileScratch(Path(self.job.work) / "scratch")
-        joined = self.joined.open() if isinstance(self.joined, JoinedFile) else self.joined
+        whole = self.objects.seen()
+        if whole is None:
+            raise ValueError("no objects were joined before they are published")
         digests = []
         pixels = 0
         for number in self.numbers:
-            region = self._labels(scratch, joined, number)
+            shard = self.pyramid.grid().tile(number)
+            region = whole.labels(self.job.grid, shard.frame, shard.core, scratch)
+            region = region.astype(self.pyramid.dtype, copy=False)
             digests.append(digest_levels(write_shard(self.pyramid, number, region[None])))
             pixels += region.size
         seconds = time.perf_counter() - begun
         return Receipt(self.numbers, tuple(digests), pixels=pixels, seconds=seconds)
-
-    def _labels(self, scratch: Scratch, joined: Joined, number: int) -> Pixels:
-        shard = self.pyramid.grid().tile(number)
-        region = np.zeros(shard.core.shape, self.pyramid.dtype)
-        for tile in self.job.grid.touching(shard.frame, shard.core):
-            labels = scratch.get(LABELS, tile.number)
-            common = tile.core.intersect(shard.core)
-            found = relabel(labels[common.within(tile.core)], joined.table(tile.number))
-            region[common.within(shard.core)] = found
-        return region
 
 
 @dataclass(frozen=True)

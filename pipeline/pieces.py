@@ -18,9 +18,6 @@ from pipeline.methods.base import TileClasses, TileLabels
 from pipeline.records import Record
 from pipeline.view import TileView
 
-#: Name of the scratch array that holds a tile's labels.
-LABELS = "labels"
-
 
 def describe_pieces(view: TileView, result: TileLabels) -> Record:
     """Keep a tile's labels in scratch and describe them.
@@ -50,7 +47,7 @@ def describe_pieces(view: TileView, result: TileLabels) -> Record:
     if result.kept is not None:
         record["kept"] = result.kept
     record.update(faces_of(labels))
-    view.scratch.put(LABELS, view.tile.number, labels)
+    view.keep_labels(labels)
     return record
 
 
@@ -66,7 +63,7 @@ def describe_classes(view: TileView, result: TileClasses, count: int) -> Record:
     shape = geometry(classes, count)
     record = _positions(shape, view.tile, view.grid)
     record.update(_intensities(view, classes, shape.area))
-    view.scratch.put(LABELS, view.tile.number, classes)
+    view.keep_labels(classes)
     return record
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.box import Box
 from pipeline.grid import Tile, TileGrid
 from pipeline.job import ImageJob
+from pipeline.joined import WholeObjects, labels_name
 from pipeline.methods.base import Context, State
 from pipeline.preprocess import apply_all, final_range, natural_range, total_halo_px
 from pipeline.scratch import Scratch
@@ -40,9 +41,19 @@ class TileView:
     scratch : Scratch
     state : dict of ndarray
         The shared state of the round.
+    whole : WholeObjects, optional
+        The objects that were joined before the round, see `JoinRound`.
     """
 
-    def __init__(self, job: ImageJob, tile: Tile, scratch: Scratch, state: State) -> None:
+    def __init__(
+        self,
+        job: ImageJob,
+        tile: Tile,
+        scratch: Scratch,
+        state: State,
+        whole: WholeObjects | None = None,
+    ) -> None:
+        self._whole = whole
         self.job = job
         self.tile = tile
         self.scratch = scratch
@@ -114,6 +125,23 @@ class TileView:
             raise ValueError(f"the companion {key} is no image")
         labels: Array = self._read(opened(source, self.job.plan), [0], box)[0]
         return labels
+
+    def objects(self, halo_px: int = 0) -> NDArray[np.unsignedinteger[Any]]:
+        """Numbers of the whole objects of a window, as joined before the round.
+
+        Returns
+        -------
+        ndarray of shape (\\*window,), unsigned integer
+            0 is background.
+        """
+        if self._whole is None:
+            raise ValueError("no objects were joined before this round")
+        return self._whole.labels(self.grid, self.tile.frame, self.window(halo_px), self.scratch)
+
+    def keep_labels(self, labels: Array) -> None:
+        """Keep the labels that the core's round emits."""
+        generation = 0 if self._whole is None else self._whole.generation
+        self.scratch.put(labels_name(generation), self.tile.number, labels)
 
     def value_range(self, channel: int = 0) -> tuple[float, float]:
         """Range that preprocessed pixels of a segmented channel cannot leave."""

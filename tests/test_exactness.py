@@ -170,18 +170,40 @@ def clusterings(dims: str) -> st.SearchStrategy[Content]:
     )
 
 
+def markers() -> st.SearchStrategy[Content]:
+    """Ways to find markers, with the fields that go with each."""
+    return st.one_of(
+        st.builds(
+            lambda distance: {} if distance is None else {"min_distance_px": distance},
+            st.sampled_from([None, 0, 1, 2, 5, 30]),
+        ),
+        st.builds(
+            lambda value: {"markers": {"from": "threshold", "value": value}},
+            st.sampled_from([0.5, 1, 1.4, 2, 10, 100]),
+        ),
+        st.builds(
+            lambda h: {"markers": {"from": "h_minima", "h": h}},
+            st.sampled_from([0.05, 0.3, 1, 2, 40]),
+        ),
+    )
+
+
 def watersheds(dims: str) -> st.SearchStrategy[Content]:
     ways = [(True, "distance"), (True, "intensity"), (False, "intensity")]
+    ways += [(True, "gradient"), (False, "gradient")]
+    classifier = {"method": "kmeans", "k": 3, "object_classes": [2, 3], "output": "labels"}
+    local = {"method": "local_threshold", "block_px": 5, "objects": "dark"}
     return st.builds(
-        lambda way, rest: {"masked": way[0], "landscape": way[1], **rest},
+        lambda way, marked, rest: {"masked": way[0], "landscape": way[1], **marked, **rest},
         st.sampled_from(ways),
+        markers(),
         st.fixed_dictionaries(
-            {"foreground": foregrounds()},
+            {"foreground": st.one_of(foregrounds(), st.sampled_from([classifier, local]))},
             optional={
-                "min_distance_px": st.sampled_from([0, 1, 2, 5, 30]),
                 "smooth_px": st.sampled_from([0, 0.1, 0.5, 1, 3.3]),
                 "max_distance_px": st.sampled_from([1, 2, 5, 256]),
                 "connectivity": connectivities(dims),
+                "lines": st.booleans(),
             },
         ),
     )
@@ -293,13 +315,14 @@ def winding_masks(draw: DrawFn) -> np.ndarray:
 
 @given(
     image=winding_masks(),
-    landscape=st.sampled_from(["distance", "intensity"]),
+    landscape=st.sampled_from(["distance", "intensity", "gradient"]),
+    marked=markers(),
     parameters=st.fixed_dictionaries(
         {
-            "min_distance_px": st.sampled_from([0, 1, 2, 4]),
             "smooth_px": st.sampled_from([0, 0.5, 1, 2]),
             "max_distance_px": st.sampled_from([1, 2, 3, 256]),
             "connectivity": st.sampled_from([4, 8, 8]),
+            "lines": st.booleans(),
         }
     ),
     cut=st.builds(
@@ -308,12 +331,13 @@ def winding_masks(draw: DrawFn) -> np.ndarray:
 )
 @settings(THOROUGH, max_examples=EXAMPLES // 2)
 def test_components_that_no_window_holds_are_flooded_as_in_one_tile(
-    image: np.ndarray, landscape: str, parameters: Content, cut: Cut
+    image: np.ndarray, landscape: str, marked: Content, parameters: Content, cut: Cut
 ) -> None:
     segment = {
         "method": "watershed",
         "foreground": {"value": 0},
         "landscape": landscape,
+        **marked,
         **parameters,
     }
     recipe = parse_recipe({"segment": segment}, "recipe")

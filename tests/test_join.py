@@ -10,7 +10,8 @@ import pytest
 from scipy import ndimage
 
 from pipeline.grid import TileGrid, linear_index
-from pipeline.join import Joined, contacts, join_pieces
+from pipeline.join import contacts, join_pieces
+from pipeline.joined import Joined
 from pipeline.kernels.components import AXES_APART
 from pipeline.kernels.measure import geometry
 from pipeline.pieces import faces_of, pair_codes, split_codes

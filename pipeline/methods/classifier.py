@@ -116,6 +116,10 @@ class Classifier(Method):
     def check(self, context: Context) -> None:
         check_connectivity(self.connectivity, context)
 
+    def dark_objects(self) -> bool:
+        """Whether the objects are darker than what surrounds them."""
+        return False
+
     def support_px(self) -> int:
         """How far away pixels can change a class."""
         return 0

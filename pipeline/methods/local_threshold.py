@@ -79,6 +79,9 @@ class LocalThreshold(Classifier):
         super().check(context)
         check_single_channel(context)
 
+    def dark_objects(self) -> bool:
+        return self.objects == "dark"
+
     def support_px(self) -> int:
         return reach_px(self.rule, self.block_px)
 

@@ -45,6 +45,9 @@ class Threshold(Classifier):
             return super().mask(view, state, halo_px)
         return self.foreground.mask(view, state, halo_px)
 
+    def dark_objects(self) -> bool:
+        return self.foreground.objects == "dark"
+
     def is_dataset_wide(self) -> bool:
         return self.foreground.is_dataset_wide()
 

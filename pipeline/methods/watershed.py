@@ -1,40 +1,50 @@
 """Marker-controlled watershed.
 
-1. otsu       the threshold of the whole image, unless a value is given
+1. survey     what the foreground needs to know of the whole image, if anything
 2. flood      the components that a window around each core holds whole: usually all of them
 3. regions    \\
-4. peaks       |  only for components that no window holds: their peaks as a whole, keys relaxed
+4. markers     |  only for components that no window holds: their markers as a whole, keys relaxed
 5. relax ...   |  from tile to tile until no face changes, roots followed across tiles
 6. resolve    /
+7. join, cut  lines between the objects, if they are wanted
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from pipeline.foreground import THRESHOLD, ForegroundRule
 from pipeline.kernels.smoothing import radius_px
+from pipeline.lines import lines_round
 from pipeline.methods.base import Context, Method, Round, State
 from pipeline.methods.checks import check_connectivity, check_single_channel, or_full
+from pipeline.methods.classifier import Classifier
+from pipeline.methods.registry import method_class
+from pipeline.methods.threshold import Threshold
 from pipeline.watershed.flood import FLOODED, MARGIN_PX, OPEN_TILE, FloodWindows
-from pipeline.watershed.landscape import Landscape
-from pipeline.watershed.open import MARKERS, REGIONS_MARKED, FindPeaks, MarkRegions, open_tiles
-from pipeline.watershed.relax import ACTIVE, ITERATION, RESOLVED, Relax, Resolve
+from pipeline.watershed.landscape import Kind, Landscape
+from pipeline.watershed.markers import AnyMarkers, PeakMarkers
+from pipeline.watershed.open import REGIONS_MARKED, MarkRegions, open_tiles
+from pipeline.watershed.open_markers import markers_round
+from pipeline.watershed.relax import RESOLVED, Relax, Resolve
 
 
 class Watershed(Method):
     """Split touching objects where the flood from their markers meets.
 
-    `foreground`: which pixels are flooded, and whether objects are bright or dark.
-    `masked`: false floods every finite pixel. `landscape`: "distance" floods from the middle of
-    each object (distance to the background), "intensity" from its brightest (or darkest) spot.
-    `min_distance_px`: peaks of one component are farther apart than this (largest coordinate
-    difference); the highest wins, then the first in raster order. `smooth_px`: standard deviation
-    of the smoothing of distances within a component; grey values are smoothed by `preprocess`.
-    `max_distance_px`: distances count up to here. `connectivity`: 4 or 8 in 2D; 6, 18 or 26 in
-    3D; by default 8 and 26.
+    `foreground`: which pixels are flooded, and whether objects are bright or dark: a threshold, as
+    the method `threshold` has it, or any classifying method with its parameters, such as `{method:
+    kmeans, k: 3, object_classes: [3]}`. `masked`: false floods every finite pixel. `landscape`:
+    "distance" floods from the middle of each object (distance to the background), "intensity" from
+    its brightest (or darkest) spot, "gradient" from where the image is flat up to its edges.
+    `markers`: where the flood begins: `{from: peaks}` of the landscape, `{from: threshold, value}`,
+    `{from: h_minima, h}`, or given beside the image by `{from: points, file}` or `{from: labels,
+    file}`. `min_distance_px`: peaks of one component are farther apart than this (largest
+    coordinate difference); the highest wins, then the first in raster order. `smooth_px`: standard
+    deviation of the smoothing of distances within a component; grey values are smoothed by
+    `preprocess`. `max_distance_px`: distances count up to here. `lines`: leave a line of background
+    between objects. `connectivity`: 4 or 8 in 2D; 6, 18 or 26 in 3D; by default 8 and 26.
 
     Exact for any tiling: see `pipeline.kernels.flood` for the definition and its ties.
 
@@ -44,41 +54,62 @@ class Watershed(Method):
     """
 
     method: Literal["watershed"]
-    foreground: ForegroundRule = ForegroundRule()
+    foreground: SerializeAsAny[Classifier] = Threshold(method="threshold")
     masked: bool = True
-    landscape: Literal["distance", "intensity"] = "distance"
+    landscape: Kind = "distance"
+    markers: AnyMarkers = PeakMarkers()
     min_distance_px: int = Field(default=5, ge=0, le=200)
     smooth_px: float = Field(default=1.0, ge=0, le=50)
     max_distance_px: int = Field(default=256, ge=1, le=2000)
+    lines: bool = False
     connectivity: Literal[4, 8, 6, 18, 26] | None = None
 
     seconds_per_megapixel: ClassVar[float] = 0.25
 
+    @field_validator("foreground", mode="before")
+    @classmethod
+    def _a_threshold_or_a_method(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        if "method" not in given:
+            return Threshold.model_validate({"method": "threshold", "foreground": given})
+        chosen = method_class(str(given["method"]))
+        if not issubclass(chosen, Classifier):
+            raise ValueError(  # noqa: TRY004 - pydantic reports no other
+                f"{given['method']} gives no classes; take threshold, local_threshold, kmeans, gmm "
+                "or mean_shift"
+            )
+        return chosen.model_validate(given)
+
     @model_validator(mode="after")
-    def _distance_needs_a_mask(self) -> Self:
+    def _fields_fit(self) -> Self:
         if not self.masked and self.landscape == "distance":
             raise ValueError(
                 "without a mask there is no background to take distances to; "
-                "use `landscape: intensity` or `masked: true`"
+                "use `landscape: intensity`, `gradient` or `masked: true`"
             )
+        if "min_distance_px" in self.model_fields_set and not isinstance(self.markers, PeakMarkers):
+            raise ValueError("min_distance_px is of peaks; leave it out, or use other markers")
         return self
 
     def next_round(self, state: State, context: Context) -> Round | None:
-        survey = self.foreground.next_round(state, context) if self.masked else None
+        survey = self.foreground.model_round(state, context) if self.masked else None
         if survey is not None:
             return survey
         landscape = self._landscape(context)
         if FLOODED not in state:
             return FloodWindows(landscape, context.grid)
-        if OPEN_TILE not in state or RESOLVED in state:
-            return None
+        if OPEN_TILE in state and RESOLVED not in state:
+            return self._open_round(landscape, state, context)
+        return lines_round(state, landscape.connectivity) if self.lines else None
+
+    def _open_round(self, landscape: Landscape, state: State, context: Context) -> Round:
         if REGIONS_MARKED not in state:
             return MarkRegions(landscape)
-        if MARKERS not in state:
-            return FindPeaks(landscape, context.grid)
-        if ACTIVE not in state or len(state[ACTIVE]):
-            return Relax(landscape, context.grid)
-        return Resolve(landscape)
+        finding = markers_round(landscape, context.grid, state)
+        if finding is not None:
+            return finding
+        return Resolve(landscape) if Relax.is_done(state) else Relax(context.grid, landscape)
 
     def _landscape(self, context: Context) -> Landscape:
         return Landscape(
@@ -86,20 +117,28 @@ class Watershed(Method):
             self.masked,
             self.landscape,
             self.smooth_px,
+            self.markers,
             self.min_distance_px,
             self.max_distance_px,
             or_full(self.connectivity, context.grid.ndim),
         )
 
+    def companions(self) -> dict[str, str]:
+        return self.markers.companions()
+
     def is_dataset_wide(self) -> bool:
         return self.masked and self.foreground.is_dataset_wide()
 
     def check(self, context: Context) -> None:
-        check_single_channel(context)
+        if self.masked:
+            self.foreground.check(context)
+        if self.landscape == "intensity":
+            check_single_channel(context)
         check_connectivity(self.connectivity, context)
+        self.markers.check(context)
 
     def halo_px(self) -> int:
-        return MARGIN_PX[1]
+        return MARGIN_PX[1] + max(self.foreground.support_px(), self.landscape == "gradient")
 
     def wide_halo_px(self) -> int:
         """Halo of the rounds for components that no window holds."""
@@ -109,25 +148,28 @@ class Watershed(Method):
     def peak_bytes_per_px(self) -> float:
         # mask 1, components 4 + 4, region 4, squared distance 4, steps 4, smoothed 4 + 4,
         # altitude 4, root, level and hops 12, runs and queue 8, labels 4 + 4
-        return 62.0
+        flooding = 62.0
+        # sources of whole zones: places, keys and their order 40; the filled landscape 8
+        marked = 0.0 if isinstance(self.markers, PeakMarkers) else 48.0
+        return max(flooding + marked, self.foreground.peak_bytes_per_px())
 
     def scratch_bytes_per_px(self) -> float:
-        return 4.0 + 12.0
+        return 4.0 + 12.0 + (4.0 if self.lines else 0.0)
 
     def least_passes(self) -> int:
-        return 2 if self.masked and self.foreground.is_surveyed else 1
+        surveyed = self.foreground.least_passes() if self.masked else 1
+        return surveyed + (1 if self.lines else 0)
 
     def passes(self) -> str:
         return f"{self.least_passes()}, and for components larger than a window 3 + rounds"
 
     def certificate(self, state: State) -> dict[str, Any]:
-        found: dict[str, Any] = {
+        found: dict[str, Any] = self.foreground.certificate(state) if self.masked else {}
+        found |= {
             "exact": True,
             "rule": "whole components in windows; larger ones relaxed to the fixed point of keys",
         }
-        if THRESHOLD in state:
-            found["threshold"] = self.foreground.limit(state)
         if OPEN_TILE in state:
             found["open_tiles"] = len(open_tiles(state))
-            found["relaxations"] = int(state[ITERATION])
+            found["relaxations"] = Relax.iterations(state)
         return found

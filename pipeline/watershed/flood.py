@@ -18,7 +18,6 @@ from pipeline.box import Box
 from pipeline.grid import TileGrid
 from pipeline.join import contacts
 from pipeline.kernels.flood import Sources, flood
-from pipeline.kernels.peaks import find_peaks
 from pipeline.kernels.relabel import occurring, relabel
 from pipeline.kernels.unionfind import DisjointSets
 from pipeline.methods.base import Output, Round, State, TileLabels
@@ -26,6 +25,7 @@ from pipeline.pieces import faces_of
 from pipeline.records import Record
 from pipeline.view import TileView
 from pipeline.watershed.landscape import Landscape
+from pipeline.watershed.places import linear_indices
 
 #: Largest and smallest margin of a window around its core.
 MARGIN_PX = (16, 96)
@@ -82,13 +82,12 @@ class FloodWindows(Round):
         if not kept[1:].all():
             relabel(region, np.where(kept, np.arange(len(cut), dtype=np.int32), 0), out=region)
         heights = self.landscape.heights(view, region, halo)
-        peaks = find_peaks(heights, region, self.landscape.min_distance_px)
+        marked = self.landscape.marked(view, halo, heights, region)
         altitude = np.negative(heights, out=heights)
-        markers = Sources.markers(peaks, altitude)
-        marker = flood(altitude, region, markers, self.landscape.connectivity)
+        sources = Sources.markers(marked.pixel, altitude)
+        source = flood(altitude, region, sources, self.landscape.connectivity)
         del heights, altitude  # a window is large
-        labels, found = numbered(np.ascontiguousarray(marker[core]), len(peaks) + 1)
-        keys = linear_indices(view, window, peaks[found - 1], (0,) * view.grid.ndim)
+        labels, keys = marked.labels(np.ascontiguousarray(source[core]))
         return TileLabels(labels, keys=keys)
 
     def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
@@ -109,7 +108,7 @@ def _describe_faces(view: TileView, core: NDArray[np.int32], cut: NDArray[np.boo
     return {
         "component": on_faces.astype(np.int64),
         "cut": cut[on_faces],
-        "seed": linear_indices(view, Box.whole(region.shape), first, view.tile.core.start),
+        "seed": linear_indices(view, view.tile.core, first),
         **faces,
     }
 
@@ -117,50 +116,6 @@ def _describe_faces(view: TileView, core: NDArray[np.int32], cut: NDArray[np.boo
 def keys_of(labels: TileLabels) -> NDArray[np.int64]:
     """Keys of some labels; none for none."""
     return np.empty(0, np.int64) if labels.keys is None else labels.keys
-
-
-def numbered(names: NDArray[np.int32], size: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Number the names that occur.
-
-    Parameters
-    ----------
-    names : ndarray of any shape, int32
-        Below `size`; 0 is none.
-
-    Returns
-    -------
-    labels : ndarray of the same shape, uint32
-        1..n in the order of the names; 0 where there is none.
-    found : ndarray of shape (n,), int64
-        The names.
-    """
-    found = np.flatnonzero(occurring(names, size))
-    found = found[found > 0]
-    number = np.zeros(size, np.uint32)
-    number[found] = np.arange(1, len(found) + 1)
-    return relabel(names, number), found
-
-
-def inside_core(flat: NDArray[np.int64], window: Box, core: Box) -> NDArray[np.bool_]:
-    """Which pixels, given by raster index in a window, lie in the core."""
-    inside = np.ones(len(flat), np.bool_)
-    local = core.relative_to(window.start)
-    for position, a, b in zip(
-        np.unravel_index(flat, window.shape), local.start, local.stop, strict=True
-    ):
-        inside &= (position >= a) & (position < b)
-    return inside
-
-
-def linear_indices(
-    view: TileView, box: Box, flat: NDArray[np.int64], shift: tuple[int, ...]
-) -> NDArray[np.int64]:
-    """Linear indices, among all frames, of pixels given by raster index in a box."""
-    index = np.full(len(flat), view.tile.frame, np.int64)
-    local = np.unravel_index(flat, box.shape)
-    for position, start, more, n in zip(local, box.start, shift, view.grid.shape, strict=True):
-        index = index * n + (position + start + more)
-    return index
 
 
 def _cut(region: NDArray[np.int32], window: Box, frame: Box) -> NDArray[np.bool_]:

@@ -8,14 +8,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.foreground import ForegroundRule
+from pipeline.gradient import gradient_magnitude
 from pipeline.kernels.components import components
 from pipeline.kernels.distance import distance_steps, squared_distance
 from pipeline.kernels.smoothing import radius_px, smooth_within
 from pipeline.methods.base import State
+from pipeline.methods.classifier import Classifier
 from pipeline.view import TileView
+from pipeline.watershed.markers import Marked, Markers, marked_in_window
 
 Heights = NDArray[np.int32] | NDArray[np.float32]
+Kind = Literal["distance", "intensity", "gradient"]
+
+#: Distances are counted in steps of this part of a px.
+STEPS_PER_PX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +30,16 @@ class Landscape:
 
     Parameters
     ----------
-    foreground : ForegroundRule
+    foreground : Classifier
         Which pixels may be flooded, and whether objects are bright or dark.
     masked : bool
         False: all finite pixels are flooded.
-    kind : {"distance", "intensity"}
-        Height is the distance to the background, or the grey value.
+    kind : {"distance", "intensity", "gradient"}
+        Height is the distance to the background, the grey value, or how flat the image is.
     smooth_px : float
         Standard deviation of the smoothing of distances within an object.
+    markers : Markers
+        Where the flood begins.
     min_distance_px : int
         Two peaks of a component are farther apart than this (Chebyshev).
     max_distance_px : int
@@ -39,22 +47,44 @@ class Landscape:
     connectivity : int
     """
 
-    foreground: ForegroundRule
+    foreground: Classifier
     masked: bool
-    kind: Literal["distance", "intensity"]
+    kind: Kind
     smooth_px: float
+    markers: Markers
     min_distance_px: int
     max_distance_px: int
     connectivity: int
 
+    def marked(
+        self, view: TileView, halo_px: int, heights: Heights, region: NDArray[np.int32]
+    ) -> Marked:
+        """Markers of the regions that a window holds whole."""
+        return marked_in_window(
+            self.height_markers,
+            view,
+            halo_px,
+            heights,
+            region,
+            self.min_distance_px,
+            self.connectivity,
+        )
+
+    @property
+    def height_markers(self) -> Markers:
+        """The markers, with their values as heights of this landscape."""
+        if self.kind == "distance":
+            return self.markers.scaled(STEPS_PER_PX)
+        is_upright = self.kind == "intensity" and not self.foreground.dark_objects()
+        return self.markers.scaled(1 if is_upright else -1)
+
     def regions(self, view: TileView, state: State, halo_px: int) -> NDArray[np.int32]:
         """Components of the floodable pixels of a window, numbered from 1, 0 outside."""
-        image = view.image(halo_px)[0]
-        valid = view.valid(halo_px)
         if self.masked:
-            mask = self.foreground.of_pixels(image, valid, state)
+            mask = self.foreground.mask(view, state, halo_px)
         else:
-            mask = np.ones(image.shape, np.bool_) if valid is None else valid
+            valid = view.valid(halo_px)
+            mask = np.ones(view.window(halo_px).shape, np.bool_) if valid is None else valid
         labels, _ = components(mask, self.connectivity)
         return labels.view(np.int32)
 
@@ -66,15 +96,18 @@ class Landscape:
         """
         if self.kind == "intensity":
             image = view.image(halo_px)[0]
-            upright = image if self.foreground.objects == "bright" else _negative(image)
-            return _ordered(upright)
-        steps = distance_steps(squared_distance(region > 0, self.max_distance_px))
-        return smooth_within(steps, region, self.smooth_px)
+            return _ordered(_negative(image) if self.foreground.dark_objects() else image)
+        if self.kind == "gradient":
+            steep = gradient_magnitude(view.image(halo_px + 1))
+            cut = view.window(halo_px).within(view.window(halo_px + 1))
+            return np.negative(steep[cut], order="C")
+        squared = squared_distance(region > 0, self.max_distance_px)
+        return smooth_within(distance_steps(squared, STEPS_PER_PX), region, self.smooth_px)
 
     @property
     def support_px(self) -> int:
         """How far away pixels can change a height, within one region."""
-        if self.kind == "intensity":
+        if self.kind != "distance":
             return 0
         return self.max_distance_px + (radius_px(self.smooth_px) if self.smooth_px else 0)
 

@@ -1,4 +1,4 @@
-"""Components that no window held whole: their regions and their peaks."""
+"""Components that no window held whole: their regions, heights and peaks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from pipeline.watershed.flood import (
     OPEN_REGION,
     OPEN_SEED,
     OPEN_TILE,
-    inside_core,
-    linear_indices,
     margin_px,
 )
 from pipeline.watershed.landscape import Landscape
+from pipeline.watershed.places import inside_core, linear_indices
 
 REGIONS_MARKED = "watershed.regions"
-MARKERS = "watershed.markers"
+HEIGHTS_KEPT = "watershed.heights"
+PEAKS = "watershed.peaks"
 
 #: Scratch arrays: regions of the core; altitudes and regions of the core and a ring of 1 px.
 REGION = "watershed-region"
@@ -66,8 +66,25 @@ class MarkRegions(EmittingRound):
 
 
 @dataclass(frozen=True)
+class KeepHeights(EmittingRound):
+    """Write altitudes and regions of each core and a ring of 1 px around it."""
+
+    landscape: Landscape
+
+    name: ClassVar[str] = "heights"
+    done: ClassVar[str] = HEIGHTS_KEPT
+
+    def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
+        return [int(n) for n in open_tiles(state)]
+
+    def map(self, view: TileView, state: State) -> Output:
+        _keep_heights(self.landscape, view, state, 1)
+        return Output({})
+
+
+@dataclass(frozen=True)
 class FindPeaks(Round):
-    """Heights of the open regions and candidates for their markers."""
+    """The same, and the peaks that keep their distance."""
 
     landscape: Landscape
     grid: TileGrid
@@ -78,25 +95,13 @@ class FindPeaks(Round):
         return [int(n) for n in open_tiles(state)]
 
     def map(self, view: TileView, state: State) -> Output:
-        halo = self.landscape.peak_px + self.landscape.support_px
-        window = view.window(halo)
-        region = assemble(view, REGION, window, state)
-        heights = self.landscape.heights(view, region, halo)
-        # Behind the reach of a peak's rivals, heights are not needed, nor right.
         near = view.window(self.landscape.peak_px)
-        cut = near.within(window)
-        high: Any = np.ascontiguousarray(heights[cut])
-        del heights  # a window is large
-        region = np.ascontiguousarray(region[cut])
-        ring = view.window(1).within(near)
-        view.scratch.put(RING_ALTITUDE, view.tile.number, np.negative(high[ring]))
-        view.scratch.put(RING_REGION, view.tile.number, region[ring])
+        high, region = _keep_heights(self.landscape, view, state, self.landscape.peak_px)
         flat = candidate_peaks(high, region, self.landscape.min_distance_px)
-        inside = inside_core(flat, near, view.tile.core)
-        flat = flat[inside]
+        flat = flat[inside_core(flat, near, view.tile.core)]
         return Output(
             {
-                "pixel": linear_indices(view, near, flat, (0,) * view.grid.ndim),
+                "pixel": linear_indices(view, near, flat),
                 "height": high.reshape(-1)[flat],
                 "region": region.reshape(-1)[flat].astype(np.int64),
             }
@@ -118,7 +123,25 @@ class FindPeaks(Round):
             pixel,
             self.landscape.min_distance_px,
         )
-        return {**state, MARKERS: np.sort(pixel[keep])}
+        return {**state, HEIGHTS_KEPT: np.array(1), PEAKS: np.sort(pixel[keep])}
+
+
+def _keep_heights(
+    landscape: Landscape, view: TileView, state: State, margin_px: int
+) -> tuple[Any, NDArray[np.int32]]:
+    """Keep what the flood of the core needs; heights and regions of the core and a margin."""
+    halo = margin_px + landscape.support_px
+    window, near = view.window(halo), view.window(margin_px)
+    region = assemble(view, REGION, window, state)
+    heights = landscape.heights(view, region, halo)
+    # Behind the margin heights are not needed, nor right.
+    high: Any = np.ascontiguousarray(heights[near.within(window)])
+    del heights  # a window is large
+    region = np.ascontiguousarray(region[near.within(window)])
+    ring = view.window(1).within(near)
+    view.scratch.put(RING_ALTITUDE, view.tile.number, np.negative(high[ring]))
+    view.scratch.put(RING_REGION, view.tile.number, region[ring])
+    return high, region
 
 
 def assemble(view: TileView, name: str, window: Box, state: State) -> NDArray[np.int32]:

@@ -1,0 +1,75 @@
+"""Whole objects: what the joining found, and how pixels look them up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.box import Box
+from pipeline.grid import TileGrid
+from pipeline.kernels.relabel import relabel
+from pipeline.scratch import Scratch
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Whole objects of an image.
+
+    Parameters
+    ----------
+    offsets : ndarray of shape (tiles + 1,), int64
+        Pieces of tile i are offsets[i] .. offsets[i + 1].
+    labels : ndarray of shape (pieces,), uint32 or uint64, or uint8 for classes
+        The final label of every piece, 0 for dropped ones: the lookup tables of all tiles.
+    count : int
+        Number of objects; labels are 1..count.
+    """
+
+    offsets: IntArray
+    labels: NDArray[np.unsignedinteger[Any]]
+    count: int
+
+    def table(self, tile: int) -> NDArray[np.unsignedinteger[Any]]:
+        """Lookup table of a tile: final label by tile label, with 0 -> 0."""
+        own = self.labels[self.offsets[tile] : self.offsets[tile + 1]]
+        return np.concatenate([np.zeros(1, own.dtype), own])
+
+
+@dataclass(frozen=True, slots=True)
+class WholeObjects:
+    """Joined objects as windows see them.
+
+    Parameters
+    ----------
+    joined : Joined
+    generation : int
+        How often labels were joined, this time included.
+    """
+
+    joined: Joined
+    generation: int
+
+    def labels(
+        self, grid: TileGrid, frame: int, box: Box, scratch: Scratch
+    ) -> NDArray[np.unsignedinteger[Any]]:
+        """Final labels of a box of a frame: those of its tiles, looked up."""
+        region = np.zeros(box.shape, self.joined.labels.dtype)
+        for tile in grid.touching(frame, box):
+            common = tile.core.intersect(box)
+            labels = scratch.get(labels_name(self.generation - 1), tile.number)
+            part = labels[common.within(tile.core)]
+            region[common.within(box)] = relabel(part, self.joined.table(tile.number))
+        return region
+
+
+def labels_name(generation: int) -> str:
+    """Name of the scratch array of a tile's labels that were emitted after so many joins.
+
+    Neighbours may still read labels of before a join while new ones are written.
+    """
+    return f"labels-{generation}"

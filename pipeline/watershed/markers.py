@@ -1,0 +1,299 @@
+"""Where a flood begins: peaks, deep places, pixels beyond a value, or marks made by hand."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.annotations.points import read_points
+from pipeline.companions import Pattern
+from pipeline.errors import MethodError
+from pipeline.kernels.components import components
+from pipeline.kernels.peaks import find_peaks
+from pipeline.kernels.reconstruction import reconstruct
+from pipeline.kernels.relabel import occurring, relabel
+from pipeline.methods.base import Context
+from pipeline.methods.checks import check_label_image
+from pipeline.view import TileView
+from pipeline.watershed.places import flat_in_window, linear_indices
+
+Heights: TypeAlias = NDArray[np.int32 | np.float32]
+Ints: TypeAlias = NDArray[np.int32]
+Longs: TypeAlias = NDArray[np.int64]
+Mask: TypeAlias = NDArray[np.bool_]
+
+#: What the file of given markers is called among an image's companions.
+FILE = "markers"
+#: Numbers of a label image are below it, so that number and frame make one key.
+NUMBERS = 2**40
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """Marker pixels of a window.
+
+    Parameters
+    ----------
+    pixel : ndarray of shape (S,), int64
+        Raster indices in the window, each once.
+    key : ndarray of shape (S,), int64
+        Pixels of one marker have the same key, in all tiles.
+    """
+
+    pixel: Longs
+    key: Longs
+
+    def labels(self, source: Ints) -> tuple[NDArray[np.uint32], Longs]:
+        """Labels by marker from those by marker pixel.
+
+        Parameters
+        ----------
+        source : ndarray of any shape, int32
+            Place, counted from 1, of a marker pixel in this list; 0 is none. Overwritten.
+
+        Returns
+        -------
+        labels : ndarray of the same shape, uint32
+            1..n, each of which occurs.
+        key : ndarray of shape (n,), int64
+            Of each label.
+        """
+        keys, marker = np.unique(self.key, return_inverse=True)
+        relabel(source, np.append(0, marker + 1).astype(np.int32), out=source)
+        found = np.flatnonzero(occurring(source, len(keys) + 1))
+        found = found[found > 0]
+        number = np.zeros(len(keys) + 1, np.uint32)
+        number[found] = np.arange(1, len(found) + 1)
+        return relabel(source, number), keys[found - 1]
+
+
+class Markers(BaseModel, ABC):
+    """One way to find markers."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True
+    )
+
+    def companions(self) -> dict[str, str]:
+        """Files beside the image, see `Method.companions`."""
+        return {}
+
+    def check(self, context: Context) -> None:
+        """Raise MethodError if they cannot be found in this image."""
+
+    def scaled(self, factor: float) -> Self:
+        """The same markers with heights, and differences of them, in another unit."""
+        return self
+
+
+class PeakMarkers(Markers):
+    """Peaks that keep their distance, see `pipeline.kernels.peaks`."""
+
+    kind: Literal["peaks"] = Field(default="peaks", alias="from")
+
+
+class ZoneMarkers(Markers):
+    """Connected zones of the landscape: those that hold a pixel which counts."""
+
+    @abstractmethod
+    def zones(self, height: Heights, region: Ints, filled: Heights | None) -> tuple[Mask, Mask]:
+        """Pixels of zones, and those of them that make a zone a marker.
+
+        Parameters
+        ----------
+        height : ndarray of shape (\\*window)
+        region : ndarray of the same shape, int32
+        filled : ndarray of the same shape and dtype, or None
+            What `fill` has become, where the markers fill the landscape.
+        """
+
+    #: Whether the landscape is filled first, see `fill`.
+    fills: ClassVar[bool] = False
+
+    def fill(self, height: Heights) -> Heights:
+        """Heights that `kernels.reconstruction` begins with."""
+        raise NotImplementedError
+
+
+class ThresholdMarkers(ZoneMarkers):
+    """Pixels at least `value` high.
+
+    In a landscape of distances, px from the background; of intensity, grey values at least (dark
+    objects: at most) that; of the gradient, at most that.
+    """
+
+    kind: Literal["threshold"] = Field(alias="from")
+    value: float
+
+    def scaled(self, factor: float) -> Self:
+        return self.model_copy(update={"value": self.value * factor})
+
+    def zones(self, height: Heights, region: Ints, filled: Heights | None) -> tuple[Mask, Mask]:
+        limit = math.ceil(self.value) if height.dtype.kind == "i" else self.value
+        high: Mask = (height >= limit) & (region > 0)
+        return high, high
+
+
+class HMinimaMarkers(ZoneMarkers):
+    """Basins from which no lower place is reached without climbing by `h`.
+
+    The extended minima of mathematical morphology: regional minima after all basins shallower
+    than `h` are filled. `h` in px where distances are flooded, else in grey values, rounded up to
+    a step of the landscape. Soille, Morphological Image Analysis, 2004, 6.3.4,
+    doi:10.1007/978-3-662-05088-0
+    """
+
+    kind: Literal["h_minima"] = Field(alias="from")
+    h: float = Field(gt=0)
+
+    fills: ClassVar[bool] = True
+
+    def scaled(self, factor: float) -> Self:
+        return self.model_copy(update={"h": self.h * abs(factor)})
+
+    def fill(self, height: Heights) -> Heights:
+        if height.dtype.kind == "f":
+            lower: Heights = height - np.float32(self.h)
+            return lower
+        lowest = np.iinfo(np.int32).min
+        step = min(math.ceil(self.h), 2**31 - 1)
+        return np.maximum(height, lowest + step) - np.int32(step)
+
+    def zones(self, height: Heights, region: Ints, filled: Heights | None) -> tuple[Mask, Mask]:
+        if filled is None:
+            raise ValueError("h-minima are found in the filled landscape")
+        inside = region > 0
+        return (filled < height) & inside, (filled == self.fill(height)) & inside
+
+
+class PointMarkers(Markers):
+    """Points of a file beside the image, see `pipeline.annotations.points`."""
+
+    kind: Literal["points"] = Field(alias="from")
+    file: Pattern
+
+    def companions(self) -> dict[str, str]:
+        return {FILE: self.file}
+
+    def check(self, context: Context) -> None:
+        read_points(context.companions[FILE], context.info, context.name)
+
+
+class LabelMarkers(Markers):
+    """A label image beside the image: pixels of one number are one marker."""
+
+    kind: Literal["labels"] = Field(alias="from")
+    file: Pattern
+
+    def companions(self) -> dict[str, str]:
+        return {FILE: self.file}
+
+    def check(self, context: Context) -> None:
+        check_label_image(FILE, context)
+
+
+AnyMarkers = Annotated[
+    PeakMarkers | ThresholdMarkers | HMinimaMarkers | PointMarkers | LabelMarkers,
+    Field(discriminator="kind"),
+]
+
+
+def marked_in_window(
+    markers: Markers,
+    view: TileView,
+    halo_px: int,
+    height: Heights,
+    region: Ints,
+    min_distance_px: int,
+    connectivity: int,
+) -> Marked:
+    """Markers of regions that a window holds whole.
+
+    Parameters
+    ----------
+    markers : Markers
+        In the heights' unit.
+    height : ndarray of shape (\\*window), int32 or float32
+    region : ndarray of the same shape, int32
+        0 where there is nothing to flood.
+    """
+    window = view.window(halo_px)
+    if isinstance(markers, PeakMarkers):
+        pixel = find_peaks(height, region, min_distance_px)
+        return Marked(pixel, linear_indices(view, window, pixel))
+    if isinstance(markers, ZoneMarkers):
+        filled: Heights | None = None
+        if markers.fills:
+            filled = reconstruct(markers.fill(height), height, region, connectivity)
+        zone, first = marker_zones(*markers.zones(height, region, filled), connectivity)
+        pixel = np.flatnonzero(zone)
+        anchor = linear_indices(view, window, first)
+        return Marked(pixel, anchor[zone.reshape(-1)[pixel] - 1])
+    return given_in_window(markers, view, halo_px, region)
+
+
+def given_in_window(markers: Markers, view: TileView, halo_px: int, region: Ints) -> Marked:
+    """Markers that a file gives, on the regions of a window."""
+    window = view.window(halo_px)
+    if isinstance(markers, PointMarkers):
+        linear = _linear_points(view)
+        pixel, inside = flat_in_window(view, window, linear)
+        key = linear[inside]
+    else:
+        numbers = view.companion_labels(FILE, window).reshape(-1)
+        pixel = np.flatnonzero(numbers > 0)
+        found = numbers[pixel]
+        if len(found) and int(found.max()) >= NUMBERS:
+            path = view.job.companions[FILE].path
+            raise MethodError(
+                view.job.name,
+                f"its markers file {path} has the number {found.max()}; numbers are below 2^40",
+                "Number the markers anew.",
+            )
+        key = found.astype(np.int64) + view.tile.frame * NUMBERS
+    wanted = region.reshape(-1)[pixel] > 0
+    return Marked(pixel[wanted], key[wanted])
+
+
+def _linear_points(view: TileView) -> Longs:
+    """Linear indices, among all frames, of the points of a file."""
+    info = view.job.info
+    points = read_points(view.job.companions[FILE], info, view.job.name)
+    t, z, y, x = points.T
+    _, _, depth, height, width = info.shape
+    linear: Longs = ((t * depth + z) * height + y) * width + x
+    return linear
+
+
+def marker_zones(zone: Mask, counts: Mask, connectivity: int) -> tuple[Ints, Longs]:
+    """Number the zones that hold a pixel which counts.
+
+    Returns
+    -------
+    zones : ndarray of the shape of `zone`, int32
+        1..n; 0 elsewhere.
+    first : ndarray of shape (n,), int64
+        Smallest raster index of each.
+    """
+    labels, count = components(zone, connectivity)
+    number = np.zeros(count + 1, np.int32)
+    kept = occurring(labels[counts], count + 1)
+    kept[0] = False
+    number[kept] = np.arange(1, int(kept.sum()) + 1)
+    found: Ints = relabel(labels, number)
+    return found, first_pixels(found, int(kept.sum()))
+
+
+def first_pixels(numbers: Ints, count: int) -> Longs:
+    """Smallest raster index of each number 1..count; all of them occur."""
+    pixel = np.flatnonzero(numbers)
+    first = np.zeros(count, np.int64)
+    # Backwards, so that the first pixel is the last one written.
+    first[numbers.reshape(-1)[pixel[::-1]] - 1] = pixel[::-1]
+    return first
