@@ -10,19 +10,22 @@ import resource
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.box import Box
 from pipeline.files import digest
+from pipeline.grid import Tile, TileGrid
 from pipeline.job import ImageJob
 from pipeline.join import Joined
 from pipeline.kernels.relabel import relabel
 from pipeline.lookup import JoinedFile
 from pipeline.methods.base import Round, State, TileClasses
-from pipeline.pieces import LABELS, describe_classes, describe_pieces
+from pipeline.pieces import LABELS, describe_classes, describe_pieces, probabilities_name
 from pipeline.pyramid import Pixels, Pyramid, write_coarse_levels, write_shard
 from pipeline.record_files import COMBINED, flatten, open_record
 from pipeline.records import Record, save
@@ -100,7 +103,7 @@ class MapOrder(Order):
 
     def perform(self) -> Receipt:
         begun = time.perf_counter()
-        scratch = self.scratch or FileScratch(Path(self.job.work) / "scratch")
+        scratch = _scratch_of(self.job, self.scratch)
         state = self.shared.load()
         outputs: dict[int, Record] = {}
         pieces: dict[int, Record] = {}
@@ -135,65 +138,105 @@ class MapOrder(Order):
 
 
 @dataclass(frozen=True)
-class IngestOrder(Order):
-    """Copy some shards of the image into its pyramid."""
+class ShardOrder(Order):
+    """Write some shards of a pyramid."""
 
     job: ImageJob
     numbers: tuple[int, ...]
     pyramid: Pyramid
 
+    @abstractmethod
+    def regions(self) -> Callable[[Tile], Pixels]:
+        """What gives the pixels (C, \\*core) of a shard."""
+
     def perform(self) -> Receipt:
         begun = time.perf_counter()
+        region = self.regions()
         digests = []
         pixels = 0
-        source = opened(self.job.source, self.job.plan)
-        channels = range(self.pyramid.info.shape[1])
         for number in self.numbers:
             shard = self.pyramid.grid().tile(number)
-            if self.pyramid.ndim == 2:
-                t, z = divmod(shard.frame, self.pyramid.info.shape[2])
-                box = Box((z, *shard.core.start), (z + 1, *shard.core.stop))
-                region = source.read(t, channels, box)[:, 0]
-            else:
-                region = source.read(shard.frame, channels, shard.core)
-            digests.append(digest_levels(write_shard(self.pyramid, number, region)))
+            digests.append(digest_levels(write_shard(self.pyramid, number, region(shard))))
             pixels += shard.core.size
         seconds = time.perf_counter() - begun
         return Receipt(self.numbers, tuple(digests), pixels=pixels, seconds=seconds)
 
 
 @dataclass(frozen=True)
-class PublishOrder(Order):
+class IngestOrder(ShardOrder):
+    """Copy some shards of the image into its pyramid."""
+
+    def regions(self) -> Callable[[Tile], Pixels]:
+        source = opened(self.job.source, self.job.plan)
+        channels = range(self.pyramid.info.shape[1])
+
+        def region(shard: Tile) -> Pixels:
+            if self.pyramid.ndim == 3:
+                return source.read(shard.frame, channels, shard.core)
+            t, z = divmod(shard.frame, self.pyramid.info.shape[2])
+            box = Box((z, *shard.core.start), (z + 1, *shard.core.stop))
+            return source.read(t, channels, box)[:, 0]
+
+        return region
+
+
+@dataclass(frozen=True)
+class PublishOrder(ShardOrder):
     """Look up the final labels of some shards and write them."""
 
-    job: ImageJob
-    numbers: tuple[int, ...]
-    pyramid: Pyramid
     joined: Joined | JoinedFile
     scratch: Scratch | None = None
 
-    def perform(self) -> Receipt:
-        begun = time.perf_counter()
-        scratch = self.scratch or FileScratch(Path(self.job.work) / "scratch")
+    def regions(self) -> Callable[[Tile], Pixels]:
+        scratch = _scratch_of(self.job, self.scratch)
         joined = self.joined.open() if isinstance(self.joined, JoinedFile) else self.joined
-        digests = []
-        pixels = 0
-        for number in self.numbers:
-            region = self._labels(scratch, joined, number)
-            digests.append(digest_levels(write_shard(self.pyramid, number, region[None])))
-            pixels += region.size
-        seconds = time.perf_counter() - begun
-        return Receipt(self.numbers, tuple(digests), pixels=pixels, seconds=seconds)
 
-    def _labels(self, scratch: Scratch, joined: Joined, number: int) -> Pixels:
-        shard = self.pyramid.grid().tile(number)
-        region = np.zeros(shard.core.shape, self.pyramid.dtype)
-        for tile in self.job.grid.touching(shard.frame, shard.core):
-            labels = scratch.get(LABELS, tile.number)
-            common = tile.core.intersect(shard.core)
-            found = relabel(labels[common.within(tile.core)], joined.table(tile.number))
-            region[common.within(shard.core)] = found
+        def labels(tile: Tile, cut: tuple[slice, ...]) -> Pixels:
+            return relabel(scratch.get(LABELS, tile.number)[cut], joined.table(tile.number))
+
+        def region(shard: Tile) -> Pixels:
+            out = np.zeros((1, *shard.core.shape), self.pyramid.dtype)
+            _put_together(self.job.grid, shard, labels, out[0])
+            return out
+
         return region
+
+
+@dataclass(frozen=True)
+class PublishProbabilitiesOrder(ShardOrder):
+    """Put the probabilities of all classes in some shards together and write them."""
+
+    scratch: Scratch | None = None
+
+    def regions(self) -> Callable[[Tile], Pixels]:
+        scratch = _scratch_of(self.job, self.scratch)
+
+        def region(shard: Tile) -> Pixels:
+            classes = self.pyramid.info.shape[1]
+            out = np.zeros((classes, *shard.core.shape), self.pyramid.dtype)
+            for number in range(classes):
+                kept = partial(_kept, scratch, probabilities_name(number))
+                _put_together(self.job.grid, shard, kept, out[number])
+            return out
+
+        return region
+
+
+def _scratch_of(job: ImageJob, scratch: Scratch | None) -> Scratch:
+    return scratch or FileScratch(Path(job.work) / "scratch")
+
+
+def _kept(scratch: Scratch, name: str, tile: Tile, cut: tuple[slice, ...]) -> Pixels:
+    return scratch.get(name, tile.number)[cut]
+
+
+def _put_together(
+    grid: TileGrid, shard: Tile, part: Callable[[Tile, tuple[slice, ...]], Pixels], out: Pixels
+) -> None:
+    """Fill a shard's pixels with the parts of the tiles that share some with it."""
+    for tile in grid.touching(shard.frame, shard.core):
+        common = tile.core.intersect(shard.core)
+        out[common.within(shard.core)] = part(tile, common.within(tile.core))
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.features import features
-from pipeline.kernels.classify import most_likely
+from pipeline.kernels.classify import log_likelihoods, most_likely
 from pipeline.methods.base import State
 from pipeline.methods.clustering import Clustering
+from pipeline.methods.soft import SoftClassifier
 from pipeline.view import TileView
 
 MEANS = "gmm.means"
@@ -21,14 +22,15 @@ PRECISIONS = "gmm.precisions"
 CONSTANTS = "gmm.constants"
 
 
-class GaussianMixture(Clustering):
+class GaussianMixture(SoftClassifier, Clustering):
     """`k` classes, each a normal distribution; a pixel belongs to the most likely one.
 
     Unlike k-means, classes may differ in spread and share. `covariance`: "full" lets channels
     vary together, "diagonal" does not. `regularization` is added to the variances. Other fields:
-    see `Clustering`. Classes are numbered by the first feature of their mean.
+    see `Clustering`, and `SoftClassifier` for `smoothing` and for `output: probabilities`, which are
+    the posterior ones of the mixture. Classes are numbered by the first feature of their mean.
 
-    Exact: one frozen model for all tiles.
+    Exact: one frozen model for all tiles, and windows that hold all that a prior looks at.
 
     References
     ----------
@@ -87,7 +89,13 @@ class GaussianMixture(Clustering):
             CONSTANTS: constants,
         }
 
+    def scores(self, view: TileView, state: State, halo_px: int = 0) -> NDArray[np.float64]:
+        seen = features(view, self.color_space, halo_px)
+        return log_likelihoods(seen, state[MEANS], state[PRECISIONS], state[CONSTANTS])
+
     def classify(self, view: TileView, state: State, halo_px: int = 0) -> NDArray[np.uint8]:
+        if self.smoothing is not None:
+            return super().classify(view, state, halo_px)
         seen = features(view, self.color_space, halo_px)
         classes = most_likely(seen, state[MEANS], state[PRECISIONS], state[CONSTANTS])
         valid = view.valid(halo_px)
