@@ -91,7 +91,7 @@ def _likely(
     for i in range(features.shape[1]):
         best, highest = 0, -np.inf
         for k in range(means.shape[0]):
-            score = _score(features[:, i], means[k], precisions[k], constants[k], apart)
+            score = _score(features, means, precisions, constants, i, k, apart)
             if score > highest:
                 best, highest = k + 1, score
         out[i] = best
@@ -121,20 +121,26 @@ def _scores(
     apart = np.empty(means.shape[1])
     for i in range(features.shape[1]):
         for k in range(means.shape[0]):
-            out[k, i] = _score(features[:, i], means[k], precisions[k], constants[k], apart)
+            out[k, i] = _score(features, means, precisions, constants, i, k, apart)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _score(
-    value: NDArray[Any], mean: Floats, precision: Floats, constant: float, apart: Floats
+    features: NDArray[Any],
+    means: Floats,
+    precisions: Floats,
+    constants: Floats,
+    i: int,
+    k: int,
+    apart: Floats,
 ) -> float:
-    """Logarithm of density and weight of one distribution at one pixel; `apart` is for its work."""
+    """Logarithm of density and weight of distribution k at pixel i; `apart` is room for work."""
     for c in range(apart.size):
-        apart[c] = np.float64(value[c]) - mean[c]
+        apart[c] = np.float64(features[c, i]) - means[k, c]
     square = 0.0
     for d in range(apart.size):
         y = 0.0
         for c in range(d + 1):
-            y += apart[c] * precision[c, d]
+            y += apart[c] * precisions[k, c, d]
         square += y * y
-    return constant - 0.5 * square
+    return constants[k] - 0.5 * square

@@ -27,8 +27,8 @@ class GaussianMixture(SoftClassifier, Clustering):
 
     Unlike k-means, classes may differ in spread and share. `covariance`: "full" lets channels
     vary together, "diagonal" does not. `regularization` is added to the variances. Other fields:
-    see `Clustering`, and `SoftClassifier` for `smoothing` and for `output: probabilities`, which are
-    the posterior ones of the mixture. Classes are numbered by the first feature of their mean.
+    see `Clustering`; of `smoothing` and `output: probabilities` (the mixture's posterior), see
+    `SoftClassifier`. Classes are numbered by the first feature of their mean.
 
     Exact: one frozen model for all tiles, and windows that hold all that a prior looks at.
 

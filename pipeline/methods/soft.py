@@ -97,5 +97,8 @@ class SoftClassifier(Classifier):
         return 52.0 + self.class_count() * (12.0 if self.smoothing is None else 20.0)
 
     def predicted_seconds_per_megapixel(self) -> float:
-        turns = 1 if self.smoothing is None else 1 + 2 * self.smoothing.iterations
-        return self.seconds_per_megapixel + 0.02 * turns * self.class_count()
+        visits = 0 if self.smoothing is None else self.smoothing.iterations
+        if visits or self.has_probabilities():
+            visits += 1
+        # 0.02 s a megapixel and class: an exponential and a division
+        return self.seconds_per_megapixel + 0.02 * visits * self.class_count()
