@@ -101,6 +101,13 @@ class GaussianMixture(SoftClassifier, Clustering):
         valid = view.valid(halo_px)
         return classes if valid is None else classes * valid
 
+    def peak_bytes_per_px(self) -> float:
+        least = Clustering.peak_bytes_per_px(self)
+        if self.smoothing is None and not self.has_probabilities():
+            return least
+        # features and pixels as in other clusterings, 36, while scores are made
+        return max(least, 40.0 + 8.0 * self.k, super().peak_bytes_per_px())
+
     def certificate(self, state: State) -> dict[str, Any]:
         return {
             "exact": True,

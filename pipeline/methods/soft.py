@@ -92,9 +92,9 @@ class SoftClassifier(Classifier):
         return 0 if self.smoothing is None else self.smoothing.reach_px
 
     def peak_bytes_per_px(self) -> float:
-        # features of three channels 24 and their pixels 12, classes and masks 3, components 12;
-        # of each class the score 8, with a prior its probability 8, and what is published 4
-        return 52.0 + self.class_count() * (12.0 if self.smoothing is None else 20.0)
+        # of each class the score 8, and beside it with a prior its probability 8, else what is
+        # published 4; classes and masks 3, objects of a class that is known 12
+        return 16.0 + self.class_count() * (12.0 if self.smoothing is None else 16.0)
 
     def predicted_seconds_per_megapixel(self) -> float:
         visits = 0 if self.smoothing is None else self.smoothing.iterations
