@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import zarr
 
@@ -124,16 +124,15 @@ class RunFolder:
         Probabilities go first, so that whoever sees the labels finds them. Those of an earlier
         request do not stay beside labels that they do not belong to.
         """
+        version: Literal[2, 3] = 3 if zarr_format == 3 else 2
         for array in (PROBABILITIES, "labels"):
             target = source / array / label
             if target.exists():
                 self._keep(target, f"{source.name}/{array}/{label}", "replaced")
             if (staged / array / label).exists():
-                zarr.open_group(source / array, mode="a", zarr_format=3 if zarr_format == 3 else 2)
+                zarr.open_group(source / array, mode="a", zarr_format=version)
                 (staged / array / label).rename(target)
-        group = zarr.open_group(
-            source / "labels", mode="a", zarr_format=3 if zarr_format == 3 else 2
-        )
+        group = zarr.open_group(source / "labels", mode="a", zarr_format=version)
         found: Any = group.attrs.get("ome", {"version": "0.5"})
         ome: dict[str, Any] = dict(found)
         known: Any = ome.get("labels", []) if zarr_format == 3 else group.attrs.get("labels", [])

@@ -179,7 +179,7 @@ def mixtures(dims: str) -> st.SearchStrategy[Content]:
         lambda content, output, own: {**content, **output, **own},
         clusterings(dims),
         st.sampled_from([{}, {"output": "probabilities"}]),
-        st.fixed_dictionaries({}, optional={"smoothing": st.one_of(st.none(), smoothing)}),
+        st.fixed_dictionaries({"smoothing": st.one_of(st.none(), smoothing)}),
     )
 
 
