@@ -143,4 +143,5 @@ def _score(
         for c in range(d + 1):
             y += apart[c] * precisions[k, c, d]
         square += y * y
-    return constants[k] - 0.5 * square
+    score: float = constants[k] - 0.5 * square
+    return score
