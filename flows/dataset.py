@@ -255,7 +255,8 @@ class DatasetRun:
         output = plan.output
         if output.mode == "in_place":
             source = Path(plan.job.source.path)
-            self.folder.take_back_in_place(output.root, plan.job.recipe.label, source)
+            label = plan.job.recipe.label
+            self.folder.take_back_in_place(output.root, label, source, output.arrays)
         else:
             self.folder.take_back(output.root, plan.job.name)
 
@@ -283,7 +284,9 @@ class DatasetRun:
         self.folder.write_run(run_record(self.request, self.manifest, status, self._timings))
 
     def _watch(self, step: str, tiles: int, pixels: int) -> None:
-        stage = step if step in ("ingest", "publish") else "segment"
+        stage = {"publish-probabilities": "publish"}.get(step, step)
+        if stage not in ("ingest", "publish"):
+            stage = "segment"
         self.progress.advance(stage, tiles=tiles)
 
     def _record(self, plan: ImagePlan, result: Published | BaseException) -> None:

@@ -71,6 +71,9 @@ class DryRun:
             + ", ".join(f"{mode} for {n}" for mode, n in sorted(modes.items()))
             + f"; copies take {_size(sum(p.copy_bytes for p in self.plans))} at most"
         )
+        soft = sum(p.probability_bytes for p in self.plans)
+        if soft:
+            yield f"probabilities take {_size(soft)} before compression"
         yield (
             f"labels take {_size(sum(p.label_bytes for p in self.plans))} before compression, "
             f"scratch {_size(max(p.scratch_bytes for p in self.plans))} for the largest image"

@@ -8,9 +8,9 @@ The test of a method that another package registers is three lines::
 
 `image` is any array with objects that are larger than 16 px. The real engine runs it as one tile,
 then cut into tiles of each side, with its orders performed and answered in other orders, some
-of them twice. Labels, tables and digests must be the same bits; `ConformanceError` names the first
-difference. Images on which methods tend to fail (constant, one pixel, all NaN, ...) come
-after the given ones.
+of them twice. Labels, probabilities, tables and digests must be the same bits; `ConformanceError`
+names the first difference. Images on which methods tend to fail (constant, one pixel, all NaN,
+...) come after the given ones.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from pipeline.trial import Cut, Pixels, Result, run_tiled, run_untiled
 
 #: Tiles an order: one, and so many that orders do not end with the rows of tiles.
 BATCHES = (1, 3)
+#: By how much the sum of the probabilities of a pixel may miss 1: they are rounded to float32.
+SUM_TOLERANCE = 1e-6
 #: Side of the tiles of degenerate images, in px.
 SMALL_SIDE = 8
 
@@ -84,6 +86,8 @@ def check_image(
     whole = _outcome(recipe, image, folder, None, where)
     if isinstance(whole, Result) and recipe.segment.classes():
         check_classes(whole, len(recipe.segment.classes()), where)
+        if recipe.segment.has_probabilities():
+            check_probabilities(whole, len(recipe.segment.classes()), where)
     elif isinstance(whole, Result):
         check_numbering(whole, where)
     for cut in cuts:
@@ -133,6 +137,29 @@ def check_classes(result: Result, count: int, where: str) -> None:
     rows = zip(result.table["label"].to_pylist(), result.table["area_px"].to_pylist(), strict=True)
     if list(rows) != expected:
         raise ConformanceError(f"{where}: the table's classes and areas are not those of the map")
+
+
+def check_probabilities(result: Result, count: int, where: str) -> None:
+    """Check that probabilities are one a class and sum to 1, and that the class is a likeliest one.
+
+    Raises
+    ------
+    ConformanceError
+    """
+    soft, labels = result.probabilities, result.labels
+    if soft is None or soft.shape != (len(labels), count, *labels.shape[1:]):
+        raise ConformanceError(f"{where}: the probabilities of {count} classes are not published")
+    if not (soft >= 0).all():
+        raise ConformanceError(f"{where}: a probability is negative or not a number")
+    apart = np.abs(soft.sum(axis=1, dtype=np.float64) - (labels > 0))
+    if apart.max(initial=0) > SUM_TOLERANCE:
+        raise ConformanceError(
+            f"{where}: probabilities miss the sum of 1, or of 0 where there is no class, by "
+            f"{apart.max()}"
+        )
+    own = np.take_along_axis(soft, np.maximum(labels, 1).astype(np.int64)[:, None] - 1, axis=1)
+    if (own < soft).any():
+        raise ConformanceError(f"{where}: the class of a pixel is not a likeliest one")
 
 
 def degenerate_images(ndim: int) -> dict[str, Pixels]:
@@ -194,6 +221,9 @@ def _difference(whole: Result | ImageError, found: Result | ImageError) -> str:
             f"{int(apart.sum())} px of {apart.size} differ, first (t, z, y, x) = {place}: "
             f"label {found.labels[place]} instead of {whole.labels[place]}"
         )
+    soft = _first_unlike_probability(whole, found)
+    if soft:
+        return soft
     if not whole.table.schema.equals(found.table.schema):
         return f"the tables' columns differ: {found.table.schema} for {whole.table.schema}"
     for name in whole.table.column_names:
@@ -207,3 +237,17 @@ def _difference(whole: Result | ImageError, found: Result | ImageError) -> str:
     if whole.table_digest != found.table_digest:
         return f"equal tables have the digests {whole.table_digest} and {found.table_digest}"
     return ""
+
+
+def _first_unlike_probability(whole: Result, found: Result) -> str:
+    """Where the bits of the probabilities differ first; empty where they do not."""
+    if whole.probabilities is None or found.probabilities is None:
+        return "" if whole.probabilities is found.probabilities else "only one has probabilities"
+    apart = whole.probabilities.view(np.uint32) != found.probabilities.view(np.uint32)
+    if not apart.any():
+        return ""
+    place = tuple(int(i) for i in np.argwhere(apart)[0])
+    return (
+        f"{int(apart.sum())} probabilities of {apart.size} differ, first (t, class, z, y, x) = "
+        f"{place}: {found.probabilities[place]!r} instead of {whole.probabilities[place]!r}"
+    )

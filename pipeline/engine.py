@@ -32,6 +32,7 @@ from pipeline.orders import (
     Objects,
     Order,
     PublishOrder,
+    PublishProbabilitiesOrder,
     Receipt,
     Shared,
 )
@@ -73,7 +74,8 @@ class Published:
     table_digest : str
         Of the object table's content.
     shards : dict
-        Array name ("labels", "image") -> digests of its shards, then of its coarse levels.
+        Array name ("labels", "image", "probabilities") -> digests of its shards, then of its
+        coarse levels.
     certificate : dict
         What was proven or measured of "tiled equals untiled".
     seconds : dict
@@ -144,6 +146,8 @@ class Engine:
         joined = self._join(pieces, self.job.recipe.postprocess)
         labels = self.output.labels(joined.count)
         shards["labels"] = self._publish(labels)
+        if self.output.probabilities is not None:
+            shards["probabilities"] = self._publish_probabilities(self.output.probabilities)
         table_digest = self._write_table(pieces, joined, state)
         self.output.finish(labels, joined.count)
         certificate = self.job.recipe.segment.certificate(state)
@@ -165,7 +169,8 @@ class Engine:
         found = {"segment": len(self.job.grid) * self.job.recipe.segment.least_passes()}
         if self.output.image is not None:
             found = {"ingest": len(self.output.image.grid()), **found}
-        return {**found, "publish": len(labels.grid())}
+        arrays = 1 if self.output.probabilities is None else 2
+        return {**found, "publish": arrays * len(labels.grid())}
 
     def survey(self, step: Round, state: State) -> list[tuple[int, Record]]:
         """Map one dataset-wide round over this image; the caller reduces."""
@@ -272,6 +277,15 @@ class Engine:
             labels,
             lambda job, numbers: PublishOrder(job, numbers, labels, objects, self._scratch),
         )
+
+    def _publish_probabilities(self, pyramid: Pyramid) -> list[str]:
+        digests = self._write_shards(
+            "publish-probabilities",
+            pyramid,
+            lambda job, numbers: PublishProbabilitiesOrder(job, numbers, pyramid, self._scratch),
+        )
+        self.output.finish_probabilities()
+        return digests
 
     def _write_shards(
         self,

@@ -36,6 +36,6 @@ def gradient_magnitude(image: NDArray[Any]) -> NDArray[np.float32]:
             slope = ndimage.sobel(grey, axis, mode="nearest")
             slope *= slope
             square += slope
-    # scikit-image divides the smoothing across the gradient by 4 an axis, and takes the mean square.
+    # scikit-image divides the smoothing across by 4 an axis, and takes the mean square.
     square /= 16.0 ** (ndim - 1) * ndim
     return np.sqrt(square, out=square).astype(np.float32)

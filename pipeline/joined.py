@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.box import Box
-from pipeline.grid import TileGrid
+from pipeline.grid import Tile, TileGrid
 from pipeline.kernels.relabel import relabel
 from pipeline.scratch import Scratch
 
@@ -58,13 +59,34 @@ class WholeObjects:
         self, grid: TileGrid, frame: int, box: Box, scratch: Scratch
     ) -> NDArray[np.unsignedinteger[Any]]:
         """Final labels of a box of a frame: those of its tiles, looked up."""
-        region = np.zeros(box.shape, self.joined.labels.dtype)
-        for tile in grid.touching(frame, box):
-            common = tile.core.intersect(box)
-            labels = scratch.get(labels_name(self.generation - 1), tile.number)
-            part = labels[common.within(tile.core)]
-            region[common.within(box)] = relabel(part, self.joined.table(tile.number))
-        return region
+        name = labels_name(self.generation - 1)
+
+        def looked_up(tile: Tile, cut: tuple[slice, ...]) -> NDArray[Any]:
+            return relabel(scratch.get(name, tile.number)[cut], self.joined.table(tile.number))
+
+        out = np.zeros(box.shape, self.joined.labels.dtype)
+        put_together(grid, frame, box, looked_up, out)
+        return out
+
+
+def put_together(
+    grid: TileGrid,
+    frame: int,
+    box: Box,
+    part: Callable[[Tile, tuple[slice, ...]], NDArray[Any]],
+    out: NDArray[Any],
+) -> None:
+    """Fill a box of a frame with the parts of the tiles that share pixels with it.
+
+    Parameters
+    ----------
+    part : callable
+        Gives some pixels, cut out by slices of its core, of a tile.
+    out : ndarray of shape (\\*box)
+    """
+    for tile in grid.touching(frame, box):
+        common = tile.core.intersect(box)
+        out[common.within(box)] = part(tile, common.within(tile.core))
 
 
 def labels_name(generation: int) -> str:

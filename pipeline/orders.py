@@ -10,18 +10,21 @@ import resource
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.box import Box
 from pipeline.files import digest
+from pipeline.grid import Tile
 from pipeline.job import ImageJob
-from pipeline.joined import Joined, WholeObjects
+from pipeline.joined import Joined, WholeObjects, put_together
 from pipeline.lookup import JoinedFile
 from pipeline.methods.base import Round, State, TileClasses
-from pipeline.pieces import describe_classes, describe_pieces
+from pipeline.pieces import describe_classes, describe_pieces, probabilities_name
 from pipeline.pyramid import Pixels, Pyramid, write_coarse_levels, write_shard
 from pipeline.record_files import COMBINED, flatten, open_record
 from pipeline.records import Record, save
@@ -113,7 +116,7 @@ class MapOrder(Order):
 
     def perform(self) -> Receipt:
         begun = time.perf_counter()
-        scratch = self.scratch or FileScratch(Path(self.job.work) / "scratch")
+        scratch = _scratch_of(self.job, self.scratch)
         state = self.shared.load()
         outputs: dict[int, Record] = {}
         pieces: dict[int, Record] = {}
@@ -149,59 +152,94 @@ class MapOrder(Order):
 
 
 @dataclass(frozen=True)
-class IngestOrder(Order):
-    """Copy some shards of the image into its pyramid."""
+class ShardOrder(Order):
+    """Write some shards of a pyramid."""
 
     job: ImageJob
     numbers: tuple[int, ...]
     pyramid: Pyramid
 
+    @abstractmethod
+    def regions(self) -> Callable[[Tile], Pixels]:
+        """What gives the pixels (C, \\*core) of a shard."""
+
     def perform(self) -> Receipt:
         begun = time.perf_counter()
+        region = self.regions()
         digests = []
         pixels = 0
-        source = opened(self.job.source, self.job.plan)
-        channels = range(self.pyramid.info.shape[1])
         for number in self.numbers:
             shard = self.pyramid.grid().tile(number)
-            if self.pyramid.ndim == 2:
-                t, z = divmod(shard.frame, self.pyramid.info.shape[2])
-                box = Box((z, *shard.core.start), (z + 1, *shard.core.stop))
-                region = source.read(t, channels, box)[:, 0]
-            else:
-                region = source.read(shard.frame, channels, shard.core)
-            digests.append(digest_levels(write_shard(self.pyramid, number, region)))
+            digests.append(digest_levels(write_shard(self.pyramid, number, region(shard))))
             pixels += shard.core.size
         seconds = time.perf_counter() - begun
         return Receipt(self.numbers, tuple(digests), pixels=pixels, seconds=seconds)
 
 
 @dataclass(frozen=True)
-class PublishOrder(Order):
+class IngestOrder(ShardOrder):
+    """Copy some shards of the image into its pyramid."""
+
+    def regions(self) -> Callable[[Tile], Pixels]:
+        source = opened(self.job.source, self.job.plan)
+        channels = range(self.pyramid.info.shape[1])
+
+        def region(shard: Tile) -> Pixels:
+            if self.pyramid.ndim == 3:
+                return source.read(shard.frame, channels, shard.core)
+            t, z = divmod(shard.frame, self.pyramid.info.shape[2])
+            box = Box((z, *shard.core.start), (z + 1, *shard.core.stop))
+            return source.read(t, channels, box)[:, 0]
+
+        return region
+
+
+@dataclass(frozen=True)
+class PublishOrder(ShardOrder):
     """Look up the final labels of some shards and write them."""
 
-    job: ImageJob
-    numbers: tuple[int, ...]
-    pyramid: Pyramid
     objects: Objects
     scratch: Scratch | None = None
 
-    def perform(self) -> Receipt:
-        begun = time.perf_counter()
-        scratch = self.scratch or FileScratch(Path(self.job.work) / "scratch")
+    def regions(self) -> Callable[[Tile], Pixels]:
+        scratch = _scratch_of(self.job, self.scratch)
         whole = self.objects.seen()
         if whole is None:
             raise ValueError("no objects were joined before they are published")
-        digests = []
-        pixels = 0
-        for number in self.numbers:
-            shard = self.pyramid.grid().tile(number)
-            region = whole.labels(self.job.grid, shard.frame, shard.core, scratch)
-            region = region.astype(self.pyramid.dtype, copy=False)
-            digests.append(digest_levels(write_shard(self.pyramid, number, region[None])))
-            pixels += region.size
-        seconds = time.perf_counter() - begun
-        return Receipt(self.numbers, tuple(digests), pixels=pixels, seconds=seconds)
+
+        def region(shard: Tile) -> Pixels:
+            labels = whole.labels(self.job.grid, shard.frame, shard.core, scratch)
+            return labels.astype(self.pyramid.dtype, copy=False)[None]
+
+        return region
+
+
+@dataclass(frozen=True)
+class PublishProbabilitiesOrder(ShardOrder):
+    """Put the probabilities of all classes in some shards together and write them."""
+
+    scratch: Scratch | None = None
+
+    def regions(self) -> Callable[[Tile], Pixels]:
+        scratch = _scratch_of(self.job, self.scratch)
+
+        def region(shard: Tile) -> Pixels:
+            classes = self.pyramid.info.shape[1]
+            out = np.zeros((classes, *shard.core.shape), self.pyramid.dtype)
+            for number in range(classes):
+                kept = partial(_kept, scratch, probabilities_name(number))
+                put_together(self.job.grid, shard.frame, shard.core, kept, out[number])
+            return out
+
+        return region
+
+
+def _scratch_of(job: ImageJob, scratch: Scratch | None) -> Scratch:
+    return scratch or FileScratch(Path(job.work) / "scratch")
+
+
+def _kept(scratch: Scratch, name: str, tile: Tile, cut: tuple[slice, ...]) -> Pixels:
+    return scratch.get(name, tile.number)[cut]
 
 
 @dataclass(frozen=True)

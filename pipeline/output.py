@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import zarr
 
-from pipeline.image import ImageInfo
+from pipeline.image import AXES, ImageInfo
 from pipeline.pyramid import Pyramid, level_count
 from pipeline.recipe import Recipe
 from pipeline.sources import SourceSpec
+
+#: Folder of a published image beside its `labels`.
+PROBABILITIES = "probabilities"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,28 @@ class OutputPlan:
             str(path), "labels", self.info, dtype, self.recipe.ndim, levels, self.zarr_format
         )
 
+    @property
+    def probabilities(self) -> Pyramid | None:
+        """The pyramid of the classes' probabilities; None where there are none.
+
+        It is an image of its own, whose channels are the classes.
+        """
+        if not self.recipe.segment.has_probabilities():
+            return None
+        names = tuple(one.name for one in self.recipe.segment.classes())
+        info = probabilities_info(self.info, names)
+        levels = level_count(info, self.recipe.output.pyramid)
+        path = self.root / PROBABILITIES / self.recipe.label
+        return Pyramid(
+            str(path), "image", info, info.dtype, self.recipe.ndim, levels, self.zarr_format
+        )
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Folders that hold an array of this label, in the order in which they are published."""
+        found = (PROBABILITIES,) if self.recipe.segment.has_probabilities() else ()
+        return (*found, "labels")
+
     def prepare(self) -> None:
         """Begin with an empty staging folder."""
         shutil.rmtree(self.root, ignore_errors=True)
@@ -83,6 +109,24 @@ class OutputPlan:
             for name, color, window in _display(self.info)
         ]
         image.write_metadata({"omero": {"channels": channels}})
+
+    def finish_probabilities(self) -> None:
+        """Write the metadata of the probabilities."""
+        pyramid = self.probabilities
+        if pyramid is None:
+            return
+        window = {"min": 0.0, "max": 1.0, "start": 0.0, "end": 1.0}
+        channels = [
+            {
+                "label": one.name,
+                "active": True,
+                "color": "".join(f"{part:02X}" for part in one.color),
+                "window": window,
+            }
+            for one in self.recipe.segment.classes()
+        ]
+        pyramid.write_metadata({"omero": {"channels": channels}})
+        zarr.open_group(self.root / PROBABILITIES, mode="a", zarr_format=self.zarr_format)
 
     def staged_source(self) -> SourceSpec:
         """The staged copy of the image, as a source for all further reading."""
@@ -109,6 +153,18 @@ class OutputPlan:
             parent.attrs["ome"] = {"version": "0.5", "labels": listing}
         else:
             parent.attrs["labels"] = listing
+
+
+def probabilities_info(info: ImageInfo, names: Sequence[str]) -> ImageInfo:
+    """What is known of the probabilities of an image's classes: the classes are its channels."""
+    t, _, z, y, x = info.shape
+    return replace(
+        info,
+        shape=(t, len(names), z, y, x),
+        dtype="float32",
+        axes="".join(axis for axis in AXES if axis == "c" or axis in info.axes),
+        channels=tuple(names),
+    )
 
 
 def _display(info: ImageInfo) -> list[tuple[str, str, dict[str, float]]]:

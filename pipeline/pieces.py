@@ -19,6 +19,14 @@ from pipeline.records import Record
 from pipeline.view import TileView
 
 
+def probabilities_name(number: int) -> str:
+    """Name of the scratch array that holds the probability of a class, counted from 0.
+
+    One array a class: publication holds one at a time, and a block of the codec ends at 2 GiB.
+    """
+    return f"probabilities-{number}"
+
+
 def describe_pieces(view: TileView, result: TileLabels) -> Record:
     """Keep a tile's labels in scratch and describe them.
 
@@ -54,6 +62,8 @@ def describe_pieces(view: TileView, result: TileLabels) -> Record:
 def describe_classes(view: TileView, result: TileClasses, count: int) -> Record:
     """Keep a tile's classes in scratch and describe them: one entry a class, of area 0 if absent.
 
+    Probabilities are kept beside them.
+
     Returns
     -------
     dict of ndarray
@@ -64,6 +74,9 @@ def describe_classes(view: TileView, result: TileClasses, count: int) -> Record:
     record = _positions(shape, view.tile, view.grid)
     record.update(_intensities(view, classes, shape.area))
     view.keep_labels(classes)
+    if result.probabilities is not None:
+        for number, probability in enumerate(result.probabilities):
+            view.scratch.put(probabilities_name(number), view.tile.number, probability)
     return record
 
 

@@ -71,7 +71,7 @@ class ImagePlan:
     output : OutputPlan
     fingerprint : str
     halo_px : int
-    copy_bytes, label_bytes, scratch_bytes : int
+    copy_bytes, label_bytes, probability_bytes, scratch_bytes : int
         Uncompressed upper bounds of what is written.
     peak_bytes : int
         Of a worker.
@@ -84,6 +84,7 @@ class ImagePlan:
     fingerprint: str
     copy_bytes: int
     label_bytes: int
+    probability_bytes: int
     scratch_bytes: int
     peak_bytes: int
     cpu_seconds: float
@@ -163,10 +164,20 @@ def _complete(job: ImageJob, item: Admitted, folder: RunFolder, peak: int) -> Im
         item.fingerprint,
         int(pixels * job.info.shape[1] * size * factor) if mode == "copy" else 0,
         int(pixels * 4 * factor),
-        int(pixels * job.recipe.segment.scratch_bytes_per_px()),
+        int(pixels * 4 * probability_count(job.recipe) * factor),
+        int(pixels * _scratch_bytes_per_px(job.recipe)),
         peak,
         pixels / 1e6 * seconds_per_megapixel(job),
     )
+
+
+def probability_count(recipe: Recipe) -> int:
+    """Number of classes whose probability is written for every pixel."""
+    return len(recipe.segment.classes()) if recipe.segment.has_probabilities() else 0
+
+
+def _scratch_bytes_per_px(recipe: Recipe) -> float:
+    return recipe.segment.scratch_bytes_per_px() + 4 * probability_count(recipe)
 
 
 def output_mode(job: ImageJob) -> Literal["copy", "none", "in_place"]:
@@ -187,14 +198,16 @@ def worker_peak_bytes(job: ImageJob) -> int:
     info, grid = job.info, job.grid
     tile = _window_bytes(job.recipe, info, len(job.channels), len(job.measured), grid.side)
     small = grid.frames * math.prod(grid.shape) <= SMALL_PX
-    kept = grid.frames * math.prod(grid.shape) * 4 if small else 0
+    soft = probability_count(job.recipe)
+    kept = grid.frames * math.prod(grid.shape) * 4 * (1 + soft) if small else 0
     size = np.dtype(info.dtype).itemsize
     shard = math.prod(min(n, m) for n, m in zip(grid.shape[-2:], (2048, 2048), strict=True))
     shard *= min(64, grid.shape[0]) if grid.ndim == 3 else 1
     # Ingest: the region, its encoded shard, and the halves in 64 bits. Publication: the same of
-    # labels and the tile's labels beside them.
+    # labels and the tile's labels beside them; of probabilities, those of all classes together and
+    # a tile of one class.
     ingest = shard * size * info.shape[1] * 2 + shard * 10
-    publish = shard * 20
+    publish = max(shard * 20, shard * 16 * soft + math.prod(grid.side) * 8 if soft else 0)
     whole = math.prod(info.chunks) * size if job.source.reader == "picture" else 0
     return WORKER_BASE_BYTES + max(tile, ingest, publish) + kept + 2 * whole
 
@@ -236,20 +249,24 @@ def seconds_per_megapixel(job: ImageJob) -> float:
     """CPU seconds of reading, writing, filtering and segmenting a megapixel; rough."""
     filters = 0.03 * len(job.recipe.preprocess)
     copy = 0.03 * job.info.shape[1] if output_mode(job) == "copy" else 0.0
-    return 0.06 + filters + copy + job.recipe.segment.seconds_per_megapixel
+    soft = 0.06 * probability_count(job.recipe)
+    return 0.06 + filters + copy + soft + job.recipe.segment.predicted_seconds_per_megapixel()
 
 
 def check_disk(plans: Sequence[ImagePlan], folder: RunFolder) -> None:
     """Refuse a run that could fill the disk.
 
-    Compression makes labels at least ten times smaller in practice; the image is counted in full.
+    Compression makes labels at least ten times smaller in practice; the image and probabilities
+    are counted in full, the latter in scratch, too.
     """
     place = folder.root
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    largest = max((p.scratch_bytes + p.label_bytes for p in plans), default=0)
-    need = sum(p.copy_bytes + p.label_bytes // 10 for p in plans) + largest // 4
+    largest = max(
+        ((p.scratch_bytes + p.label_bytes) // 4 + p.probability_bytes for p in plans), default=0
+    )
+    need = sum(p.copy_bytes + p.probability_bytes + p.label_bytes // 10 for p in plans) + largest
     if need > free:
         raise PlanError(
             f"{folder.root}: the run may write {_gib(need)}, {_gib(free)} are free. Free some "

@@ -7,16 +7,17 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import zarr
 
 from pipeline.errors import OutputError
 from pipeline.files import write_atomically
 from pipeline.manifest import Manifest
+from pipeline.output import PROBABILITIES
 from pipeline.sources.base import os_reason
 
 RUN_JSON = "run.json"
@@ -118,14 +119,20 @@ class RunFolder:
         staged.rename(target)
 
     def publish_in_place(self, staged: Path, label: str, source: Path, zarr_format: int) -> None:
-        """Move staged labels into the source OME-Zarr and list them there."""
-        parent = source / "labels"
-        target = parent / label
-        parent.mkdir(exist_ok=True)
-        if target.exists():
-            self._keep(target, f"{source.name}/labels/{label}", "replaced")
-        (staged / "labels" / label).rename(target)
-        group = zarr.open_group(parent, mode="a", zarr_format=3 if zarr_format == 3 else 2)
+        """Move staged labels into the source OME-Zarr and list them there.
+
+        Probabilities go first, so that whoever sees the labels finds them. Those of an earlier
+        request do not stay beside labels that they do not belong to.
+        """
+        version: Literal[2, 3] = 3 if zarr_format == 3 else 2
+        for array in (PROBABILITIES, "labels"):
+            target = source / array / label
+            if target.exists():
+                self._keep(target, f"{source.name}/{array}/{label}", "replaced")
+            if (staged / array / label).exists():
+                zarr.open_group(source / array, mode="a", zarr_format=version)
+                (staged / array / label).rename(target)
+        group = zarr.open_group(source / "labels", mode="a", zarr_format=version)
         found: Any = group.attrs.get("ome", {"version": "0.5"})
         ome: dict[str, Any] = dict(found)
         known: Any = ome.get("labels", []) if zarr_format == 3 else group.attrs.get("labels", [])
@@ -142,12 +149,15 @@ class RunFolder:
             staged.parent.mkdir(parents=True, exist_ok=True)
             self.image_path(name).rename(staged)
 
-    def take_back_in_place(self, staged: Path, label: str, source: Path) -> None:
+    def take_back_in_place(
+        self, staged: Path, label: str, source: Path, arrays: Sequence[str]
+    ) -> None:
         """Undo `publish_in_place`, but for the listing, which names the label in any case."""
-        place = staged / "labels" / label
-        if not place.exists() and (source / "labels" / label).exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            (source / "labels" / label).rename(place)
+        for array in arrays:
+            place = staged / array / label
+            if not place.exists() and (source / array / label).exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                (source / array / label).rename(place)
 
     def set_aside(self) -> Path | None:
         """Move everything of an earlier request to a folder of its own; nothing is deleted.

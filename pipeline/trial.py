@@ -50,6 +50,8 @@ class Result:
     digest, table_digest : str
     certificate : dict
         As the engine reports them.
+    probabilities : ndarray of shape (T, K, Z, Y, X), float32, or None
+        Of the K classes, where the recipe asks for them.
     """
 
     labels: NDArray[np.unsignedinteger]
@@ -57,6 +59,7 @@ class Result:
     digest: str
     table_digest: str
     certificate: dict[str, Any]
+    probabilities: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +117,18 @@ def run_tiled(recipe: Recipe, image: Pixels, folder: Path, cut: Cut) -> Result:
         stored = open_level(output.labels(done.count).path, 0)
         labels = np.asarray(stored[...]).reshape(t, z, y, x)
         table = pq.read_table(output.table)
-        return Result(labels, table, done.digest, done.table_digest, done.certificate)
+        soft = _probabilities(output)
+        return Result(labels, table, done.digest, done.table_digest, done.certificate, soft)
     finally:
         shutil.rmtree(space)
+
+
+def _probabilities(output: OutputPlan) -> NDArray[np.float32] | None:
+    pyramid = output.probabilities
+    if pyramid is None:
+        return None
+    stored = np.asarray(open_level(pyramid.path, 0)[...])
+    return np.asarray(stored.reshape(pyramid.shape(0)), np.float32)
 
 
 def perform_shuffled(seed: int) -> Executor:

@@ -15,6 +15,7 @@ from pipeline.files import digest
 from pipeline.image import ImageInfo
 from pipeline.manifest import ImageRow, Manifest
 from pipeline.orders import digest_levels
+from pipeline.output import PROBABILITIES, probabilities_info
 from pipeline.pyramid import Pyramid, open_level, read_shard
 from pipeline.run_folder import RunFolder
 from pipeline.table_file import table_digest
@@ -133,6 +134,8 @@ def published_pyramid(row: ImageRow, array: str) -> Pyramid:
     path = Path(details["location"])
     if array == "labels":
         path = path / "labels" / details["label"]
+    elif array == PROBABILITIES:
+        path = path / PROBABILITIES / details["label"]
     group = zarr.open_group(path, mode="r")
     t, c, z, y, x = details["shape"]
     info = ImageInfo(
@@ -144,6 +147,8 @@ def published_pyramid(row: ImageRow, array: str) -> Pyramid:
         None,
         (1, 1, 1, y, x),
     )
+    if array == PROBABILITIES:
+        info = probabilities_info(info, [name for name, *_ in details["classes"]])
     levels = sum(1 for _ in group.arrays())
     first: Any = group["0"]
     kind: Literal["image", "labels"] = "labels" if array == "labels" else "image"

@@ -97,6 +97,9 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
         {"method": "mean_shift", "bandwidth": 20},
         {"method": "gmm", "k": 4},
         {"method": "gmm", "k": 3, "output": "labels", "covariance": "diagonal"},
+        {"method": "gmm", "k": 3, "output": "probabilities"},
+        {"method": "gmm", "output": "probabilities", "smoothing": {"weight": 2, "iterations": 2}},
+        {"method": "gmm", "output": "labels", "smoothing": {"iterations": 1}},
     ],
     ids=lambda segment: "-".join(str(value) for value in segment.values()),
 )

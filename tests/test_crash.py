@@ -26,6 +26,7 @@ import yaml
 
 from flows.dataset import MOVING, DatasetRun
 from pipeline.manifest import Manifest, ManifestLedger
+from pipeline.orders import CoarseOrder, PublishProbabilitiesOrder
 from pipeline.pyramid import Pyramid
 from pipeline.record_files import open_record
 from pipeline.run_folder import RunFolder
@@ -306,6 +307,56 @@ def test_a_run_continues_from_every_place(
     assert not list(out.glob("images/**/*.partial"))
     with closing(sqlite3.connect(out / "run.sqlite")) as records:
         assert records.execute("SELECT COUNT(*) FROM batch").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "number", "image"),
+    [
+        (PublishProbabilitiesOrder, "perform", 1, "none"),
+        (CoarseOrder, "perform", 2, "none"),
+        (ManifestLedger, "close_step", 0, "copy"),
+        (RunFolder, "publish", 1, "none"),
+        (RunFolder, "publish_in_place", 1, "in_place"),
+        (Manifest, "set_image", 1, "in_place"),
+    ],
+)
+def test_probabilities_survive_a_crash(
+    owner: Any,
+    name: str,
+    number: int,
+    image: str,
+    demo: Path,
+    here: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.plan.SMALL_PX", 0)
+    source = tmp_path / "archive" / "cells.ome.zarr"
+    shutil.copytree(demo / "cell_painting" / "bbbc022.ome.zarr", source)
+    recipe = tmp_path / "soft.yaml"
+    segment = {"method": "gmm", "k": 2, "sample_px": 1000, "output": "probabilities"}
+    content = {"source": {"channels": [0]}, "segment": segment, "output": {"image": image}}
+    recipe.write_text(yaml.safe_dump(content))
+    expected, out = tmp_path / "expected", tmp_path / "out"
+    here("run", recipe, source, expected, "--tile", 512)
+    digests = shards_of(expected)
+    for array in ("labels", "probabilities"):
+        shutil.rmtree(source / array, ignore_errors=True)
+    with monkeypatch.context() as patched:
+        crash_at(patched, owner, name, number)
+        with pytest.raises(Crash):
+            here("run", recipe, source, out, "--tile", 128)
+    here("run", recipe, source, out, "--tile", 128)
+    assert shards_of(out) == digests
+    assert {array for array, _, _ in digests} >= {"labels", "probabilities"}
+    assert not verify_folder(out).damaged
+    assert not list(source.glob(".tilewright-*"))
+
+
+def shards_of(out: Path) -> list[tuple[str, int, str]]:
+    with closing(sqlite3.connect(out / "run.sqlite")) as records:
+        found = records.execute("SELECT array, number, digest FROM shard ORDER BY 1, 2")
+        return [(str(array), int(number), str(digest)) for array, number, digest in found]
 
 
 def crash_at(patched: pytest.MonkeyPatch, owner: Any, name: str, number: int) -> None:

@@ -170,6 +170,19 @@ def clusterings(dims: str) -> st.SearchStrategy[Content]:
     )
 
 
+def mixtures(dims: str) -> st.SearchStrategy[Content]:
+    """Clusterings whose classes have probabilities."""
+    smoothing = st.fixed_dictionaries(
+        {"weight": st.sampled_from([0, 0.3, 1, 5]), "iterations": st.integers(1, 3)}
+    )
+    return st.builds(
+        lambda content, output, own: {**content, **output, **own},
+        clusterings(dims),
+        st.sampled_from([{}, {"output": "probabilities"}]),
+        st.fixed_dictionaries({"smoothing": st.one_of(st.none(), smoothing)}),
+    )
+
+
 def markers() -> st.SearchStrategy[Content]:
     """Ways to find markers, with the fields that go with each."""
     return st.one_of(
@@ -219,7 +232,7 @@ def mean_shifts(dims: str) -> st.SearchStrategy[Content]:
 
 #: Draws the parameters of each of our methods.
 PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
-    "gmm": clusterings,
+    "gmm": mixtures,
     "hysteresis": hystereses,
     "kmeans": clusterings,
     "local_threshold": local_thresholds,
@@ -255,7 +268,7 @@ def recipes(draw: DrawFn, dims: str) -> Recipe:
         "source": {"dims": dims},
         "preprocess": draw(st.lists(FILTERS, max_size=2)),
         "segment": segment,
-        "postprocess": {} if segment.get("output") == "classes" else draw(POSTPROCESS),
+        "postprocess": draw(POSTPROCESS) if segment.get("output") in (None, "labels") else {},
     }
     return parse_recipe(content, "drawn recipe")
 

@@ -35,6 +35,12 @@ def test_the_recipe_finds_something_and_is_exact(name: str, tmp_path: Path) -> N
     if classes:
         assert set(np.unique(result.labels)) == set(range(1, len(classes) + 1))
         assert set(result.table["class"].to_pylist()) == {c.name for c in classes}
+        # `check_image` compared their bits, and their class with the map's.
+        assert (result.probabilities is not None) == recipe.segment.has_probabilities()
+        if result.probabilities is not None:
+            total = result.probabilities.sum(axis=1, dtype=np.float64)
+            assert np.abs(total - 1).max() < 1e-6
+            assert 0.01 < (result.probabilities.max(axis=1) < 0.9).mean() < 0.5
     else:
         assert 5 <= len(result.table) <= 5000
         assert 0.02 < (result.labels > 0).mean() < 0.9

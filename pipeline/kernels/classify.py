@@ -87,20 +87,61 @@ def _likely(
     constants: Floats,
     out: NDArray[np.uint8],
 ) -> None:
-    count, channels = means.shape
-    apart = np.empty(channels)
+    apart = np.empty(means.shape[1])
     for i in range(features.shape[1]):
         best, highest = 0, -np.inf
-        for k in range(count):
-            for c in range(channels):
-                apart[c] = np.float64(features[c, i]) - means[k, c]
-            square = 0.0
-            for d in range(channels):
-                y = 0.0
-                for c in range(d + 1):
-                    y += apart[c] * precisions[k, c, d]
-                square += y * y
-            score = constants[k] - 0.5 * square
+        for k in range(means.shape[0]):
+            score = _score(features, means, precisions, constants, i, k, apart)
             if score > highest:
                 best, highest = k + 1, score
         out[i] = best
+
+
+def log_likelihoods(
+    features: NDArray[Any], means: Floats, precisions: Floats, constants: Floats
+) -> Floats:
+    """Logarithm of the density of each normal distribution times its weight.
+
+    Parameters are those of `most_likely`, which compares the same numbers.
+
+    Returns
+    -------
+    ndarray of shape (K, ...), float64
+    """
+    out = np.empty((len(means), *features.shape[1:]))
+    flat = np.require(features, None, ["C", "W"]).reshape(features.shape[0], -1)
+    _scores(flat, means, precisions, constants, out.reshape(len(means), flat.shape[1]))
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _scores(
+    features: NDArray[Any], means: Floats, precisions: Floats, constants: Floats, out: Floats
+) -> None:
+    apart = np.empty(means.shape[1])
+    for i in range(features.shape[1]):
+        for k in range(means.shape[0]):
+            out[k, i] = _score(features, means, precisions, constants, i, k, apart)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _score(
+    features: NDArray[Any],
+    means: Floats,
+    precisions: Floats,
+    constants: Floats,
+    i: int,
+    k: int,
+    apart: Floats,
+) -> float:
+    """Logarithm of density and weight of distribution k at pixel i; `apart` is room for work."""
+    for c in range(apart.size):
+        apart[c] = np.float64(features[c, i]) - means[k, c]
+    square = 0.0
+    for d in range(apart.size):
+        y = 0.0
+        for c in range(d + 1):
+            y += apart[c] * precisions[k, c, d]
+        square += y * y
+    score: float = constants[k] - 0.5 * square
+    return score

@@ -103,9 +103,12 @@ class TileClasses:
     ----------
     classes : ndarray of shape (\\*core), uint8
         1..n, the numbers of `Method.classes`; 0 where the image has no value.
+    probabilities : ndarray of shape (n, \\*core), float32, or None
+        Of each class, where `Method.has_probabilities`; 0 where the image has no value.
     """
 
     classes: NDArray[np.uint8]
+    probabilities: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,8 @@ class Method(BaseModel, ABC):
     revision: ClassVar[int] = 1
     #: Dimensions of a frame that the method is defined for.
     dims: ClassVar[tuple[int, ...]] = (2, 3)
+    #: Whether it can tell the probability of each class.
+    soft: ClassVar[bool] = False
 
     @abstractmethod
     def next_round(self, state: State, context: Context) -> Round | None:
@@ -213,6 +218,10 @@ class Method(BaseModel, ABC):
     def companions(self) -> dict[str, str]:
         """Files beside each image that the method needs: what each is for -> its pattern."""
         return {}
+
+    def has_probabilities(self) -> bool:
+        """Whether the map comes with the probability of each class, as an array of its own."""
+        return False
 
     def is_dataset_wide(self) -> bool:
         """Whether the first rounds look at all images together (`Round.scope` "dataset")."""
@@ -229,8 +238,12 @@ class Method(BaseModel, ABC):
     #: CPU seconds a megapixel, for the plan's rough prediction.
     seconds_per_megapixel: ClassVar[float] = 0.1
 
+    def predicted_seconds_per_megapixel(self) -> float:
+        """The same where it depends on the parameters."""
+        return self.seconds_per_megapixel
+
     def scratch_bytes_per_px(self) -> float:
-        """Scratch on disk, uncompressed, in bytes a pixel."""
+        """Scratch on disk, uncompressed, in bytes a pixel; probabilities are counted apart."""
         return 4.0
 
     def check(self, context: Context) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,13 @@ from pipeline.methods.base import (
     TileLabels,
 )
 from pipeline.methods.checks import check_connectivity, or_full
+from pipeline.methods.registry import soft_methods
 from pipeline.view import TileView
 
 DONE = "classifier.done"
+
+#: What a classifier may publish; not every one can tell probabilities.
+OutputKind = Literal["classes", "labels", "probabilities"]
 
 Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
 
@@ -46,12 +50,14 @@ class Classifier(Method):
     """Fields that all classifying methods have.
 
     `output`: "classes" publishes the class of every pixel, numbered from 1; 0 is a pixel without
-    a value. "labels" publishes objects: connected components of the pixels of `object_classes`
-    (by default the last class), under `connectivity`: 4 or 8 in 2D; 6, 18 or 26 in 3D; by default
-    8 and 26. `class_names`, `class_colors` ("#rrggbb"): of each class, for viewers and the table.
+    a value. "probabilities" publishes the same and, where the method can tell it, the probability
+    of each class. "labels" publishes objects: connected components of the pixels of
+    `object_classes` (by default the last class), under `connectivity`: 4 or 8 in 2D; 6, 18 or 26 in
+    3D; by default 8 and 26. `class_names`, `class_colors` ("#rrggbb"): of each class, for viewers
+    and the table.
     """
 
-    output: Literal["classes", "labels"] = "classes"
+    output: OutputKind = "classes"
     object_classes: tuple[int, ...] | None = Field(default=None, min_length=1)
     connectivity: Literal[4, 8, 6, 18, 26] | None = None
     class_names: tuple[str, ...] | None = None
@@ -72,6 +78,12 @@ class Classifier(Method):
     @model_validator(mode="after")
     def _classes_exist(self) -> Self:
         n = self.class_count()
+        if self.output == "probabilities" and not self.soft:
+            name = type(self).model_fields["method"].annotation
+            raise ValueError(
+                f"{get_args(name)[0]} tells the class of a pixel, but not how probable it is; "
+                f"`output: probabilities` is given by {', '.join(soft_methods())}"
+            )
         for key in ("class_names", "class_colors"):
             given = getattr(self, key)
             if given is not None and len(given) != n:
@@ -79,7 +91,7 @@ class Classifier(Method):
         outside = [c for c in self.object_classes or () if not 1 <= c <= n]
         if outside:
             raise ValueError(f"object_classes has {outside[0]}; classes are 1 to {n}")
-        if self.object_classes is not None and self.output == "classes":
+        if self.object_classes is not None and self.output != "labels":
             raise ValueError("object_classes need `output: labels`")
         return self
 
@@ -95,9 +107,16 @@ class Classifier(Method):
             return finding
         if DONE in state:
             return None
-        if self.output == "classes":
-            return MapClasses(self)
-        return LabelObjects(self, or_full(self.connectivity, context.grid.ndim))
+        if self.output == "labels":
+            return LabelObjects(self, or_full(self.connectivity, context.grid.ndim))
+        return MapClasses(self)
+
+    def tile_classes(self, view: TileView, state: State) -> TileClasses:
+        """What a map says of a core."""
+        return TileClasses(self.classify(view, state))
+
+    def has_probabilities(self) -> bool:
+        return self.output == "probabilities"
 
     def classes(self) -> tuple[ClassInfo, ...]:
         if self.output == "labels":
@@ -138,7 +157,7 @@ class MapClasses(EmittingRound):
     done: ClassVar[str] = DONE
 
     def map(self, view: TileView, state: State) -> Output:
-        return Output({}, TileClasses(self.classifier.classify(view, state)))
+        return Output({}, self.classifier.tile_classes(view, state))
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.features import features
-from pipeline.kernels.classify import most_likely
+from pipeline.kernels.classify import log_likelihoods, most_likely
 from pipeline.methods.base import State
 from pipeline.methods.clustering import Clustering
+from pipeline.methods.soft import SoftClassifier
 from pipeline.view import TileView
 
 MEANS = "gmm.means"
@@ -21,14 +22,15 @@ PRECISIONS = "gmm.precisions"
 CONSTANTS = "gmm.constants"
 
 
-class GaussianMixture(Clustering):
+class GaussianMixture(SoftClassifier, Clustering):
     """`k` classes, each a normal distribution; a pixel belongs to the most likely one.
 
     Unlike k-means, classes may differ in spread and share. `covariance`: "full" lets channels
     vary together, "diagonal" does not. `regularization` is added to the variances. Other fields:
-    see `Clustering`. Classes are numbered by the first feature of their mean.
+    see `Clustering`; of `smoothing` and `output: probabilities` (the mixture's posterior), see
+    `SoftClassifier`. Classes are numbered by the first feature of their mean.
 
-    Exact: one frozen model for all tiles.
+    Exact: one frozen model for all tiles, and windows that hold all that a prior looks at.
 
     References
     ----------
@@ -87,11 +89,24 @@ class GaussianMixture(Clustering):
             CONSTANTS: constants,
         }
 
+    def scores(self, view: TileView, state: State, halo_px: int = 0) -> NDArray[np.float64]:
+        seen = features(view, self.color_space, halo_px)
+        return log_likelihoods(seen, state[MEANS], state[PRECISIONS], state[CONSTANTS])
+
     def classify(self, view: TileView, state: State, halo_px: int = 0) -> NDArray[np.uint8]:
+        if self.smoothing is not None:
+            return super().classify(view, state, halo_px)
         seen = features(view, self.color_space, halo_px)
         classes = most_likely(seen, state[MEANS], state[PRECISIONS], state[CONSTANTS])
         valid = view.valid(halo_px)
         return classes if valid is None else classes * valid
+
+    def peak_bytes_per_px(self) -> float:
+        least = Clustering.peak_bytes_per_px(self)
+        if self.smoothing is None and not self.has_probabilities():
+            return least
+        # features and pixels as in other clusterings, 36, while scores are made
+        return max(least, 40.0 + 8.0 * self.k, super().peak_bytes_per_px())
 
     def certificate(self, state: State) -> dict[str, Any]:
         return {

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from pipeline.local_surface import SurfaceRule, reach_px, surface
 from pipeline.methods.base import Context, Round, State
 from pipeline.methods.checks import check_single_channel
-from pipeline.methods.classifier import Classifier
+from pipeline.methods.classifier import Classifier, OutputKind
 from pipeline.view import TileView
 
 
@@ -33,7 +33,7 @@ class LocalThreshold(Classifier):
     k: float = 0.2
     r: float | None = Field(default=None, gt=0)
     objects: Literal["bright", "dark"] = "bright"
-    output: Literal["classes", "labels"] = "labels"
+    output: OutputKind = "labels"
 
     seconds_per_megapixel: ClassVar[float] = 0.3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextlib import suppress
 from importlib.metadata import entry_points
 
 from pipeline.errors import RecipeError
@@ -16,6 +17,15 @@ GROUP = "tilewright.methods"
 def method_names() -> tuple[str, ...]:
     """Names of all methods of this installation, sorted."""
     return tuple(sorted({point.name for point in entry_points(group=GROUP)}))
+
+
+def soft_methods() -> list[str]:
+    """Names of the methods that can tell the probability of each class."""
+    found = []
+    for name in method_names():
+        with suppress(RecipeError):  # another package is broken, which is not the matter here
+            found += [name] * method_class(name).soft
+    return found
 
 
 @functools.cache

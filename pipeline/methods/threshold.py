@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.foreground import THRESHOLD, ForegroundRule
 from pipeline.methods.base import Context, Round, State
 from pipeline.methods.checks import check_single_channel
-from pipeline.methods.classifier import Classifier
+from pipeline.methods.classifier import Classifier, OutputKind
 from pipeline.view import TileView
 
 
@@ -26,7 +26,7 @@ class Threshold(Classifier):
 
     method: Literal["threshold"]
     foreground: ForegroundRule = ForegroundRule()
-    output: Literal["classes", "labels"] = "labels"
+    output: OutputKind = "labels"
 
     def class_count(self) -> int:
         return self.foreground.classes

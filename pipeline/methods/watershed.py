@@ -88,7 +88,8 @@ class Watershed(Method):
                 "without a mask there is no background to take distances to; "
                 "use `landscape: intensity`, `gradient` or `masked: true`"
             )
-        if "min_distance_px" in self.model_fields_set and not isinstance(self.markers, PeakMarkers):
+        spacing = type(self).model_fields["min_distance_px"].default
+        if self.min_distance_px != spacing and not isinstance(self.markers, PeakMarkers):
             raise ValueError("min_distance_px is of peaks; leave it out, or use other markers")
         return self
 

@@ -14,7 +14,7 @@ from pipeline.report.wording import decimal, duration, escaped, image_size, plur
 from pipeline.run_folder import RunFolder
 
 #: Place of the engine's own steps; those of the method come second, in the order of its rounds.
-STEPS_AROUND = {"ingest": 0, "join": 2, "publish": 3, "table": 4}
+STEPS_AROUND = {"ingest": 0, "join": 2, "publish": 3, "publish-probabilities": 4, "table": 5}
 
 
 def heading(record: dict[str, Any]) -> str:
