@@ -232,7 +232,7 @@ def seconds_per_megapixel(job: ImageJob) -> float:
     """CPU seconds of reading, writing, filtering and segmenting a megapixel; rough."""
     filters = 0.03 * len(job.recipe.preprocess)
     copy = 0.03 * job.info.shape[1] if output_mode(job) == "copy" else 0.0
-    return 0.06 + filters + copy + job.recipe.segment.seconds_per_megapixel
+    return 0.06 + filters + copy + job.recipe.segment.cpu_seconds_per_megapixel()
 
 
 def check_disk(plans: Sequence[ImagePlan], folder: RunFolder) -> None:
