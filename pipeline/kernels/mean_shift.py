@@ -63,7 +63,7 @@ def filtered_colors(
     whole = colors.dtype.kind in "iu"
     # Sums of squares of 8 bits fit into 32, which makes the sums four times as fast.
     kind = np.int32 if whole and colors.dtype.itemsize == 1 else np.float64
-    planes = _as_volumes(colors.astype(kind))
+    planes = _as_volumes(colors.astype(kind, copy=False))
     limit = color_limit(bandwidth, whole)
     flat = tuple(slice(0, 1) for _ in range(4 - colors.ndim))
     box = np.array([(s.start, s.stop) for s in flat + inner], np.int64)
