@@ -292,7 +292,7 @@ def test_tiled_equals_untiled(trial: tuple[Recipe, np.ndarray, list[Cut], int]) 
     color_space=st.sampled_from(["raw", "lab"]),
     cut=cuts("2d"),
 )
-@settings(THOROUGH, max_examples=EXAMPLES // 5)
+@settings(THOROUGH, max_examples=EXAMPLES // 8)
 def test_mean_shift_of_several_channels(
     seed: int, channels: int, dtype: str, segment: Content, color_space: str, cut: Cut
 ) -> None:

@@ -144,6 +144,19 @@ def test_filtered_colours_are_those_of_opencv(
     )
 
 
+@pytest.mark.parametrize("shape", [(31, 30), (15, 14, 13)])
+def test_places_are_rounded_alike_in_every_window(shape: tuple[int, ...]) -> None:
+    colors = np.random.default_rng(8).integers(0, 256, (3, *shape), np.uint8)
+    whole = filtered(colors, 1, 150, 4)
+    # Means halfway between two pixels go to the even one, counted in the frame.
+    start = (3, 5, 1)[: len(shape)]
+    window = colors[(slice(None), *(slice(a, None) for a in start))]
+    inner = tuple(slice(4, n - a) for a, n in zip(start, shape, strict=True))
+    found = filtered_colors(window, start, inner, 1, 150, 4)
+    expected = whole[(slice(None), *(slice(a + 4, None) for a in start))]
+    assert np.array_equal(found, expected)
+
+
 def climbed(
     colors: np.ndarray, radius: int, bandwidth: float, iterations: int, whole: bool
 ) -> np.ndarray:
