@@ -250,7 +250,7 @@ def seconds_per_megapixel(job: ImageJob) -> float:
     filters = 0.03 * len(job.recipe.preprocess)
     copy = 0.03 * job.info.shape[1] if output_mode(job) == "copy" else 0.0
     soft = 0.06 * probability_count(job.recipe)
-    return 0.06 + filters + copy + soft + job.recipe.segment.predicted_seconds_per_megapixel()
+    return 0.06 + filters + copy + soft + job.recipe.segment.cpu_seconds_per_megapixel()
 
 
 def check_disk(plans: Sequence[ImagePlan], folder: RunFolder) -> None:

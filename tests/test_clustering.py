@@ -19,7 +19,7 @@ from pipeline.kernels.lab import lab
 from pipeline.kernels.sampling import sampled_pixels
 from pipeline.methods.gmm import CONSTANTS, MEANS, PRECISIONS, GaussianMixture
 from pipeline.methods.kmeans import CENTRES, SCALE, SHIFT, KMeans
-from pipeline.methods.mean_shift import estimated_bandwidth, modes
+from pipeline.modes import estimated_bandwidth, modes
 from pipeline.recipe import parse_recipe
 from pipeline.thresholds import Histogram
 from pipeline.trial import Cut, run_tiled, run_untiled

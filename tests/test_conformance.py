@@ -95,6 +95,8 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
         {"method": "kmeans", "k": 4},
         {"method": "kmeans", "k": 7, "output": "labels", "standardize": True},
         {"method": "mean_shift", "bandwidth": 20},
+        {"method": "mean_shift", "spatial_px": 2, "output": "labels"},
+        {"method": "mean_shift", "spatial_px": 3, "iterations": 2, "bandwidth": 9},
         {"method": "gmm", "k": 4},
         {"method": "gmm", "k": 3, "output": "labels", "covariance": "diagonal"},
         {"method": "gmm", "k": 3, "output": "probabilities"},

@@ -223,10 +223,12 @@ def watersheds(dims: str) -> st.SearchStrategy[Content]:
 
 
 def mean_shifts(dims: str) -> st.SearchStrategy[Content]:
+    joint = {"spatial_px": st.integers(1, 4), "iterations": st.integers(1, 5)}
     return st.builds(
-        lambda bandwidth, rest: {"bandwidth": bandwidth, **rest},
+        lambda bandwidth, rest, place: {"bandwidth": bandwidth, **rest, **place},
         st.sampled_from([None, 0.3, 1, 30]),
         classifiers(dims, max_classes=st.integers(1, 5)),
+        st.one_of(st.just({}), st.fixed_dictionaries(joint)),
     )
 
 
@@ -309,6 +311,38 @@ def test_tiled_equals_untiled(trial: tuple[Recipe, np.ndarray, list[Cut], int]) 
     small = mock.patch("pipeline.watershed.flood.MARGIN_PX", (margin, margin))
     with tempfile.TemporaryDirectory() as folder, small:
         check_image(recipe, image, ways, Path(folder))
+
+
+@given(
+    seed=st.integers(0, 2**16),
+    channels=st.integers(2, 4),
+    dtype=st.sampled_from(["uint8", "int32", "float32"]),
+    segment=st.fixed_dictionaries(
+        {
+            "bandwidth": st.sampled_from([None, 30, 60]),
+            "output": st.sampled_from(["labels", "classes"]),
+        },
+        optional={"spatial_px": st.integers(1, 4), "iterations": st.integers(1, 4)},
+    ),
+    color_space=st.sampled_from(["raw", "lab"]),
+    cut=cuts("2d"),
+)
+@settings(THOROUGH, max_examples=EXAMPLES // 8)
+def test_mean_shift_of_several_channels(
+    seed: int, channels: int, dtype: str, segment: Content, color_space: str, cut: Cut
+) -> None:
+    channels = 3 if color_space == "lab" else channels
+    smooth = [ndimage.gaussian_filter(noise((1, 19, 24), seed + c, 1), 1) for c in range(channels)]
+    image = (np.stack(smooth) * 250).astype(dtype)
+    if dtype == "float32":
+        image /= 250 if color_space == "lab" else 7
+        image[:, noise((1, 19, 24), seed + 9, 2) < 0.05] = np.nan
+    content = {
+        "source": {"channels": list(range(channels))},
+        "segment": {"method": "mean_shift", "color_space": color_space, **segment},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        check_image(parse_recipe(content, "recipe"), image, [cut], Path(folder))
 
 
 @st.composite

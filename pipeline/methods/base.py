@@ -235,11 +235,11 @@ class Method(BaseModel, ABC):
     def peak_bytes_per_px(self) -> float:
         """Memory of the busiest round, in bytes a pixel of its window."""
 
-    #: CPU seconds a megapixel, for the plan's rough prediction.
+    #: CPU seconds a megapixel, where they do not depend on the parameters.
     seconds_per_megapixel: ClassVar[float] = 0.1
 
-    def predicted_seconds_per_megapixel(self) -> float:
-        """The same where it depends on the parameters."""
+    def cpu_seconds_per_megapixel(self) -> float:
+        """CPU seconds a megapixel, for the plan's rough prediction."""
         return self.seconds_per_megapixel
 
     def scratch_bytes_per_px(self) -> float:

@@ -1,178 +1,187 @@
-"""Mean shift on grey values: classes are the peaks of the histogram."""
+"""Mean shift: classes around modes of grey values or colours, or regions in place and colour."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from pipeline.foreground import HistogramSurvey, classes_between
+from pipeline.features import ColorSpace, FeatureSample, check_space, features
+from pipeline.foreground import classes_between
+from pipeline.joint_shift import JointShift, LabelRegions
+from pipeline.kernels.classify import nearest_centre
 from pipeline.methods.base import Context, Round, State
-from pipeline.methods.checks import check_single_channel
+from pipeline.methods.checks import or_full
 from pipeline.methods.classifier import Classifier
-from pipeline.thresholds import Histogram
+from pipeline.modes import (
+    BANDWIDTH,
+    MODES,
+    ModeSurvey,
+    color_bandwidth,
+    color_modes,
+    thinned,
+)
 from pipeline.view import TileView
 
-MODES = "mean_shift.modes"
-
-#: A mean that moves less than this part of the bandwidth has arrived.
-STANDSTILL = 1e-3
-MOST_STEPS = 300
+#: A window of the joint domain reaches at most so far beyond its core.
+MOST_REACH_PX = 256
 
 
 class MeanShift(Classifier):
-    """Classes around the modes of the grey values; their number follows from `bandwidth`.
+    """Classes around the modes of grey values or colours; their number follows from `bandwidth`.
 
-    Every grey value climbs to the mean of all values within `bandwidth` (in units of the
-    preprocessed image; by default the mean radius that holds 30 % of all pixels) until it rests.
+    Every value climbs to the mean of all values within `bandwidth` (in units of the preprocessed
+    image or of L*a*b*; by default the mean radius that holds 30 % of all pixels) until it rests.
     Modes closer than that to a stronger one are dropped, and at most the `max_classes` strongest
-    are kept. A pixel belongs to the nearest mode. Classes are numbered by grey value, 1 is the
-    darkest; those that are not found stay empty. `scope`: one histogram an "image" or one for the
-    "dataset".
+    are kept. A pixel belongs to the nearest mode. Classes are numbered by the first channel of
+    their mode, 1 is the darkest; those that are not found stay empty. `scope`: one set of modes an
+    "image" or one for the "dataset".
 
-    Exact: all values are counted, and the modes are the same for all tiles.
+    One channel: all pixels climb, on their histogram. Several, or `color_space: lab` (red, green
+    and blue as CIE L*a*b*): about `sample_px` pixels an image climb, chosen by the hash of their
+    coordinates; smaller images are taken whole, a dataset's sample is thinned to twice as many.
+
+    `spatial_px`: every pixel climbs in place and colour, up to `iterations` times, to the means of
+    the pixels at most `spatial_px` away on every axis and within `bandwidth` of its colour. Then
+    `output: labels` are regions: neighbours, under `connectivity`, whose colours have come to rest
+    within `bandwidth` of each other, and their neighbours. Every pixel with a value is in one.
+    `output: classes` gives the colours at rest to the modes above.
+
+    Exact: one set of modes for all tiles; tiles overlap by all that a pixel can climb over.
 
     References
     ----------
     Comaniciu, Meer, Mean shift: a robust approach toward feature space analysis, 2002,
     doi:10.1109/34.1000236
+    Christoudias, Georgescu, Meer, Synergism in low level vision, 2002,
+    doi:10.1109/ICPR.2002.1047421
     """
 
     method: Literal["mean_shift"]
-    bandwidth: float | None = Field(default=None, gt=0)
+    bandwidth: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    color_space: ColorSpace = "raw"
     max_classes: int = Field(default=8, ge=1, le=64)
+    sample_px: int = Field(default=5000, ge=1000, le=1_000_000)
+    spatial_px: int | None = Field(default=None, ge=1)
+    iterations: int = Field(default=5, ge=1, le=100)
     scope: Literal["image", "dataset"] = "image"
+
+    @model_validator(mode="after")
+    def _joint_domain(self) -> Self:
+        if self.spatial_px is None:
+            return self
+        reach_px = self.spatial_px * self.iterations
+        if reach_px > MOST_REACH_PX:
+            raise ValueError(
+                f"spatial_px {self.spatial_px} x iterations {self.iterations} reach {reach_px} px "
+                f"beyond a tile, at most {MOST_REACH_PX} are allowed; choose fewer of either"
+            )
+        if self.object_classes is not None:
+            raise ValueError(
+                "object_classes need classes, but with spatial_px labels are regions; leave out one"
+            )
+        return self
+
+    @property
+    def _shift(self) -> JointShift | None:
+        if self.spatial_px is None:
+            return None
+        return JointShift(self.color_space, self.spatial_px, self.iterations, self.bandwidth)
+
+    @property
+    def _needs_modes(self) -> bool:
+        return self.spatial_px is None or self.output == "classes"
+
+    @property
+    def _is_surveyed(self) -> bool:
+        return self._needs_modes or self.bandwidth is None
 
     def class_count(self) -> int:
         return self.max_classes
 
-    def model_round(self, state: State, context: Context) -> Round | None:
-        if MODES in state:
+    def next_round(self, state: State, context: Context) -> Round | None:
+        if self._shift is None or self.output == "classes":
+            return super().next_round(state, context)
+        finding = self.model_round(state, context)
+        if finding is not None:
+            return finding
+        if LabelRegions.done in state:
             return None
-        return ModeSurvey(self.bandwidth, self.max_classes, self.scope)
+        return LabelRegions(self._shift, or_full(self.connectivity, context.grid.ndim))
+
+    def model_round(self, state: State, context: Context) -> Round | None:
+        if BANDWIDTH in state or not self._is_surveyed:
+            return None
+        if context.channels == 1:
+            return ModeSurvey(self.bandwidth, self.max_classes, self.scope)
+        return FeatureSample(self.color_space, self.sample_px, self.fit, self.scope)
+
+    def fit(self, rows: NDArray[np.float64], counts: NDArray[np.int64]) -> State:
+        """Find bandwidth and modes of different rows (N, C) and how often each occurs."""
+        finite = np.isfinite(rows).all(axis=1)
+        sample = thinned(rows[finite], counts[finite], 2 * self.sample_px)
+        bandwidth = self.bandwidth or color_bandwidth(sample)
+        found = sample[:0]
+        if self._needs_modes:
+            found = color_modes(sample, bandwidth, self.max_classes)
+        return {MODES: found, BANDWIDTH: np.array(bandwidth)}
 
     def classify(self, view: TileView, state: State, halo_px: int = 0) -> NDArray[np.uint8]:
         modes = state[MODES]
+        valid = view.valid(halo_px)
         if len(modes) == 0:
             return np.zeros(view.window(halo_px).shape, np.uint8)
-        borders = ((modes[1:] + modes[:-1]) / 2).tolist()
-        return classes_between(borders, view.image(halo_px)[0], view.valid(halo_px))
+        if self._shift is None and modes.ndim == 1:
+            borders = ((modes[1:] + modes[:-1]) / 2).tolist()
+            return classes_between(borders, view.image(halo_px)[0], valid)
+        if self._shift is None:
+            colors = features(view, self.color_space, halo_px)
+        else:
+            colors = self._shift.filtered(view, state, halo_px)
+        centres = modes.reshape(len(modes), -1)
+        channels = centres.shape[1]
+        classes = nearest_centre(colors, np.zeros(channels), np.ones(channels), centres)
+        return classes if valid is None else classes * valid
 
     def is_dataset_wide(self) -> bool:
-        return self.scope == "dataset"
+        return self._is_surveyed and self.scope == "dataset"
 
     def check(self, context: Context) -> None:
         super().check(context)
-        check_single_channel(context)
+        check_space(self.color_space, context)
+
+    def support_px(self) -> int:
+        return 0 if self._shift is None else self._shift.reach_px
+
+    def halo_px(self) -> int:
+        # Regions are compared with the pixels that tiles have around them.
+        return self.support_px() + (self._shift is not None and self.output == "labels")
 
     def peak_bytes_per_px(self) -> float:
-        # image 4, comparison 1, classes 1, components 12
-        return 18.0
+        if self._shift is not None:
+            # three channels of 8: as they are, without gaps, at rest; regions need less
+            return 80.0
+        # image 4, comparison 1, classes 1, components 12, sample 6; L*a*b* 8 a channel
+        return 24.0 if self.color_space == "raw" else 52.0
+
+    def cpu_seconds_per_megapixel(self) -> float:
+        if self.spatial_px is None:
+            return 0.2
+        # Half of the steps are spared by pixels that rest early; 6 ns for each pixel of a window.
+        return 0.5 * self.iterations * (2 * self.spatial_px + 1) ** 2 * 6e-3
 
     def least_passes(self) -> int:
-        return 2
+        return 1 + self._is_surveyed
 
     def certificate(self, state: State) -> dict[str, Any]:
-        return {
-            "exact": True,
-            "rule": "one set of modes for all tiles",
-            "modes": state[MODES].tolist(),
-        }
-
-
-@dataclass(frozen=True)
-class ModeSurvey(HistogramSurvey):
-    """Find the modes of the histogram."""
-
-    bandwidth: float | None
-    most: int
-    scope: Literal["image", "dataset"] = "image"
-
-    name: ClassVar[str] = "modes"
-
-    def conclude(self, histogram: Histogram) -> State:
-        bandwidth = self.bandwidth or estimated_bandwidth(histogram)
-        return {MODES: modes(histogram, bandwidth, self.most)}
-
-
-def estimated_bandwidth(histogram: Histogram, share: float = 0.3) -> float:
-    """Mean, over all pixels, of the radius that holds a share of all pixels.
-
-    Returns
-    -------
-    float
-        That of `sklearn.cluster.estimate_bandwidth` for whole numbers, else within a bin of it; at
-        least the distance of two bins.
-    """
-    counts = histogram.counts
-    if len(counts) < 2:
-        return 1.0
-    step = float(histogram.centres[1] - histogram.centres[0])
-    number = np.concatenate([[0], np.cumsum(counts)])
-    wanted = max(1, int(number[-1] * share))
-    place = np.flatnonzero(counts)
-    low, high = np.zeros(len(place), np.int64), np.full(len(place), len(counts))
-    while (low < high).any():  # the smallest radius, in bins, that holds enough
-        middle = (low + high) // 2
-        first, last = np.maximum(place - middle, 0), np.minimum(place + middle + 1, len(counts))
-        enough = number[last] - number[first] >= wanted
-        low, high = np.where(enough, low, middle + 1), np.where(enough, middle, high)
-    radius = int((low * counts[place]).sum()) / int(number[-1])
-    return max(radius, 1.0) * step
-
-
-def modes(histogram: Histogram, bandwidth: float, most: int) -> NDArray[np.float64]:
-    """Modes of a histogram under a flat kernel, as `sklearn.cluster.MeanShift` finds them.
-
-    Parameters
-    ----------
-    histogram : Histogram
-    bandwidth : float
-        Radius of the kernel.
-    most : int
-        How many of the strongest are kept.
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
-        Ascending; empty where nothing was counted.
-    """
-    occupied = np.flatnonzero(histogram.counts)
-    values = histogram.centres[occupied].astype(np.float64)
-    counts = histogram.counts[occupied]
-    if len(values) == 0:
-        return values
-    # Counted from the smallest value, sums of whole numbers stay exact.
-    offset = values[0]
-    number = np.concatenate([[0], np.cumsum(counts)])
-    total = np.concatenate([[0.0], np.cumsum(counts * (values - offset))])
-    mean = values.copy()
-    moving = np.arange(len(mean))
-    for _ in range(MOST_STEPS):
-        first, last = _within(values, mean[moving], bandwidth)
-        new = offset + (total[last] - total[first]) / (number[last] - number[first])
-        resting = np.abs(new - mean[moving]) <= STANDSTILL * bandwidth
-        mean[moving] = new
-        moving = moving[~resting]
-        if len(moving) == 0:
-            break
-    first, last = _within(values, mean, bandwidth)
-    strength = number[last] - number[first]
-    kept: list[float] = []
-    for i in np.lexsort((-mean, -strength)):
-        if all(abs(mean[i] - other) > bandwidth for other in kept):
-            kept.append(float(mean[i]))
-    return np.array(sorted(kept[:most]))
-
-
-def _within(
-    values: NDArray[np.float64], mean: NDArray[np.float64], bandwidth: float
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Where the values within the bandwidth of each mean begin and end."""
-    first = np.searchsorted(values, mean - bandwidth, "left")
-    last = np.searchsorted(values, mean + bandwidth, "right")
-    # Rounding must not leave a mean without the value that it stands on.
-    return first, np.maximum(last, first + 1)
+        found: dict[str, Any] = {"exact": True}
+        if self._shift is not None:
+            found["rule"] = "windows that overlap by all that a pixel can climb over"
+            found["bandwidth"] = self._shift.bandwidth_of(state)
+        else:
+            found["rule"] = "one set of modes for all tiles"
+        if self._needs_modes:
+            found["modes"] = state[MODES].tolist()
+        return found

@@ -96,7 +96,7 @@ class SoftClassifier(Classifier):
         # published 4; classes and masks 3, objects of a class that is known 12
         return 16.0 + self.class_count() * (12.0 if self.smoothing is None else 16.0)
 
-    def predicted_seconds_per_megapixel(self) -> float:
+    def cpu_seconds_per_megapixel(self) -> float:
         visits = 0 if self.smoothing is None else self.smoothing.iterations
         if visits or self.has_probabilities():
             visits += 1
