@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -26,6 +26,7 @@ from pipeline.methods.base import (
     State,
     TileLabels,
 )
+from pipeline.records import Record
 from pipeline.view import TileView
 
 CUT = "grabcut.cut"
@@ -68,7 +69,7 @@ class GrabCut(Method):
     method: Literal["grabcut"]
     boxes: ShapeFile
     background: ShapeFile | None = None
-    margin_px: int = Field(default=16, ge=1, le=10_000)
+    margin_px: int = Field(default=8, ge=1, le=10_000)
     iterations: int = Field(default=5, ge=1, le=100)
     seed: int = Field(default=0, ge=0, lt=2**31)
     # OpenCV counts the 8 edges of a pixel in 32 bits.
@@ -141,7 +142,8 @@ class GrabCut(Method):
     def certificate(self, state: State) -> dict[str, Any]:
         return {
             "exact": True,
-            "rule": "every box is cut from its own crop, with a seed of its own",
+            "rule": "every box is cut from its own crop, with the recipe's seed",
+            "boxes_of_an_object": int(state[CUT]) if CUT in state else 0,
             "opencv": cv2.__version__,
         }
 
@@ -153,8 +155,11 @@ def shape_files(context: Context) -> ShapeFiles:
 
 
 @dataclass(frozen=True)
-class CutBoxes(EmittingRound):
-    """Cut every box, in the tile that holds its first pixel; keep its foreground in scratch."""
+class CutBoxes(Round):
+    """Cut every box, in the tile that holds its first pixel; keep its foreground in scratch.
+
+    The state has the number of boxes in which something was found.
+    """
 
     files: ShapeFiles
     margin_px: int
@@ -162,7 +167,6 @@ class CutBoxes(EmittingRound):
     seed: int
 
     name: ClassVar[str] = "cut"
-    done: ClassVar[str] = CUT
 
     def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
         found: list[int] = np.unique(owners(read_shapes(self.files), grid)).tolist()
@@ -170,9 +174,18 @@ class CutBoxes(EmittingRound):
 
     def map(self, view: TileView, state: State) -> Output:
         shapes = read_shapes(self.files)
+        found = 0
         for number in np.flatnonzero(owners(shapes, view.grid) == view.tile.number).tolist():
-            view.scratch.put(MASK, number, self._cut(view, state, shapes, number))
-        return Output({})
+            mask = self._cut(view, state, shapes, number)
+            view.scratch.put(MASK, number, mask)
+            found += int(mask.any())
+        return Output({CUT: np.array(found)})
+
+    def combine(self, records: Iterable[Record]) -> Record:
+        return {CUT: np.array(sum(int(record[CUT]) for record in records))}
+
+    def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
+        return {**state, **self.combine(record for _, record in records)}
 
     def _cut(self, view: TileView, state: State, shapes: Shapes, number: int) -> NDArray[np.bool_]:
         """The foreground of a box, of the box's shape."""
