@@ -135,8 +135,10 @@ def plan_image(
     job = replace(job, grid=grid, work=str(work))
     peak = worker_peak_bytes(job)
     if peak > machine.bytes_per_worker:
+        fixed = recipe.segment.extra_bytes(job.context)
+        part = f" ({_gib(fixed)} of it with tiles of any size)" if fixed else ""
         raise PlanError(
-            f"{spec.name}: a tile of {side} px takes {_gib(peak)} of memory in a worker, "
+            f"{spec.name}: a tile of {side} px takes {_gib(peak)} of memory in a worker{part}, "
             f"{_gib(machine.bytes_per_worker)} are allowed. Choose a smaller --tile, fewer "
             "--workers, or raise resources.memory_gib."
         )

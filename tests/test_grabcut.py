@@ -28,7 +28,7 @@ from pipeline.conformance import check_image
 from pipeline.errors import MethodError, RecipeError
 from pipeline.image import ImageInfo
 from pipeline.recipe import Recipe, parse_recipe
-from pipeline.sources import SourceSpec
+from pipeline.sources import SourceSpec, discover
 from pipeline.trial import Cut, Result, plan_array, run_tiled, run_untiled, save_array
 
 DATA = Path(__file__).parent / "data"
@@ -507,6 +507,29 @@ def test_an_image_without_its_file_is_set_aside(
     assert (out / "images" / "b.ome.zarr").is_dir()
 
 
+def test_a_run_over_files_gives_what_one_process_gives(
+    archive: tuple[Path, Path],
+    here: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, recipe = archive
+    digests = set()
+    for number, small_px in enumerate((1 << 22, 0)):
+        monkeypatch.setattr("pipeline.plan.SMALL_PX", small_px)
+        out = tmp_path / str(number)
+        here("run", recipe, folder / "a.png", out, "--tile", 70 + number)
+        record = json.loads((out / "run.json").read_text())
+        digests.add(record["certificate"]["labels_digest"])
+    assert len(digests) == 1
+
+
+def test_boxes_beside_the_demonstration_are_no_images(demo: Path) -> None:
+    found = {Path(spec.path).suffix for spec in discover(demo)}
+    assert list(demo.rglob("*.boxes.csv"))
+    assert found == {".png", ".tif", ".zarr"}
+
+
 def test_a_crop_that_does_not_fit_into_memory_is_refused(
     archive: tuple[Path, Path], here: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -517,3 +540,4 @@ def test_a_crop_that_does_not_fit_into_memory_is_refused(
     recipe.write_text(yaml.safe_dump({**content, "resources": {"memory_gib": 0.35}}))
     said = here("plan", recipe, folder, "--out", tmp_path / "out", "--workers", 1, expect=2).stderr
     assert "b: a tile of" in said
+    assert "(0.03 GiB of it with tiles of any size), 0.35 GiB are allowed" in " ".join(said.split())

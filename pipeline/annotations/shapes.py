@@ -109,7 +109,10 @@ def read_shapes(files: ShapeFiles) -> Shapes:
     foreground = np.repeat(np.array(kinds, bool), [len(p) for p in pixels])
     order = np.lexsort((foreground, marked))  # background comes first and is kept
     marked, first = np.unique(marked[order], return_index=True)
-    return Shapes(np.array(edges, np.int64).reshape(-1, 5), marked, foreground[order][first])
+    found = Shapes(np.array(edges, np.int64).reshape(-1, 5), marked, foreground[order][first])
+    for array in (found.boxes, found.marked, found.foreground):
+        array.flags.writeable = False
+    return found
 
 
 def _only_lines(companion: Companion, files: ShapeFiles) -> list[Shape]:
