@@ -15,7 +15,7 @@ from skimage.color import label2rgb
 
 from pipeline.recipe import Recipe, load_recipe, shipped_recipes
 from pipeline.report.thumbnails import contrast, tint
-from pipeline.trial import Cut, run_tiled
+from pipeline.trial import Cut, copy_companions, run_tiled, save_array
 
 ROOT = Path(__file__).parents[1]
 NUCLEI = ROOT / "tests" / "data" / "demo" / "large_nuclei" / "3ca8181367fc.png"
@@ -35,11 +35,11 @@ def main() -> None:
 
 def draw(recipe: Recipe) -> Image.Image:
     """The image and its labels side by side."""
-    image = np.moveaxis(
-        np.atleast_3d(io.imread(NUCLEI if recipe.source.channels is None else TISSUE)), -1, 0
-    )
+    path = NUCLEI if recipe.source.channels is None else TISSUE
+    image = np.moveaxis(np.atleast_3d(io.imread(path)), -1, 0)
     image = image[:1] if recipe.source.channels is None else image[:3]
     with tempfile.TemporaryDirectory() as space:
+        copy_companions(recipe, path, save_array(image[:, None], Path(space)))
         result = run_tiled(recipe, image[:, None], Path(space), Cut(SIDE))
     labels = result.labels[0, 0]
     canvas = contrast(image)

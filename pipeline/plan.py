@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,10 +21,9 @@ from pipeline.admission import Admitted
 from pipeline.companions import find_companions
 from pipeline.errors import MethodError, PlanError
 from pipeline.grid import TileGrid
-from pipeline.image import ImageInfo
 from pipeline.job import ImageJob, choose_channels, plan_id
 from pipeline.output import OutputPlan
-from pipeline.preprocess import final_dtype, total_halo_px
+from pipeline.preprocess import final_dtype
 from pipeline.recipe import Recipe
 from pipeline.run_folder import RunFolder
 
@@ -125,20 +124,22 @@ def plan_image(
     spec, info = item.spec, item.info
     channels = choose_channels(recipe.source.channels, info, spec.name)
     measured = choose_channels(recipe.measure.channels, info, spec.name)
-    side = tile_px or _largest_side(recipe, info, len(channels), len(measured), machine)
-    grid = TileGrid.of(info, recipe.ndim, side)
     companions = find_companions(recipe.segment.companions(), spec)
     # Copies of a file with the same times have one fingerprint, but are worked on apart.
     plan = plan_id(recipe, f"{spec.name}\0{item.fingerprint}", companions, dataset)
-    work = folder.work_path(f"{plan}-{'x'.join(map(str, grid.side))}")
-    job = ImageJob(
-        plan, spec.name, spec, info, recipe, channels, measured, grid, str(work), companions
-    )
+    grid = TileGrid.of(info, recipe.ndim, tile_px or SIDES[recipe.ndim][0])
+    job = ImageJob(plan, spec.name, spec, info, recipe, channels, measured, grid, "", companions)
     recipe.segment.check(job.context)
+    side = tile_px or _largest_side(job, machine)
+    grid = TileGrid.of(info, recipe.ndim, side)
+    work = folder.work_path(f"{plan}-{'x'.join(map(str, grid.side))}")
+    job = replace(job, grid=grid, work=str(work))
     peak = worker_peak_bytes(job)
     if peak > machine.bytes_per_worker:
+        fixed = recipe.segment.extra_bytes(job.context)
+        part = f" ({_gib(fixed)} of it with tiles of any size)" if fixed else ""
         raise PlanError(
-            f"{spec.name}: a tile of {side} px takes {_gib(peak)} of memory in a worker, "
+            f"{spec.name}: a tile of {side} px takes {_gib(peak)} of memory in a worker{part}, "
             f"{_gib(machine.bytes_per_worker)} are allowed. Choose a smaller --tile, fewer "
             "--workers, or raise resources.memory_gib."
         )
@@ -196,7 +197,7 @@ def output_mode(job: ImageJob) -> Literal["copy", "none", "in_place"]:
 def worker_peak_bytes(job: ImageJob) -> int:
     """Predicted peak of a worker, libraries included."""
     info, grid = job.info, job.grid
-    tile = _window_bytes(job.recipe, info, len(job.channels), len(job.measured), grid.side)
+    tile = _window_bytes(job, grid.side) + job.recipe.segment.extra_bytes(job.context)
     small = grid.frames * math.prod(grid.shape) <= SMALL_PX
     soft = probability_count(job.recipe)
     kept = grid.frames * math.prod(grid.shape) * 4 * (1 + soft) if small else 0
@@ -212,10 +213,10 @@ def worker_peak_bytes(job: ImageJob) -> int:
     return WORKER_BASE_BYTES + max(tile, ingest, publish) + kept + 2 * whole
 
 
-def _window_bytes(
-    recipe: Recipe, info: ImageInfo, channels: int, measured: int, side: Sequence[int]
-) -> int:
-    halo = recipe.segment.halo_px() + total_halo_px(recipe.preprocess)
+def _window_bytes(job: ImageJob, side: Sequence[int]) -> int:
+    recipe, info = job.recipe, job.info
+    channels, measured = len(job.channels), len(job.measured)
+    halo = job.halo_px
     frame = info.shape[-len(side) :]
     window = math.prod(min(n, s + 2 * halo) for n, s in zip(frame, side, strict=True))
     size = np.dtype(info.dtype).itemsize
@@ -228,15 +229,13 @@ def _window_bytes(
     return int(window * (pixels + recipe.segment.peak_bytes_per_px() + extra))
 
 
-def _largest_side(
-    recipe: Recipe, info: ImageInfo, channels: int, measured: int, machine: Machine
-) -> int:
+def _largest_side(job: ImageJob, machine: Machine) -> int:
+    recipe = job.recipe
     if recipe.resources.tile_px:
         return recipe.resources.tile_px
-    room = machine.bytes_per_worker - WORKER_BASE_BYTES
+    room = machine.bytes_per_worker - WORKER_BASE_BYTES - recipe.segment.extra_bytes(job.context)
     for side in SIDES[recipe.ndim]:
-        sides = (side,) * recipe.ndim
-        if _window_bytes(recipe, info, channels, measured, sides) <= 0.8 * room:
+        if _window_bytes(job, (side,) * recipe.ndim) <= 0.8 * room:
             return side
     return SIDES[recipe.ndim][-1]
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import tifffile
 from numpy.typing import NDArray
 
-from pipeline.companions import find_companions
+from pipeline.companions import companion_path, find_companions
 from pipeline.engine import Engine, Executor, perform_here
 from pipeline.errors import ConformanceError
 from pipeline.files import digest
@@ -167,6 +167,15 @@ def save_array(image: Pixels, folder: Path) -> SourceSpec:
     if not path.exists():
         tifffile.imwrite(path, five, metadata={"axes": AXES.upper()}, photometric="minisblack")
     return SourceSpec("tiff", str(path), "image")
+
+
+def copy_companions(recipe: Recipe, image: Path, array: SourceSpec) -> None:
+    """Copy what lies beside an image to where it is looked for beside an array's file."""
+    for pattern in recipe.segment.companions().values():
+        there = companion_path(pattern, SourceSpec("", str(image), image.name))
+        here = companion_path(pattern, array)
+        if here != there:
+            shutil.copyfile(there, here)
 
 
 def plan_array(

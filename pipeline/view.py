@@ -84,32 +84,40 @@ class TileView:
         return self._read(opened(self.job.source, self.job.plan), channels, box)
 
     def image(self, halo_px: int = 0) -> Array:
-        """Preprocessed pixels of the segmented channels.
+        """Preprocessed pixels of the window, see `image_of`."""
+        return self.image_of(self.window(halo_px))
+
+    def image_of(self, box: Box) -> Array:
+        """Preprocessed pixels of the segmented channels on a box of this tile's frame.
 
         Pixels that are not finite read as the smallest finite value of the whole image, or 0 where
-        it has none; `valid` tells them apart.
+        it has none; `valid_of` tells them apart.
 
         Returns
         -------
-        ndarray of shape (C, \\*window), the dtype of `context.dtype`
+        ndarray of shape (C, \\*box), the dtype of `context.dtype`
         """
-        window = self.window(halo_px)
         steps = self.job.recipe.preprocess
-        wide = window.grow(total_halo_px(steps), self.grid.frame_box)
+        wide = box.grow(total_halo_px(steps), self.grid.frame_box)
         pixels = self.raw(self.job.channels, wide)
-        self._remember(pixels, wide)
+        if wide.contains(self.tile.core):
+            self._remember(pixels, wide)
         if pixels.dtype.kind == "f":
             pixels = self._without_gaps(pixels)
         if not steps:
             return pixels
-        cut = window.within(wide)
+        cut = box.within(wide)
         return np.stack([np.ascontiguousarray(apply_all(steps, one)[cut]) for one in pixels])
 
     def valid(self, halo_px: int = 0) -> NDArray[np.bool_] | None:
-        """Where all segmented channels are finite; None if every dtype value is."""
+        """Where all segmented channels of the window are finite; None if every dtype value is."""
+        return self.valid_of(self.window(halo_px))
+
+    def valid_of(self, box: Box) -> NDArray[np.bool_] | None:
+        """Where all segmented channels are finite on a box of this tile's frame, as `valid`."""
         if np.dtype(self.job.info.dtype).kind != "f":
             return None
-        pixels = self.raw(self.job.channels, self.window(halo_px))
+        pixels = self.raw(self.job.channels, box)
         found: NDArray[np.bool_] = np.asarray(np.isfinite(pixels).all(axis=0))
         return found
 

@@ -19,6 +19,9 @@ from pipeline.recipe import parse_recipe
 from pipeline.trial import Cut, Result, run_tiled, run_untiled
 from pipeline.view import TileView
 
+#: Boxes that hold the first pixel of every image.
+CORNER = Path(__file__).parent / "data" / "corner.boxes.csv"
+
 
 def blobs(shape: tuple[int, ...] = (40, 45), dtype: str = "uint8") -> np.ndarray:
     rough = ndimage.gaussian_filter(np.random.default_rng(0).random(shape), 2)
@@ -111,6 +114,14 @@ def test_our_methods_conform(segment: dict[str, object], dims: str, tmp_path: Pa
     if not parse_recipe(recipe, "recipe").segment.classes():
         recipe["postprocess"] = {"fill_holes": True}
     check_conformance(recipe, [image], sides=[11], orders=[4], folder=tmp_path)
+
+
+@pytest.mark.parametrize("own", [{}, {"margin_px": 1, "iterations": 1}], ids=["default", "tight"])
+def test_grabcut_conforms(own: dict[str, object], tmp_path: Path) -> None:
+    segment = {"method": "grabcut", "boxes": {"file": str(CORNER)}, **own}
+    recipe = {"segment": segment, "postprocess": {"fill_holes": True}}
+    images = [blobs(), blobs(dtype="float32")]
+    check_conformance(recipe, images, sides=[11], orders=[4], folder=tmp_path)
 
 
 @pytest.mark.usefixtures("faulty")

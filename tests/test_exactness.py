@@ -25,7 +25,7 @@ from skimage.segmentation import clear_border, watershed
 from pipeline.conformance import check_image
 from pipeline.kernels.components import AXES_APART
 from pipeline.kernels.peaks import find_peaks
-from pipeline.methods.registry import GROUP, method_names
+from pipeline.methods.registry import GROUP, method_class, method_names
 from pipeline.recipe import Recipe, parse_recipe
 from pipeline.trial import Cut, Result, run_tiled, run_untiled
 
@@ -232,9 +232,25 @@ def mean_shifts(dims: str) -> st.SearchStrategy[Content]:
     )
 
 
+#: Boxes that hold the first pixel of every image, so that none lies outside.
+CORNER = Path(__file__).parent / "data" / "corner.boxes.csv"
+
+
+def grabcuts(dims: str) -> st.SearchStrategy[Content]:
+    return st.fixed_dictionaries(
+        {"boxes": st.just({"file": str(CORNER)})},
+        optional={
+            "margin_px": st.sampled_from([1, 3, 8, 100]),
+            "iterations": st.integers(1, 5),
+            "seed": st.integers(0, 3),
+        },
+    )
+
+
 #: Draws the parameters of each of our methods.
 PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "gmm": mixtures,
+    "grabcut": grabcuts,
     "hysteresis": hystereses,
     "kmeans": clusterings,
     "local_threshold": local_thresholds,
@@ -264,7 +280,8 @@ POSTPROCESS = st.fixed_dictionaries(
 
 @st.composite
 def recipes(draw: DrawFn, dims: str) -> Recipe:
-    method = draw(st.sampled_from(sorted(PARAMETERS)))
+    defined = [name for name in sorted(PARAMETERS) if int(dims[0]) in method_class(name).dims]
+    method = draw(st.sampled_from(defined))
     segment = {"method": method, **draw(PARAMETERS[method](dims))}
     content = {
         "source": {"dims": dims},

@@ -10,7 +10,7 @@ from skimage import io
 
 from pipeline.conformance import check_image
 from pipeline.recipe import load_recipe, shipped_recipes
-from pipeline.trial import Cut, Result
+from pipeline.trial import Cut, Result, copy_companions, save_array
 
 DATA = Path(__file__).parent / "data"
 NUCLEI = DATA / "demo" / "large_nuclei" / "3ca8181367fc.png"
@@ -23,10 +23,13 @@ NAMES = [name for name in shipped_recipes() if name.startswith("methods/")]
 def test_the_recipe_finds_something_and_is_exact(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     if recipe.source.channels is None:
-        image = io.imread(NUCLEI)
+        path = NUCLEI
+        image = io.imread(path)
         image = image[..., 0] if image.ndim == 3 else image
     else:
-        image = np.moveaxis(io.imread(TISSUE)[..., :3], -1, 0)[:, None]
+        path = TISSUE
+        image = np.moveaxis(io.imread(path)[..., :3], -1, 0)[:, None]
+    copy_companions(recipe, path, save_array(image, tmp_path))
     cuts = [Cut(96, order=1), Cut((150, 70), order=2, batch_tiles=3)]
     result = check_image(recipe, image, cuts, tmp_path, name)
     assert isinstance(result, Result)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +104,24 @@ def point_columns(table: CsvTable, info: ImageInfo) -> dict[str, str]:
     else:
         table.require(("y", "x"))
         names = {axis: axis for axis in "tzyx" if axis in table.columns}
+    require_frames(table, info, names)
+    return names
+
+
+def require_frames(table: CsvTable, info: ImageInfo, axes: Container[str]) -> None:
+    """Refuse a table that does not say in which of several frames its rows lie.
+
+    Raises
+    ------
+    MethodError
+    """
     for axis, n in zip("tz", (info.shape[0], info.shape[2]), strict=True):
-        if n > 1 and axis not in names:
+        if n > 1 and axis not in axes:
             raise MethodError(
                 table.image,
                 f"{table.path} does not say {axis}, and the image has {n} of them",
                 f"Add a column {axis}.",
             )
-    return names
 
 
 def _from_geojson(path: str, image: str) -> Iterator[list[int]]:

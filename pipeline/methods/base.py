@@ -235,6 +235,13 @@ class Method(BaseModel, ABC):
     def peak_bytes_per_px(self) -> float:
         """Memory of the busiest round, in bytes a pixel of its window."""
 
+    def extra_bytes(self, context: Context) -> int:
+        """Memory that does not grow with the window but with what the image's companions hold.
+
+        It must not depend on the tiles: `context.grid` is one of several that are tried.
+        """
+        return 0
+
     #: CPU seconds a megapixel, where they do not depend on the parameters.
     seconds_per_megapixel: ClassVar[float] = 0.1
 

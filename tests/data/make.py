@@ -154,10 +154,12 @@ def make_crop(collection: Path, manifest: dict[str, dict[str, str]]) -> None:
 
 
 def main(collection: Path) -> None:
-    """Replace demo/, truth/ and histology/."""
+    """Replace demo/, truth/ and histology/; boxes that were drawn in their images stay."""
     manifest = read_manifest(collection)
     for folder in ("demo", "truth", "histology"):
-        shutil.rmtree(HERE / folder, ignore_errors=True)
+        for path in (HERE / folder).rglob("*"):
+            if path.is_file() and ".boxes." not in path.name:
+                path.unlink()
     copy_fields(collection, manifest)
     copy_histology(collection, manifest)
     make_montage(collection, manifest)

@@ -1,0 +1,56 @@
+"""GrabCut of one box, by OpenCV, with a rule for every crop that it does not take."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.uint8]
+
+#: What `cv2.grabCut` takes at its busiest for a pixel: the graph's nodes, edges and weights,
+#: colours of floats. Measured 182 to 197 on OpenCV 5.0.
+CUT_BYTES_PER_PX = 200
+
+
+def cut(image: NDArray[np.uint8], marks: Mask, iterations: int, seed: int) -> NDArray[np.bool_]:
+    """Cut an object out of its surroundings.
+
+    Where `marks` leave no pixel to learn the background from, all that may be foreground is;
+    where they leave none for the foreground, nothing is. An image of one colour holds nothing but
+    what is marked as foreground.
+
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X, 3), uint8
+    marks : ndarray of shape (Y, X), uint8
+        cv2.GC_BGD and cv2.GC_FGD are certain, cv2.GC_PR_BGD and cv2.GC_PR_FGD a first guess.
+        Overwritten.
+    iterations : int
+        Rounds of learning the colours and cutting.
+    seed : int
+        Of the first clustering of the colours.
+
+    Returns
+    -------
+    ndarray of shape (Y, X), bool
+        The foreground.
+
+    References
+    ----------
+    Rother, Kolmogorov, Blake, GrabCut, 2004, doi:10.1145/1015706.1015720
+    """
+    may_be = _is_foreground(marks)
+    if may_be.all() or not may_be.any():
+        return may_be
+    if (image == image[0, 0]).all():
+        return np.asarray(marks == cv2.GC_FGD)
+    # OpenCV has one generator a thread; nothing but the clustering draws from it.
+    cv2.setRNGSeed(seed)
+    models = np.zeros((2, 1, 65))
+    cv2.grabCut(image, marks, None, models[0], models[1], iterations, cv2.GC_INIT_WITH_MASK)
+    return _is_foreground(marks)
+
+
+def _is_foreground(marks: Mask) -> NDArray[np.bool_]:
+    return np.asarray(marks & 1, bool)  # GC_FGD and GC_PR_FGD
