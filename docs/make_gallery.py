@@ -44,7 +44,12 @@ def draw(recipe: Recipe) -> Image.Image:
     labels = result.labels[0, 0]
     canvas = contrast(image)
     classes = recipe.segment.classes()
-    if classes:
+    if result.probabilities is not None:
+        # Each class's colour, as strong as it is likely.
+        colors = np.array([one.color for one in classes])
+        mixed = np.einsum("kyx,kc->yxc", result.probabilities[0, :, 0], colors)
+        drawn = (0.5 * canvas + 0.5 * mixed).astype(np.uint8)
+    elif classes:
         drawn = tint(canvas, labels, [one.color for one in classes])
     else:
         colours = np.random.default_rng(3).uniform(0.25, 1.0, (int(labels.max()) + 1, 3))

@@ -330,36 +330,62 @@ def test_tiled_equals_untiled(trial: tuple[Recipe, np.ndarray, list[Cut], int]) 
         check_image(recipe, image, ways, Path(folder))
 
 
-@given(
-    seed=st.integers(0, 2**16),
-    channels=st.integers(2, 4),
-    dtype=st.sampled_from(["uint8", "int32", "float32"]),
-    segment=st.fixed_dictionaries(
-        {
-            "bandwidth": st.sampled_from([None, 30, 60]),
-            "output": st.sampled_from(["labels", "classes"]),
+def splits_of_classes(dims: str) -> st.SearchStrategy[Content]:
+    """Watersheds of a map of colours."""
+    return st.builds(
+        lambda classes, landscape, marked, lines: {
+            "foreground": {"method": "kmeans", **classes, "output": "labels"},
+            "landscape": landscape,
+            "lines": lines,
+            **marked,
         },
-        optional={"spatial_px": st.integers(1, 4), "iterations": st.integers(1, 4)},
-    ),
-    color_space=st.sampled_from(["raw", "lab"]),
-    cut=cuts("2d"),
-)
-@settings(THOROUGH, max_examples=EXAMPLES // 8)
-def test_mean_shift_of_several_channels(
-    seed: int, channels: int, dtype: str, segment: Content, color_space: str, cut: Cut
-) -> None:
-    channels = 3 if color_space == "lab" else channels
-    smooth = [ndimage.gaussian_filter(noise((1, 19, 24), seed + c, 1), 1) for c in range(channels)]
+        clusterings(dims),
+        st.sampled_from(["distance", "gradient"]),
+        markers(),
+        st.booleans(),
+    )
+
+
+#: Methods that take several channels.
+OF_CHANNELS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
+    "gmm": mixtures,
+    "kmeans": clusterings,
+    "mean_shift": mean_shifts,
+    "watershed": splits_of_classes,
+}
+
+
+@st.composite
+def trials_of_channels(draw: DrawFn) -> tuple[Recipe, np.ndarray, Cut]:
+    dims = draw(st.sampled_from(["2d", "2d", "3d"]))
+    method = draw(st.sampled_from(sorted(OF_CHANNELS)))
+    segment = {"method": method, **draw(OF_CHANNELS[method](dims))}
+    space = draw(st.sampled_from(["raw", "lab"]))
+    segment.get("foreground", segment)["color_space"] = space
+    if method == "mean_shift":  # the modes of small bandwidths take long to find
+        segment["bandwidth"] = draw(st.sampled_from([None, 30, 60]))
+    channels = 3 if space == "lab" else draw(st.integers(2, 4))
+    shape = (1, 19, 24) if dims == "2d" else (5, 11, 12)
+    seed = draw(st.integers(0, 2**16))
+    smooth = [ndimage.gaussian_filter(noise(shape, seed + c, 1), 1) for c in range(channels)]
+    dtype = draw(st.sampled_from(["uint8", "int32", "float32"]))
     image = (np.stack(smooth) * 250).astype(dtype)
     if dtype == "float32":
-        image /= 250 if color_space == "lab" else 7
-        image[:, noise((1, 19, 24), seed + 9, 2) < 0.05] = np.nan
-    content = {
-        "source": {"channels": list(range(channels))},
-        "segment": {"method": "mean_shift", "color_space": color_space, **segment},
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        check_image(parse_recipe(content, "recipe"), image, [cut], Path(folder))
+        image /= 250 if space == "lab" else 7
+        image[:, noise(shape, seed + 9, 2) < 0.05] = np.nan
+    content = {"source": {"dims": dims, "channels": list(range(channels))}, "segment": segment}
+    return parse_recipe(content, "drawn recipe"), image, draw(cuts(dims))
+
+
+@given(trial=trials_of_channels(), margin=st.sampled_from([1, 16]))
+@settings(THOROUGH, max_examples=EXAMPLES // 4)
+def test_tiled_equals_untiled_in_several_channels(
+    trial: tuple[Recipe, np.ndarray, Cut], margin: int
+) -> None:
+    recipe, image, cut = trial
+    small = mock.patch("pipeline.watershed.flood.MARGIN_PX", (margin, margin))
+    with tempfile.TemporaryDirectory() as folder, small:
+        check_image(recipe, image, [cut], Path(folder))
 
 
 @st.composite

@@ -158,7 +158,7 @@ def main(collection: Path) -> None:
     manifest = read_manifest(collection)
     for folder in ("demo", "truth", "histology"):
         for path in (HERE / folder).rglob("*"):
-            if path.is_file() and ".boxes." not in path.name:
+            if path.is_file() and not {".boxes", ".seeds"} & set(path.suffixes):
                 path.unlink()
     copy_fields(collection, manifest)
     copy_histology(collection, manifest)
