@@ -4,8 +4,8 @@ python tests/benchmarks/methods.py [--size 4096] [--repeat 3] [--only "gmm,thres
 
 All read the same zarr arrays and take turns. CPU time is that of one process with one thread; wall
 time is that of two worker processes that were there before, and of the library in this process.
-Ours also measures every object and writes labels; "same result" is the library's call with a table of
-areas, places and mean values by scikit-image and the labels written as zarr.
+Ours also measures every object and writes labels; "same result" is the library's call with a table
+of areas, places and mean values by scikit-image and the labels written as zarr.
 """
 
 from __future__ import annotations
