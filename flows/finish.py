@@ -23,6 +23,8 @@ LIBRARIES = (
     "numpy",
     "scipy",
     "scikit-image",
+    "scikit-learn",
+    "opencv-python-headless",
     "numba",
     "connected-components-3d",
     "tifffile",
