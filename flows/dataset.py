@@ -314,6 +314,7 @@ class DatasetRun:
             "peak_bytes_predicted": plan.peak_bytes,
             "peak_bytes_measured": result.peak_bytes,
             "table_digest": result.table_digest,
+            "graph": result.graph,
             "output": plan.output.mode,
         }
         row = ImageRow(

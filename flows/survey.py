@@ -47,7 +47,7 @@ def survey_dataset(
         left = [p for p in plans if p.job.name not in failed]
         if not left:
             return Surveyed(state, failed)
-        step = left[0].job.recipe.segment.next_round(state, left[0].job.context)
+        step = left[0].job.recipe.next_round(state, left[0].job.context)
         if step is None or step.scope != "dataset":
             return Surveyed(state, failed)
         state = _round(step, left, state, submit, perform, failed)

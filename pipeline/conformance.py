@@ -8,9 +8,9 @@ The test of a method that another package registers is three lines::
 
 `image` is any array with objects that are larger than 16 px. The real engine runs it as one tile,
 then cut into tiles of each side, with its orders performed and answered in other orders, some
-of them twice. Labels, probabilities, tables and digests must be the same bits; `ConformanceError`
-names the first difference. Images on which methods tend to fail (constant, one pixel, all NaN,
-...) come after the given ones.
+of them twice. Labels, probabilities, graphs, tables and digests must be the same bits;
+`ConformanceError` names the first difference. Images on which methods tend to fail (constant, one
+pixel, all NaN, ...) come after the given ones.
 """
 
 from __future__ import annotations
@@ -224,6 +224,8 @@ def _difference(whole: Result | ImageError, found: Result | ImageError) -> str:
     soft = _first_unlike_probability(whole, found)
     if soft:
         return soft
+    if whole.graph != found.graph:
+        return "the graphs of the regions differ"
     if not whole.table.schema.equals(found.table.schema):
         return f"the tables' columns differ: {found.table.schema} for {whole.table.schema}"
     for name in whole.table.column_names:

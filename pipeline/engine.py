@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.files import digest
+from pipeline.graph.tables import write_graph
 from pipeline.grid import TileGrid
 from pipeline.job import ImageJob
 from pipeline.join import join_classes, join_pieces
@@ -90,6 +92,7 @@ class Published:
     digest: str
     table_digest: str
     shards: dict[str, list[str]]
+    graph: dict[str, str]
     certificate: dict[str, Any]
     seconds: dict[str, float]
     pixels: int
@@ -149,14 +152,18 @@ class Engine:
         if self.output.probabilities is not None:
             shards["probabilities"] = self._publish_probabilities(self.output.probabilities)
         table_digest = self._write_table(pieces, joined, state)
+        graph: dict[str, str] = {}
+        if self.job.recipe.merge is not None:
+            graph = write_graph(self.output.graph, state, self._labels_of_keys(pieces, joined))
         self.output.finish(labels, joined.count)
-        certificate = self.job.recipe.segment.certificate(state)
+        certificate = self.job.recipe.certificate(state)
         level0 = [item.split(":")[0] for item in shards["labels"][:-1]]
         return Published(
             joined.count,
             digest(*(item.encode() for item in level0)),
             table_digest,
             shards,
+            graph,
             certificate,
             dict(self._seconds),
             self.job.grid.frames * int(np.prod(self.job.grid.shape)),
@@ -203,7 +210,7 @@ class Engine:
         return self.job.needs_range and RANGE not in state
 
     def _next(self, state: State) -> Round | None:
-        return self.job.recipe.segment.next_round(state, self.job.context)
+        return self.job.recipe.next_round(state, self.job.context)
 
     def _round(
         self, name: str, step: Round, state: State
@@ -227,7 +234,8 @@ class Engine:
     ) -> Iterator[tuple[int, Record]]:
         """Map a round over its tiles; yields their records, and keeps their pieces."""
         begun = time.perf_counter()
-        shared = self._share(name, state)
+        keys = state if step.reads is None else {RANGE, *step.reads} & state.keys()
+        shared = self._share(name, {key: state[key] for key in keys})
         done = self.ledger.receipts(name)
         todo = pending(step.tiles(self.job.grid, state), done)
         self.watch(name, sum(len(receipt.numbers) for receipt in done), 0)
@@ -269,6 +277,20 @@ class Engine:
         self._objects = Objects(lookup, number + 1)
         self._seconds["join"] = self._seconds.get("join", 0.0) + time.perf_counter() - begun
         return joined
+
+    def _labels_of_keys(
+        self, pieces: Callable[[int], Mapping[str, Any]], joined: Joined
+    ) -> NDArray[np.int64]:
+        """Final label of every key 1..n that tiles have given their pieces."""
+        found = [np.empty((0, 2), np.int64)]
+        for number in range(len(self.job.grid)):
+            keys = pieces(number)["keys"].astype(np.int64)
+            labels = joined.table(number)[1:].astype(np.int64)
+            found.append(np.stack([keys, labels], axis=1)[keys > 0])
+        pairs = np.concatenate(found)
+        label = np.zeros(int(pairs[:, 0].max(initial=0)) + 1, np.int64)
+        label[pairs[:, 0]] = pairs[:, 1]
+        return label
 
     def _publish(self, labels: Pyramid) -> list[str]:
         objects = self._objects

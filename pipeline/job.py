@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from pipeline.image import ImageInfo
 from pipeline.methods.base import Context
 from pipeline.names import nearest
 from pipeline.preprocess import final_dtype, natural_range, total_halo_px
-from pipeline.recipe import Recipe
 from pipeline.sources import SourceSpec
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)

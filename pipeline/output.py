@@ -17,6 +17,8 @@ from pipeline.sources import SourceSpec
 
 #: Folder of a published image beside its `labels`.
 PROBABILITIES = "probabilities"
+#: Where graphs of regions lie in the image's group, a folder of tables a label.
+GRAPHS = "graphs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,14 @@ class OutputPlan:
     @property
     def arrays(self) -> tuple[str, ...]:
         """Folders that hold an array of this label, in the order in which they are published."""
-        found = (PROBABILITIES,) if self.recipe.segment.has_probabilities() else ()
-        return (*found, "labels")
+        graph = (GRAPHS,) if self.recipe.merge is not None else ()
+        soft = (PROBABILITIES,) if self.recipe.segment.has_probabilities() else ()
+        return (*graph, *soft, "labels")
+
+    @property
+    def graph(self) -> Path:
+        """Folder of the tables of the graph that regions were merged on."""
+        return self.root / GRAPHS / self.recipe.label
 
     def prepare(self) -> None:
         """Begin with an empty staging folder."""

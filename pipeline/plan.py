@@ -129,7 +129,7 @@ def plan_image(
     plan = plan_id(recipe, f"{spec.name}\0{item.fingerprint}", companions, dataset)
     grid = TileGrid.of(info, recipe.ndim, tile_px or SIDES[recipe.ndim][0])
     job = ImageJob(plan, spec.name, spec, info, recipe, channels, measured, grid, "", companions)
-    recipe.segment.check(job.context)
+    recipe.check(job.context)
     side = tile_px or _largest_side(job, machine)
     grid = TileGrid.of(info, recipe.ndim, side)
     work = folder.work_path(f"{plan}-{'x'.join(map(str, grid.side))}")
@@ -178,7 +178,8 @@ def probability_count(recipe: Recipe) -> int:
 
 
 def _scratch_bytes_per_px(recipe: Recipe) -> float:
-    return recipe.segment.scratch_bytes_per_px() + 4 * probability_count(recipe)
+    merged = 4.0 if recipe.merge is not None else 0.0
+    return recipe.segment.scratch_bytes_per_px() + 4 * probability_count(recipe) + merged
 
 
 def output_mode(job: ImageJob) -> Literal["copy", "none", "in_place"]:
@@ -226,6 +227,9 @@ def _window_bytes(job: ImageJob, side: Sequence[int]) -> int:
     if np.dtype(info.dtype).kind == "f":
         pixels += 2
     extra = 12.0 if recipe.postprocess.fill_holes else 0.0
+    if recipe.merge is not None:
+        # labels of regions 8, values and their squares 16 a channel, the gradient 24
+        extra += max(0.0, 32.0 + 16.0 * channels - recipe.segment.peak_bytes_per_px())
     return int(window * (pixels + recipe.segment.peak_bytes_per_px() + extra))
 
 

@@ -12,7 +12,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
 
 from pipeline.errors import RecipeError
-from pipeline.methods.base import Method
+from pipeline.graph.merging import AnyMerging
+from pipeline.graph.rounds import merge_facts, merge_round
+from pipeline.methods.base import Context, Method, Round, State
 from pipeline.methods.registry import method_class
 from pipeline.names import nearest
 from pipeline.preprocess import Step
@@ -84,6 +86,7 @@ class Recipe(Section):
     source: SourceSection = SourceSection()
     preprocess: tuple[Step, ...] = ()
     segment: SerializeAsAny[Method]
+    merge: AnyMerging | None = None
     postprocess: PostprocessSection = PostprocessSection()
     measure: MeasureSection = MeasureSection()
     output: OutputSection = OutputSection()
@@ -108,6 +111,24 @@ class Recipe(Section):
                 f"{value!r} must be letters, digits, '_', '-' or '.', for it names a folder"
             )
         return value
+
+    def next_round(self, state: State, context: Context) -> Round | None:
+        """The round that follows `state`: the method's, then those of merging."""
+        step = self.segment.next_round(state, context)
+        if step is None and self.merge is not None:
+            return merge_round(self.merge, state, context)
+        return step
+
+    def check(self, context: Context) -> None:
+        """Raise MethodError if the recipe does not apply to an image."""
+        self.segment.check(context)
+        if self.merge is not None:
+            self.merge.check(context)
+
+    def certificate(self, state: State) -> dict[str, Any]:
+        """What was proven or measured of "tiled equals untiled"."""
+        found = self.segment.certificate(state)
+        return found if self.merge is None else {**found, "merge": merge_facts(state)}
 
     @property
     def ndim(self) -> int:
@@ -153,6 +174,11 @@ def parse_recipe(content: object, where: str, default_label: str = "labels") -> 
         raise RecipeError(
             f"{where}:\n  source.dims: {recipe.segment.__class__.__name__.lower()} is not defined "
             f"in {recipe.source.dims}."
+        )
+    if recipe.segment.classes() and recipe.merge is not None:
+        raise RecipeError(
+            f"{where}:\n  merge: it acts on objects, and `segment` gives a map of classes. "
+            "Make objects: `output: labels`."
         )
     if recipe.segment.classes() and recipe.postprocess != PostprocessSection():
         raise RecipeError(

@@ -17,7 +17,7 @@ import zarr
 from pipeline.errors import OutputError
 from pipeline.files import write_atomically
 from pipeline.manifest import Manifest
-from pipeline.output import PROBABILITIES
+from pipeline.output import GRAPHS, PROBABILITIES
 from pipeline.sources.base import os_reason
 
 RUN_JSON = "run.json"
@@ -121,11 +121,11 @@ class RunFolder:
     def publish_in_place(self, staged: Path, label: str, source: Path, zarr_format: int) -> None:
         """Move staged labels into the source OME-Zarr and list them there.
 
-        Probabilities go first, so that whoever sees the labels finds them. Those of an earlier
-        request do not stay beside labels that they do not belong to.
+        Graphs and probabilities go first, so that whoever sees the labels finds them. Those of an
+        earlier request do not stay beside labels that they do not belong to.
         """
         version: Literal[2, 3] = 3 if zarr_format == 3 else 2
-        for array in (PROBABILITIES, "labels"):
+        for array in (GRAPHS, PROBABILITIES, "labels"):
             target = source / array / label
             if target.exists():
                 self._keep(target, f"{source.name}/{array}/{label}", "replaced")

@@ -22,6 +22,7 @@ from pipeline.companions import companion_path, find_companions
 from pipeline.engine import Engine, Executor, perform_here
 from pipeline.errors import ConformanceError
 from pipeline.files import digest
+from pipeline.graph.tables import StoredGraph
 from pipeline.grid import TileGrid
 from pipeline.image import AXES, ImageInfo
 from pipeline.job import ImageJob, check_dtype, choose_channels, plan_id
@@ -52,6 +53,8 @@ class Result:
         As the engine reports them.
     probabilities : ndarray of shape (T, K, Z, Y, X), float32, or None
         Of the K classes, where the recipe asks for them.
+    graph : StoredGraph or None
+        The graph that regions were merged on, where the recipe has `merge:`.
     """
 
     labels: NDArray[np.unsignedinteger]
@@ -60,6 +63,7 @@ class Result:
     table_digest: str
     certificate: dict[str, Any]
     probabilities: NDArray[np.float32] | None = None
+    graph: StoredGraph | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,8 @@ def run_tiled(recipe: Recipe, image: Pixels, folder: Path, cut: Cut) -> Result:
         labels = np.asarray(stored[...]).reshape(t, z, y, x)
         table = pq.read_table(output.table)
         soft = _probabilities(output)
-        return Result(labels, table, done.digest, done.table_digest, done.certificate, soft)
+        graph = StoredGraph.open(output.graph) if recipe.merge is not None else None
+        return Result(labels, table, done.digest, done.table_digest, done.certificate, soft, graph)
     finally:
         shutil.rmtree(space)
 
@@ -201,7 +206,7 @@ def plan_array(
         str(space / "work"),
         companions,
     )
-    recipe.segment.check(job.context)
+    recipe.check(job.context)
     return job
 
 

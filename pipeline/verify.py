@@ -15,7 +15,7 @@ from pipeline.files import digest
 from pipeline.image import ImageInfo
 from pipeline.manifest import ImageRow, Manifest
 from pipeline.orders import digest_levels
-from pipeline.output import PROBABILITIES, probabilities_info
+from pipeline.output import GRAPHS, PROBABILITIES, probabilities_info
 from pipeline.pyramid import Pyramid, open_level, read_shard
 from pipeline.run_folder import RunFolder
 from pipeline.table_file import table_digest
@@ -98,12 +98,16 @@ def _damage_of(folder: RunFolder, manifest: Manifest, row: ImageRow) -> Iterator
             level0 = [item.split(":")[0].encode() for item in known[:-1]]
             if digest(*level0) != row.digest:
                 yield "labels: the records of its shards contradict the certified digest"
-    table = folder.table_path(row.name)
-    try:
-        if table_digest(table) != row.details["table_digest"]:
-            yield f"{table}: the object table was changed"
-    except (OSError, pa.ArrowException) as error:
-        yield f"{table}: the object table cannot be read ({error})"
+    tables = {folder.table_path(row.name): row.details["table_digest"]}
+    graph = Path(row.details["location"]) / GRAPHS / row.details["label"]
+    for name, expected in row.details.get("graph", {}).items():
+        tables[graph / f"{name}.parquet"] = expected
+    for path, expected in tables.items():
+        try:
+            if table_digest(path) != expected:
+                yield f"{path}: the table was changed"
+        except (OSError, pa.ArrowException) as error:
+            yield f"{path}: the table cannot be read ({error})"
 
 
 def _damaged_shards(pyramid: Pyramid, array: str, known: list[str]) -> Iterator[str]:

@@ -133,6 +133,8 @@ class Round(ABC):
     name: ClassVar[str]
     #: "dataset": the records of all images are reduced together, before any image goes on.
     scope: Literal["image", "dataset"] = "image"
+    #: Keys of the state that `map` reads, where the state is large; None: all.
+    reads: ClassVar[tuple[str, ...] | None] = None
 
     def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
         """Numbers of the tiles to visit; all of them unless overridden."""
