@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from pipeline.foreground import ForegroundRule
 from pipeline.kernels.components import components
 from pipeline.kernels.distance import distance_steps, squared_distance
+from pipeline.kernels.ordering import Heights, grey_heights
 from pipeline.kernels.smoothing import radius_px, smooth_within
 from pipeline.methods.base import State
 from pipeline.view import TileView
-
-Heights = NDArray[np.int32] | NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +65,7 @@ class Landscape:
         """
         if self.kind == "intensity":
             image = view.image(halo_px)[0]
-            upright = image if self.foreground.objects == "bright" else _negative(image)
-            return _ordered(upright)
+            return grey_heights(image, self.foreground.objects)
         steps = distance_steps(squared_distance(region > 0, self.max_distance_px))
         return smooth_within(steps, region, self.smooth_px)
 
@@ -82,18 +80,3 @@ class Landscape:
     def peak_px(self) -> int:
         """How far away pixels can forbid a peak."""
         return max(1, self.min_distance_px)
-
-
-def _negative(image: NDArray[Any]) -> NDArray[Any]:
-    if image.dtype.kind == "f":
-        upside: NDArray[Any] = np.negative(image)
-        return upside
-    wide: NDArray[Any] = -image.astype(np.int64)
-    return wide.astype(np.int32) if image.dtype.itemsize <= 2 else wide.astype(np.float32)
-
-
-def _ordered(image: NDArray[Any]) -> Heights:
-    """A copy, as int32 where all values fit, else float32, which may tie large neighbours."""
-    if (image.dtype.kind in "iu" and image.dtype.itemsize <= 2) or image.dtype == np.int32:
-        return np.array(image, np.int32, order="C")
-    return np.array(image, np.float32, order="C")
