@@ -22,7 +22,8 @@ def core_values(view: TileView) -> NDArray[np.float32 | np.float64]:
     values = image.astype(np.float32 if small else np.float64, order="C")
     if valid is not None:
         values[~valid] = np.nan
-    return values.reshape((1, *values.shape)[-3:])
+    planes: NDArray[np.float32 | np.float64] = values.reshape((1, *values.shape)[-3:])
+    return planes
 
 
 def quantum_of(view: TileView) -> Quantum:

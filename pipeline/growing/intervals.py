@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.methods.base import State
-from pipeline.seeds import CENTRE
+from pipeline.seed_rounds import CENTRE
 
 Longs = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -23,7 +23,8 @@ from pipeline.kernels.neighbours import neighbour_steps
 from pipeline.kernels.seeding import starts_of
 from pipeline.methods.base import Output, Round, State
 from pipeline.records import Record
-from pipeline.seeds import START_SEED, START_TILE, Seeds
+from pipeline.seed_rounds import START_SEED, START_TILE
+from pipeline.seeds import Seeds
 from pipeline.view import TileView
 
 #: Tiles to visit next; absent before the first round of a pass.
@@ -142,7 +143,9 @@ def meet_neighbours(
     """
     core = view.tile.core
     shape = three_axes(core.shape, 1)
-    others, tiles, origins, shapes, offsets = [], [], [], [], []
+    others: list[Longs] = []
+    tiles: list[int] = []
+    origins, shapes, offsets = [], [], []
     for direction, tile in neighbours(view.grid, view.tile, connectivity):
         rows = visits.faces(view.scratch, tile.number)
         rows = rows[rows[:, 4] >= since]

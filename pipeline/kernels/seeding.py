@@ -32,7 +32,8 @@ def starts_of(marks: Ints, values: Values, bounds: Floats) -> Longs:
     ndarray of shape (m, 2), int64
         Seed, from 0, and raster index, in raster order; all inside the seed's interval.
     """
-    return _starts_of(marks, values, bounds)
+    found: Longs = _starts_of(marks, values, bounds)
+    return found
 
 
 def sums_of_marks(

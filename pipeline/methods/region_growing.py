@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.foreground import THRESHOLD
+from pipeline.growing.intervals import OPEN
 from pipeline.growing.painting import PAINTED, Paint
-from pipeline.growing.regions import OPEN, PASSES, GrowthRule, Meet
+from pipeline.growing.regions import PASSES, GrowthRule, Meet
 from pipeline.growing.spread import ACTIVE, Spread, iteration_of
 from pipeline.methods.base import Context, Method, Round, State
 from pipeline.methods.checks import check_connectivity, check_single_channel, or_full
