@@ -65,7 +65,7 @@ def region_of(image: np.ndarray, low: float, high: float, seed: list[Pixel], rea
     inside = (image >= low) & (image <= high)
     found = np.zeros(image.shape, bool)
     for pixel in seed:
-        if inside[pixel]:
+        if inside[pixel] and not found[pixel]:
             found |= flood(inside, pixel, connectivity=reach)
     return found
 
@@ -338,7 +338,10 @@ def test_a_seed_whose_mean_it_does_not_have_has_no_region(tmp_path: Path) -> Non
     ("content", "message"),
     [
         ({"seeds": {"from": "clicks"}}, r"seeds.*'points', 'labels', 'peaks'"),
-        ({"seeds": {"from": "points", "fiel": "a.csv"}}, r"seeds\.points\.fiel: .*'file'.* Valid keys: file, from\."),
+        (
+            {"seeds": {"from": "points", "fiel": "a.csv"}},
+            r"seeds\.points\.fiel: .*'file'.* Valid keys: file, from\.",
+        ),
         ({"seeds": {"from": "points", "file": "{name}.csv"}}, "name a file beside the image"),
         ({"spread": 2.0}, "it needs `rule: adaptive`"),
         ({"tolerance": -1}, "greater than or equal to 0"),
