@@ -115,3 +115,17 @@ def test_label_images_beside_images_are_no_images_of_the_archive(
     image = four_squares()
     for name in ("a", "b"):
         assert np.array_equal(labels_of(out, name), (image == 100) | (image == 101))
+
+
+def test_the_example_of_the_manual_runs(archive: Path, tmp_path: Path, here: Here) -> None:
+    manual = Path(__file__).parent.parent / "docs" / "recipes.md"
+    section = manual.read_text(encoding="utf-8").split("## Files beside an image")[1]
+    recipe = section.split("```yaml\n")[1].split("```")[0]
+    table = section.split("```csv\n")[1].split("```")[0]
+    (tmp_path / "manual.yaml").write_text("label: grown\n" + recipe)
+    for name in ("a", "b", "c"):
+        (archive / f"{name}.seeds.csv").write_text(table)
+    out = tmp_path / "out"
+    here("run", tmp_path / "manual.yaml", archive, out)
+    image = four_squares()
+    assert np.array_equal(labels_of(out, "b"), np.where(image == 102, 2, image == 100))
