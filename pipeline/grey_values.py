@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.kernels.measure import Quantum
+from pipeline.kernels.measure import STEPS, Quantum
 from pipeline.view import TileView
 
 
@@ -27,8 +27,12 @@ def core_values(view: TileView) -> NDArray[np.float32 | np.float64]:
 
 
 def quantum_of(view: TileView) -> Quantum:
-    """Steps in which preprocessed grey values are summed."""
-    return Quantum.of(np.dtype(view.context.dtype), *view.value_range())
+    """Steps in which preprocessed grey values are summed: 1 for whole numbers, if it can be."""
+    dtype = np.dtype(view.context.dtype)
+    low, high = view.value_range()
+    if dtype.kind in "iu" and high - low <= STEPS:
+        return Quantum(low, 1.0)
+    return Quantum.of(dtype, low, high)
 
 
 def mean_value(total: int, count: int, quantum: Quantum, extremes: tuple[float, float]) -> float:

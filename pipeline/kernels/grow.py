@@ -266,7 +266,9 @@ def _report(
     planes, rows, columns = shape
     row, x = p // columns, p % columns
     z, y = row // rows, row % rows
-    if 0 < x < columns - 1 and 0 < y < rows - 1 and (planes == 1 or 0 < z < planes - 1):
+    # A plane has no faces above and below; a volume's core of one plane does.
+    flat = not (open_faces[0] or open_faces[1])
+    if 0 < x < columns - 1 and 0 < y < rows - 1 and (flat or 0 < z < planes - 1):
         return used, faces
     faces = with_room(faces, used, 6)
     at = (
