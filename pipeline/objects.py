@@ -23,8 +23,9 @@ from pipeline.shape import axes_and_direction
 Column = NDArray[Any]
 Rows = dict[str, Column]
 
-#: Above it, products of sums may leave 64 bits; they are taken in whole numbers of any size.
-SAFE = 2.0**61
+#: Above it, sums of products may leave the 53 bits that a float holds; they are taken in whole
+#: numbers of any size. Both ways give the same bits, for which one is taken depends on the tiles.
+SAFE = 2.0**50
 
 
 def object_table(

@@ -252,7 +252,8 @@ def _valid_keys(model: type[BaseModel], location: Sequence[str]) -> list[str]:
         ]
         tagged = [m for m in models if part in _tags(m)]
         models = found or tagged or models
-    return sorted({name for current in models for name in current.model_fields})
+    fields = (item for current in models for item in current.model_fields.items())
+    return sorted({field.alias or name for name, field in fields})
 
 
 def _models_in(annotation: object) -> list[type[BaseModel]]:

@@ -247,6 +247,25 @@ def grabcuts(dims: str) -> st.SearchStrategy[Content]:
     )
 
 
+def region_growings(dims: str) -> st.SearchStrategy[Content]:
+    seeds = st.fixed_dictionaries(
+        {"from": st.just("peaks"), "foreground": foregrounds()},
+        optional={"min_distance_px": st.sampled_from([0, 1, 3, 9])},
+    )
+    rules = st.sampled_from([{}, {"rule": "adaptive"}, {"rule": "adaptive", "spread": 1.5}])
+    return st.builds(
+        lambda rule, rest: {**rule, **rest},
+        rules,
+        st.fixed_dictionaries(
+            {"seeds": seeds, "tolerance": st.sampled_from([0, 0.1, 0.3, 1, 2.5, 30])},
+            optional={
+                "iterations": st.sampled_from([1, 2, 7]),
+                "connectivity": connectivities(dims),
+            },
+        ),
+    )
+
+
 #: Draws the parameters of each of our methods.
 PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "gmm": mixtures,
@@ -255,6 +274,7 @@ PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "kmeans": clusterings,
     "local_threshold": local_thresholds,
     "mean_shift": mean_shifts,
+    "region_growing": region_growings,
     "threshold": thresholds,
     "watershed": watersheds,
 }

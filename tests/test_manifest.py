@@ -162,10 +162,18 @@ def image() -> np.ndarray:
 UNMASKED = {"method": "watershed", "landscape": "intensity", "masked": False}
 
 
+ADAPTIVE = {
+    "method": "region_growing",
+    "seeds": {"from": "peaks", "min_distance_px": 3},
+    "tolerance": 0.1,
+    "rule": "adaptive",
+}
+
+
 @pytest.mark.parametrize(
     ("segment", "mode", "every"),
-    [({"method": "threshold"}, "copy", 1), (UNMASKED, "none", 9)],
-    ids=["threshold", "relaxed"],
+    [({"method": "threshold"}, "copy", 1), (UNMASKED, "none", 9), (ADAPTIVE, "none", 7)],
+    ids=["threshold", "relaxed", "grown"],
 )
 def test_an_interrupted_image_continues_and_equals_one_that_was_not(
     segment: dict[str, object], mode: str, every: int, tmp_path: Path

@@ -13,8 +13,9 @@ from scipy import ndimage
 from skimage.measure import regionprops_table
 
 from pipeline.engine import Engine, perform_here
+from pipeline.kernels.measure import Quantum
 from pipeline.ledger import MemoryLedger
-from pipeline.objects import empty_table
+from pipeline.objects import _channel_columns, empty_table
 from pipeline.output import OutputPlan
 from pipeline.pyramid import open_level
 from pipeline.recipe import parse_recipe
@@ -239,6 +240,20 @@ def test_only_measured_channels_have_columns(tmp_path: Path) -> None:
     _, table = segmented(image, tmp_path, 8, measure={"channels": ["2", 1]})
     measured = [name for name in table.column_names if name.startswith("mean_")]
     assert measured == ["mean_ER", "mean_actin"]
+
+
+def test_measurements_do_not_depend_on_the_objects_measured_with_them() -> None:
+    # A bright object makes the arithmetic switch to numbers of any size for all of its group.
+    generator = np.random.default_rng(0)
+    rows = [[1, 2**31 - 1, 2**31 - 1, 2**31 - 1, (2**31 - 1) ** 2 >> 32, (2**31 - 1) ** 2 % 2**32]]
+    for _ in range(200):
+        steps = [int(q) for q in generator.integers(2**26, 2**28, 19)]
+        square = sum(q * q for q in steps)
+        rows.append([19, min(steps), max(steps), sum(steps), square >> 32, square % 2**32])
+    channel, quantum = np.array(rows, np.int64), Quantum(0.0, 2.0**-31)
+    together, alone = (_channel_columns(part, quantum) for part in (channel, channel[1:]))
+    for key, column in alone.items():
+        assert np.array_equal(together[key][1:], column)
 
 
 def test_sums_beyond_64_bits_are_exact(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pipeline.graph.build import BUILT, BuildGraph
 from pipeline.graph.merging import Merging
 from pipeline.graph.region_graph import RegionGraph
 from pipeline.grid import TileGrid
-from pipeline.kernels.relabel import occurring, relabel
+from pipeline.kernels.relabel import numbered, relabel
 from pipeline.methods.base import (
     Context,
     EmittingRound,
@@ -97,9 +97,5 @@ class EmitRegions(EmittingRound):
 
     def map(self, view: TileView, state: State) -> Output:
         region = np.append(0, state[REGION].astype(np.int64))
-        number = relabel(view.objects(), region)
-        found = np.flatnonzero(occurring(number, len(region)))
-        found = found[found > 0]
-        table = np.zeros(len(region), np.uint32)
-        table[found] = np.arange(1, len(found) + 1)
-        return Output({}, TileLabels(relabel(number, table), keys=found))
+        labels, found = numbered(relabel(view.objects(), region), len(region))
+        return Output({}, TileLabels(labels, keys=found))

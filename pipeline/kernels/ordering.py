@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,28 @@ Ints: TypeAlias = npt.NDArray[np.int32]
 Heights: TypeAlias = npt.NDArray[np.int32 | np.float32]
 
 FLOAT_FLIP = np.int32(0x7FFFFFFF)  # turns the bits of negative floats into their order
+
+
+def grey_heights(image: npt.NDArray[Any], objects: Literal["bright", "dark"]) -> Heights:
+    """Grey values as heights, upside down for dark objects.
+
+    Parameters
+    ----------
+    image : ndarray of any shape, real
+    objects : {"bright", "dark"}
+
+    Returns
+    -------
+    ndarray of the same shape, int32 where all values fit, else float32
+        A copy. float32 may tie large neighbouring values.
+    """
+    upright = image
+    if objects == "dark":
+        upright = np.negative(image if image.dtype.kind == "f" else image.astype(np.int64))
+    exact = image.dtype.kind in "iu" and image.dtype.itemsize <= 2
+    if exact or (image.dtype == np.int32 and objects == "bright"):
+        return np.array(upright, np.int32, order="C")
+    return np.array(upright, np.float32, order="C")
 
 
 def ordered_int32(values: Heights) -> Ints:

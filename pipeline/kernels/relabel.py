@@ -69,6 +69,30 @@ def occurring(numbers: NDArray[np.integer[Any]], size: int) -> NDArray[np.bool_]
     return found
 
 
+def numbered(
+    names: NDArray[np.integer[Any]], size: int
+) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Number the names that occur.
+
+    Parameters
+    ----------
+    names : ndarray of any shape, integer
+        Below `size`; 0 is none.
+
+    Returns
+    -------
+    labels : ndarray of the same shape, uint32
+        1..n in the order of the names; 0 where there is none.
+    found : ndarray of shape (n,), int64
+        The names.
+    """
+    found = np.flatnonzero(occurring(names, size))
+    found = found[found > 0]
+    number = np.zeros(size, np.uint32)
+    number[found] = np.arange(1, len(found) + 1)
+    return relabel(names, number), found
+
+
 @njit(cache=True, nogil=True)
 def _mark(flat: NDArray[Any], found: NDArray[np.bool_]) -> bool:
     size = np.int64(found.size)

@@ -22,10 +22,10 @@ from pipeline.kernels.relabel import occurring, relabel
 from pipeline.kernels.unionfind import DisjointSets
 from pipeline.methods.base import Output, Round, State, TileLabels
 from pipeline.pieces import faces_of
+from pipeline.places import linear_indices
 from pipeline.records import Record
 from pipeline.view import TileView
 from pipeline.watershed.landscape import Landscape
-from pipeline.watershed.places import linear_indices
 
 #: Largest and smallest margin of a window around its core.
 MARGIN_PX = (16, 96)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from pipeline.gradient import gradient_magnitude
 from pipeline.kernels.components import components
 from pipeline.kernels.distance import distance_steps, squared_distance
+from pipeline.kernels.ordering import Heights, grey_heights
 from pipeline.kernels.smoothing import radius_px, smooth_within
 from pipeline.methods.base import State
 from pipeline.methods.classifier import Classifier
 from pipeline.view import TileView
 from pipeline.watershed.markers import Marked, Markers, marked_in_window
 
-Heights = NDArray[np.int32] | NDArray[np.float32]
 Kind = Literal["distance", "intensity", "gradient"]
 
 #: Distances are counted in steps of this part of a px.
@@ -96,7 +96,7 @@ class Landscape:
         """
         if self.kind == "intensity":
             image = view.image(halo_px)[0]
-            return _ordered(_negative(image) if self.foreground.dark_objects() else image)
+            return grey_heights(image, "dark" if self.foreground.dark_objects() else "bright")
         if self.kind == "gradient":
             steep = gradient_magnitude(view.image(halo_px + 1))
             cut = view.window(halo_px).within(view.window(halo_px + 1))
@@ -115,18 +115,3 @@ class Landscape:
     def peak_px(self) -> int:
         """How far away pixels can forbid a peak."""
         return max(1, self.min_distance_px)
-
-
-def _negative(image: NDArray[Any]) -> NDArray[Any]:
-    if image.dtype.kind == "f":
-        upside: NDArray[Any] = np.negative(image)
-        return upside
-    wide: NDArray[Any] = -image.astype(np.int64)
-    return wide.astype(np.int32) if image.dtype.itemsize <= 2 else wide.astype(np.float32)
-
-
-def _ordered(image: NDArray[Any]) -> Heights:
-    """A copy, as int32 where all values fit, else float32, which may tie large neighbours."""
-    if (image.dtype.kind in "iu" and image.dtype.itemsize <= 2) or image.dtype == np.int32:
-        return np.array(image, np.int32, order="C")
-    return np.array(image, np.float32, order="C")

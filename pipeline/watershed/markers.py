@@ -17,11 +17,11 @@ from pipeline.errors import MethodError
 from pipeline.kernels.components import components
 from pipeline.kernels.peaks import find_peaks
 from pipeline.kernels.reconstruction import reconstruct
-from pipeline.kernels.relabel import occurring, relabel
+from pipeline.kernels.relabel import numbered, occurring, relabel
 from pipeline.methods.base import Context
 from pipeline.methods.checks import check_label_image
+from pipeline.places import flat_in_window, linear_indices
 from pipeline.view import TileView
-from pipeline.watershed.places import flat_in_window, linear_indices
 
 Heights: TypeAlias = NDArray[np.int32 | np.float32]
 Ints: TypeAlias = NDArray[np.int32]
@@ -66,11 +66,8 @@ class Marked:
         """
         keys, marker = np.unique(self.key, return_inverse=True)
         relabel(source, np.append(0, marker + 1).astype(np.int32), out=source)
-        found = np.flatnonzero(occurring(source, len(keys) + 1))
-        found = found[found > 0]
-        number = np.zeros(len(keys) + 1, np.uint32)
-        number[found] = np.arange(1, len(found) + 1)
-        return relabel(source, number), keys[found - 1]
+        labels, found = numbered(source, len(keys) + 1)
+        return labels, keys[found - 1]
 
 
 class Markers(BaseModel, ABC):

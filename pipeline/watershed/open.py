@@ -14,6 +14,7 @@ from pipeline.grid import TileGrid
 from pipeline.kernels.peaks import candidate_peaks, space_peaks
 from pipeline.kernels.relabel import relabel
 from pipeline.methods.base import EmittingRound, Output, Round, State
+from pipeline.places import inside_core, linear_indices
 from pipeline.records import Record
 from pipeline.view import TileView
 from pipeline.watershed.flood import (
@@ -23,7 +24,6 @@ from pipeline.watershed.flood import (
     margin_px,
 )
 from pipeline.watershed.landscape import Landscape
-from pipeline.watershed.places import inside_core, linear_indices
 
 REGIONS_MARKED = "watershed.regions"
 HEIGHTS_KEPT = "watershed.heights"

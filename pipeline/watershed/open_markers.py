@@ -17,6 +17,7 @@ from pipeline.kernels.relabel import occurring
 from pipeline.kernels.unionfind import DisjointSets
 from pipeline.methods.base import Output, Round, State
 from pipeline.pieces import faces_of
+from pipeline.places import flat_in_window, linear_indices
 from pipeline.records import Record
 from pipeline.view import TileView
 from pipeline.watershed.fixed_point import FixedPoint
@@ -38,7 +39,6 @@ from pipeline.watershed.open import (
     KeepHeights,
     open_tiles,
 )
-from pipeline.watershed.places import flat_in_window, linear_indices
 
 ZONE_TILE = "watershed.zone.tile"
 ZONE_NUMBER = "watershed.zone.number"

@@ -19,6 +19,7 @@ from pipeline.grid import TileGrid
 from pipeline.kernels.flood import Heights, Sources, flood, flood_keys
 from pipeline.kernels.relabel import occurring, relabel
 from pipeline.methods.base import EmittingRound, Output, State, TileLabels
+from pipeline.places import linear_indices
 from pipeline.view import TileView
 from pipeline.watershed.fixed_point import FixedPoint
 from pipeline.watershed.flood import WHOLE_KEYS, WHOLE_LABELS, keys_of
@@ -26,7 +27,6 @@ from pipeline.watershed.landscape import Landscape
 from pipeline.watershed.markers import Marked
 from pipeline.watershed.open import RING_ALTITUDE, RING_REGION, open_tiles
 from pipeline.watershed.open_markers import own_markers
-from pipeline.watershed.places import linear_indices
 
 RESOLVED = "watershed.resolved"
 

@@ -1,0 +1,1 @@
+"""Region growing from seeds, from tile to tile."""
