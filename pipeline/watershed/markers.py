@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.annotations.points import read_points
 from pipeline.companions import Pattern
-from pipeline.errors import MethodError
 from pipeline.kernels.components import components
 from pipeline.kernels.peaks import find_peaks
 from pipeline.kernels.reconstruction import reconstruct
 from pipeline.kernels.relabel import numbered, occurring, relabel
+from pipeline.label_keys import label_keys
 from pipeline.methods.base import Context
 from pipeline.methods.checks import check_label_image
 from pipeline.places import flat_in_window, linear_indices
@@ -30,8 +30,6 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 #: What the file of given markers is called among an image's companions.
 FILE = "markers"
-#: Numbers of a label image are below it, so that number and frame make one key.
-NUMBERS = 2**40
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,15 +243,7 @@ def given_in_window(markers: Markers, view: TileView, halo_px: int, region: Ints
     else:
         numbers = view.companion_labels(FILE, window).reshape(-1)
         pixel = np.flatnonzero(numbers > 0)
-        found = numbers[pixel]
-        if len(found) and int(found.max()) >= NUMBERS:
-            path = view.job.companions[FILE].path
-            raise MethodError(
-                view.job.name,
-                f"its markers file {path} has the number {found.max()}; numbers are below 2^40",
-                "Number the markers anew.",
-            )
-        key = found.astype(np.int64) + view.tile.frame * NUMBERS
+        key = label_keys(view, FILE, numbers[pixel])
     wanted = region.reshape(-1)[pixel] > 0
     return Marked(pixel[wanted], key[wanted])
 
