@@ -39,8 +39,10 @@ def draw(recipe: Recipe) -> Image.Image:
     image = np.moveaxis(np.atleast_3d(io.imread(path)), -1, 0)
     image = image[:1] if recipe.source.channels is None else image[:3]
     with tempfile.TemporaryDirectory() as space:
-        copy_companions(recipe, path, save_array(image[:, None], Path(space)))
-        result = run_tiled(recipe, image[:, None], Path(space), Cut(SIDE))
+        folder = Path(space) / "images"  # companions may lie beside it
+        folder.mkdir()
+        copy_companions(recipe, path, save_array(image[:, None], folder))
+        result = run_tiled(recipe, image[:, None], folder, Cut(SIDE))
     labels = result.labels[0, 0]
     canvas = contrast(image)
     classes = recipe.segment.classes()

@@ -180,6 +180,7 @@ def copy_companions(recipe: Recipe, image: Path, array: SourceSpec) -> None:
         there = companion_path(pattern, SourceSpec("", str(image), image.name))
         here = companion_path(pattern, array)
         if here != there:
+            here.parent.mkdir(exist_ok=True)
             shutil.copyfile(there, here)
 
 

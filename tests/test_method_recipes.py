@@ -29,9 +29,11 @@ def test_the_recipe_finds_something_and_is_exact(name: str, tmp_path: Path) -> N
     else:
         path = TISSUE
         image = np.moveaxis(io.imread(path)[..., :3], -1, 0)[:, None]
-    copy_companions(recipe, path, save_array(image, tmp_path))
+    folder = tmp_path / "images"  # companions may lie beside it
+    folder.mkdir()
+    copy_companions(recipe, path, save_array(image, folder))
     cuts = [Cut(96, order=1), Cut((150, 70), order=2, batch_tiles=3)]
-    result = check_image(recipe, image, cuts, tmp_path, name)
+    result = check_image(recipe, image, cuts, folder, name)
     assert isinstance(result, Result)
     assert result.certificate["exact"] is True
     classes = recipe.segment.classes()

@@ -17,10 +17,10 @@ from threadpoolctl import threadpool_limits
 Longs = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-#: Parts of fewer regions are solved as dense matrices.
-SMALL = 64
-#: Values at which an eigenvector is tried to be split.
-TRIED = 64
+#: Parts of at most so many regions are solved as dense matrices.
+SMALL = 1000
+#: Neighbours that are less similar are not similar at all, and parts fall apart there.
+LEAST = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ def normalized_cut(
     ----------
     Shi, Malik, Normalized cuts and image segmentation, 2000, doi:10.1109/34.868688
     """
+    kept = similar >= LEAST
+    low, high, similar = low[kept], high[kept], similar[kept]
     rows, columns = np.concatenate([low, high]), np.concatenate([high, low])
     graph = sparse.csr_matrix((np.tile(similar, 2), (rows, columns)), shape=(count, count))
     region = np.arange(count, dtype=np.int64)
@@ -103,22 +105,22 @@ def best_split(graph: sparse.csr_matrix, precise: bool = True) -> tuple[NDArray[
         The normalised cut.
     """
     degree: Floats = np.asarray(graph.sum(axis=1)).ravel().astype(np.float64)
-    scale = sparse.diags(1.0 / np.sqrt(np.maximum(degree, 1e-300)))
-    # The largest eigenvalues of the normalised adjacency are the smallest of the Laplacian.
-    near = scale @ graph @ scale
-    if graph.shape[0] <= SMALL:
-        _, vectors = np.linalg.eigh(near.toarray())
-        second: Floats = vectors[:, -2]
+    scale = sparse.diags(1.0 / np.sqrt(degree))
+    laplacian = sparse.identity(len(degree)) - scale @ graph @ scale
+    if len(degree) <= SMALL:
+        _, vectors = np.linalg.eigh(laplacian.toarray())
+        second: Floats = vectors[:, 1]
     else:
+        # Weak links make many eigenvalues near 0, which only inverse iteration tells apart.
         start = np.sqrt(degree) * np.cos(np.arange(len(degree)))
-        tolerance = 0.0 if precise else 1e-3
+        tolerance = 1e-10 if precise else 1e-2
         values, vectors = linalg.eigsh(
-            near, k=2, which="LA", v0=start, tol=tolerance, maxiter=20 * len(degree)
+            laplacian.tocsc(), k=2, sigma=-1e-6, which="LM", v0=start, tol=tolerance
         )
-        second = vectors[:, np.argsort(values)[0]]
+        second = vectors[:, np.argsort(values)[1]]
     # Its sign is free; it must not be the solver's choice.
     second = second * np.sign(second[np.argmax(np.abs(second))])
-    heights = (second / np.sqrt(np.maximum(degree, 1e-300))).astype(np.float64)
+    heights = (second / np.sqrt(degree)).astype(np.float64)
     return _split_at(graph, degree, heights)
 
 
