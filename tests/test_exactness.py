@@ -247,6 +247,30 @@ def grabcuts(dims: str) -> st.SearchStrategy[Content]:
     )
 
 
+def superpixels(dims: str) -> st.SearchStrategy[Content]:
+    sizes = st.one_of(
+        st.builds(lambda n: {"segments": n}, st.sampled_from([1, 3, 20, 500])),
+        st.builds(lambda n: {"size_px": n}, st.sampled_from([2, 3.7, 6, 40])),
+    )
+    local = {"method": "local_threshold", "block_px": 5, "objects": "dark", "output": "labels"}
+    spacings = {2: [[1, 1], [1.5, 1]], 3: [[1, 1, 1], [2.5, 1, 1]]}[int(dims[0])]
+    return st.builds(
+        lambda size, rest: {**size, **rest},
+        sizes,
+        st.fixed_dictionaries(
+            {"iterations": st.integers(1, 5)},
+            optional={
+                "compactness": st.sampled_from([0.1, 1, 10, 300]),
+                "variant": st.sampled_from(["slic", "slico"]),
+                "tolerance": st.sampled_from([0, 0.3, 2]),
+                "min_size_factor": st.sampled_from([0, 0.25, 1, 3]),
+                "mask": st.one_of(foregrounds(), st.just(local)),
+                "spacing": st.sampled_from(spacings),
+            },
+        ),
+    )
+
+
 #: Draws the parameters of each of our methods.
 PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "gmm": mixtures,
@@ -255,6 +279,7 @@ PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "kmeans": clusterings,
     "local_threshold": local_thresholds,
     "mean_shift": mean_shifts,
+    "slic": superpixels,
     "threshold": thresholds,
     "watershed": watersheds,
 }
@@ -351,6 +376,7 @@ OF_CHANNELS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "gmm": mixtures,
     "kmeans": clusterings,
     "mean_shift": mean_shifts,
+    "slic": superpixels,
     "watershed": splits_of_classes,
 }
 
