@@ -71,7 +71,7 @@ def with_centres(
 def centres_near(state: State, lattice: Lattice, frame: int, window: Box) -> NearCentres:
     """Centres whose reach touches a window, and those of the cells that its pixels are in."""
     first = frame * lattice.cells
-    homes, along = lattice.homes(window)
+    homes, lengths = lattice.homes(window)
     runs = [state[STARTS][[first + a, first + b]] for a, b in lattice.rows_near(window)]
     candidates = np.concatenate([state[ORDER][a:b] for a, b in runs]).astype(np.int64)
     reach = lattice.reach_px[3 - window.ndim :]
@@ -80,6 +80,8 @@ def centres_near(state: State, lattice: Lattice, frame: int, window: Box) -> Nea
     inside = ((places >= low) & (places <= high)).all(axis=1)
     numbers = np.union1d(candidates[inside], homes + first)
     local = np.searchsorted(numbers, homes + first).astype(np.int32)
+    for axis in reversed(range(window.ndim)):
+        local = np.repeat(local, lengths[axis], axis)
     padded = np.zeros((len(numbers), 3))
     padded[:, 3 - window.ndim :] = state[PLACES][numbers]
     return NearCentres(
@@ -87,7 +89,7 @@ def centres_near(state: State, lattice: Lattice, frame: int, window: Box) -> Nea
         padded,
         state[COLORS][numbers],
         weights(state[SPREAD][numbers]),
-        local[np.ix_(*along)],
+        local,
     )
 
 

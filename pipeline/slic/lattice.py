@@ -98,15 +98,15 @@ class Lattice:
         -------
         numbers : ndarray, int64, one axis an axis of the frame
             Of these cells.
-        places : list of ndarray, int64
-            For the pixels along each axis, where in `numbers` their cell is.
+        lengths : list of ndarray, int64
+            How many pixels of the box each of them has along each axis.
         """
-        ranges, places = [], []
+        ranges, lengths = [], []
         for n, count, a, b in zip(self.shape, self.counts, box.start, box.stop, strict=True):
             cells = np.arange(a, b, dtype=np.int64) * count // n
             ranges.append(np.arange(cells[0], cells[-1] + 1))
-            places.append(cells - cells[0])
-        return self._numbers(ranges), places
+            lengths.append(np.bincount(cells - cells[0]))
+        return self._numbers(ranges), lengths
 
     def cells_of(self, places: NDArray[Any]) -> IntArray:
         """Numbers of the cells that hold some places, (n, ndim) -> (n,)."""

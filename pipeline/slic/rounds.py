@@ -117,16 +117,17 @@ class PlaceSeeds(Round):
         core, window = view.tile.core, view.window(2)
         found = colors.raw(view, 2)
         usable = colors.usable(view, state, 2)
+        values = found[(slice(None), *core.within(window))]
         if usable is None:
             usable = np.ones(window.shape, np.bool_)
+        else:
+            values = values[:, usable[core.within(window)]]
         numbers, places = lattice.seeds(core)
         local = np.zeros((len(places), 3), np.int64)
         local[:, 3 - core.ndim :] = places - np.array(window.start)
         deep = np.ascontiguousarray(found).reshape(len(found), *(1, *window.shape)[-3:])
         move_to_flat_places(deep, usable.reshape(deep.shape[1:]), local)
         picked = deep[:, local[:, 0], local[:, 1], local[:, 2]].T
-        inside = (slice(None), *core.within(window))
-        values = found[inside][:, usable[core.within(window)]]
         ends = [values.min(), values.max()] if values.size else [np.inf, -np.inf]
         return Output(
             {
