@@ -266,6 +266,7 @@ def superpixels(dims: str) -> st.SearchStrategy[Content]:
                 "min_size_factor": st.sampled_from([0, 0.25, 1, 3]),
                 "mask": st.one_of(foregrounds(), st.just(local)),
                 "spacing": st.sampled_from(spacings),
+                "value_range": st.sampled_from([[0, 2], [-5, 200]]),
             },
         ),
     )
@@ -388,6 +389,10 @@ def trials_of_channels(draw: DrawFn) -> tuple[Recipe, np.ndarray, Cut]:
     segment = {"method": method, **draw(OF_CHANNELS[method](dims))}
     space = draw(st.sampled_from(["raw", "lab"]))
     segment.get("foreground", segment)["color_space"] = space
+    if method == "slic":  # thresholds take one channel, and L*a*b* has a range of its own
+        segment.pop("value_range" if space == "lab" else "", None)
+        if "mask" in segment:
+            segment["mask"] = {"method": "kmeans", "k": 3, "output": "labels"}
     if method == "mean_shift":  # the modes of small bandwidths take long to find
         segment["bandwidth"] = draw(st.sampled_from([None, 30, 60]))
     channels = 3 if space == "lab" else draw(st.integers(2, 4))

@@ -52,7 +52,8 @@ def move_to_flat_places(features: NDArray[Any], usable: NDArray[np.bool_], seeds
     """Move every seed to the pixel of lowest gradient among it and its neighbours.
 
     The gradient is the squared difference of the two neighbours along each axis, summed over axes
-    and channels; a pixel outside the array is its nearest inside. The first in raster order wins.
+    and channels; a pixel outside the array is its nearest inside. A seed stays where no gradient is
+    lower; of several lowest the first in raster order wins.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def move_to_flat_places(features: NDArray[Any], usable: NDArray[np.bool_], seeds
     _, planes, rows, columns = features.shape
     for k in range(len(seeds)):
         z0, y0, x0 = seeds[k]
-        lowest = np.inf
+        lowest = _gradient(features, z0, y0, x0) if usable[z0, y0, x0] else np.inf
         for z in range(max(z0 - 1, 0), min(z0 + 2, planes)):
             for y in range(max(y0 - 1, 0), min(y0 + 2, rows)):
                 for x in range(max(x0 - 1, 0), min(x0 + 2, columns)):

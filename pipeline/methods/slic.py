@@ -152,11 +152,13 @@ class Slic(Method):
         return 2 * one * self._lattice(context).cells * context.grid.frames
 
     def cpu_seconds_per_megapixel(self) -> float:
-        each = 0.02 if self.color_space == "raw" else 0.2
-        return each * (self.iterations + 3)
+        first, each = (0.1, 0.02) if self.color_space == "raw" else (0.3, 0.04)
+        return first + each * self.iterations
 
     def scratch_bytes_per_px(self) -> float:
-        return 8.0 if self.min_size_factor else 4.0
+        colors = 12.0 if self.color_space == "lab" else 0.0
+        mask = 1.0 if self.mask is not None else 0.0
+        return colors + mask + (8.0 if self.min_size_factor else 4.0)
 
     def least_passes(self) -> int:
         surveyed = self.mask.least_passes() - 1 if self.mask is not None else 0

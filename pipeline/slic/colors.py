@@ -23,6 +23,8 @@ from pipeline.view import TileView
 
 #: Smallest and largest value of the pixels that are segmented, (2,) float64, in the state.
 VALUES = "slic.values"
+#: Scratch: which pixels are segmented.
+USABLE = "slic-usable"
 #: The range of raw values is mapped to 0 .. this.
 FULL = 100.0
 
@@ -44,15 +46,36 @@ class Colors:
     value_range: tuple[float, float] | None
     mask: Classifier | None
 
-    def usable(self, view: TileView, state: State, halo_px: int = 0) -> NDArray[np.bool_] | None:
-        """Pixels of a window that are segmented; None for all."""
+    def first_look(self, view: TileView, state: State) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Unmapped features, (C, \\*window), and what is segmented, with a halo of 2 px.
+
+        What takes long to find again is kept in scratch, with a ring of 1 px.
+        """
+        found = features(view, self.space, 2)
+        if self.mask is not None:
+            usable = self.mask.mask(view, state, 2)
+        else:
+            valid = view.valid(2)
+            usable = np.ones(found.shape[1:], np.bool_) if valid is None else valid
+        inside = view.window(1).within(view.window(2))
+        if self.space == "lab":
+            for channel, one in enumerate(found):
+                view.scratch.put(_name(channel), view.tile.number, self.mapped(one[inside], state))
+        if self.mask is not None:
+            view.scratch.put(USABLE, view.tile.number, usable[inside].view(np.uint8))
+        return found, usable
+
+    def of(self, view: TileView, state: State, halo_px: int) -> NDArray[np.float32]:
+        """Colours of a window, (C, \\*window), with a halo of 0 or 1 px."""
+        if self.space == "raw":
+            return self.mapped(view.image(halo_px), state)
+        return np.stack([_kept(view, _name(channel), halo_px) for channel in range(3)])
+
+    def usable(self, view: TileView, halo_px: int) -> NDArray[np.bool_] | None:
+        """Pixels of a window that are segmented, with a halo of 0 or 1 px; None for all."""
         if self.mask is None:
             return view.valid(halo_px)
-        return self.mask.mask(view, state, halo_px)
-
-    def raw(self, view: TileView, halo_px: int = 0) -> NDArray[Any]:
-        """Features of a window before they are mapped, (C, \\*window)."""
-        return features(view, self.space, halo_px)
+        return _kept(view, USABLE, halo_px).astype(np.bool_)
 
     def mapped(self, found: NDArray[Any], state: State) -> NDArray[np.float32]:
         """Map features, of any shape."""
@@ -70,3 +93,13 @@ class Colors:
         # One value, or none, has no contrast; neither has what no double can hold.
         factor = FULL / span if 0 < span < math.inf else 0.0
         return (low, factor) if 0 < factor < math.inf else (0.0, 0.0)
+
+
+def _name(channel: int) -> str:
+    return f"slic-color-{channel}"
+
+
+def _kept(view: TileView, name: str, halo_px: int) -> NDArray[Any]:
+    """An array of scratch, which has a ring of 1 px, cut to a window."""
+    kept: NDArray[Any] = view.scratch.get(name, view.tile.number)
+    return kept[view.window(halo_px).within(view.window(1))]

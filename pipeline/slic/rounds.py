@@ -74,7 +74,7 @@ class Clusters:
         """
         window = view.window(halo_px)
         near = centres_near(state, self.lattice, view.tile.frame, window)
-        colors = _deep(self.colors.mapped(self.colors.raw(view, halo_px), state))
+        colors = _deep(self.colors.of(view, state, halo_px))
         nearest = near.homes.reshape(colors.shape[1:])
         best = np.full(nearest.shape, np.inf, np.float32)
         assign_pixels(
@@ -88,7 +88,7 @@ class Clusters:
             nearest,
             best,
         )
-        usable = self.colors.usable(view, state, halo_px)
+        usable = self.colors.usable(view, halo_px)
         if usable is not None:
             nearest[~usable.reshape(nearest.shape)] = -1
         return near, colors, nearest, best
@@ -115,13 +115,11 @@ class PlaceSeeds(Round):
     def map(self, view: TileView, state: State) -> Output:
         colors, lattice = self.clusters.colors, self.clusters.lattice
         core, window = view.tile.core, view.window(2)
-        found = colors.raw(view, 2)
-        usable = colors.usable(view, state, 2)
-        values = found[(slice(None), *core.within(window))]
-        if usable is None:
-            usable = np.ones(window.shape, np.bool_)
-        else:
-            values = values[:, usable[core.within(window)]]
+        found, usable = colors.first_look(view, state)
+        inside = core.within(window)
+        values = found[(slice(None), *inside)]
+        if not usable.all():
+            values = values[:, usable[inside]]
         numbers, places = lattice.seeds(core)
         local = np.zeros((len(places), 3), np.int64)
         local[:, 3 - core.ndim :] = places - np.array(window.start)
