@@ -108,6 +108,8 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
             "spread": 1.5,
             "seeds": {"from": "peaks", "foreground": {"objects": "dark"}},
         },
+        {"method": "slic", "size_px": 5},
+        {"method": "slic", "segments": 30, "variant": "slico", "mask": {"value": "li"}},
         {"method": "gmm", "k": 4},
         {"method": "gmm", "k": 3, "output": "labels", "covariance": "diagonal"},
         {"method": "gmm", "k": 3, "output": "probabilities"},

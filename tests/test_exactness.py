@@ -266,6 +266,31 @@ def region_growings(dims: str) -> st.SearchStrategy[Content]:
     )
 
 
+def superpixels(dims: str) -> st.SearchStrategy[Content]:
+    sizes = st.one_of(
+        st.builds(lambda n: {"segments": n}, st.sampled_from([1, 3, 20, 500])),
+        st.builds(lambda n: {"size_px": n}, st.sampled_from([2, 3.7, 6, 40])),
+    )
+    local = {"method": "local_threshold", "block_px": 5, "objects": "dark", "output": "labels"}
+    spacings = {2: [[1, 1], [1.5, 1]], 3: [[1, 1, 1], [2.5, 1, 1]]}[int(dims[0])]
+    return st.builds(
+        lambda size, rest: {**size, **rest},
+        sizes,
+        st.fixed_dictionaries(
+            {"iterations": st.integers(1, 5)},
+            optional={
+                "compactness": st.sampled_from([0.1, 1, 10, 300]),
+                "variant": st.sampled_from(["slic", "slico"]),
+                "tolerance": st.sampled_from([0, 0.3, 2]),
+                "min_size_factor": st.sampled_from([0, 0.25, 1, 3]),
+                "mask": st.one_of(foregrounds(), st.just(local)),
+                "spacing": st.sampled_from(spacings),
+                "value_range": st.sampled_from([[0, 2], [-5, 200]]),
+            },
+        ),
+    )
+
+
 #: Draws the parameters of each of our methods.
 PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "gmm": mixtures,
@@ -275,6 +300,7 @@ PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "local_threshold": local_thresholds,
     "mean_shift": mean_shifts,
     "region_growing": region_growings,
+    "slic": superpixels,
     "threshold": thresholds,
     "watershed": watersheds,
 }
@@ -372,6 +398,7 @@ OF_CHANNELS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "gmm": mixtures,
     "kmeans": clusterings,
     "mean_shift": mean_shifts,
+    "slic": superpixels,
     "watershed": splits_of_classes,
 }
 
@@ -383,6 +410,10 @@ def trials_of_channels(draw: DrawFn) -> tuple[Recipe, np.ndarray, Cut]:
     segment = {"method": method, **draw(OF_CHANNELS[method](dims))}
     space = draw(st.sampled_from(["raw", "lab"]))
     segment.get("foreground", segment)["color_space"] = space
+    if method == "slic":  # thresholds take one channel, and L*a*b* has a range of its own
+        segment.pop("value_range" if space == "lab" else "", None)
+        if "mask" in segment:
+            segment["mask"] = {"method": "kmeans", "k": 3, "output": "labels"}
     if method == "mean_shift":  # the modes of small bandwidths take long to find
         segment["bandwidth"] = draw(st.sampled_from([None, 30, 60]))
     channels = 3 if space == "lab" else draw(st.integers(2, 4))

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.kernels.smoothing import radius_px
 from pipeline.lines import lines_round
 from pipeline.methods.base import Context, Method, Round, State
 from pipeline.methods.checks import check_connectivity, check_single_channel, or_full
-from pipeline.methods.classifier import Classifier
-from pipeline.methods.registry import method_class
+from pipeline.methods.masks import ObjectMask
 from pipeline.methods.threshold import Threshold
 from pipeline.watershed.flood import FLOODED, MARGIN_PX, OPEN_TILE, FloodWindows
 from pipeline.watershed.landscape import Kind, Landscape
@@ -54,7 +53,7 @@ class Watershed(Method):
     """
 
     method: Literal["watershed"]
-    foreground: SerializeAsAny[Classifier] = Threshold(method="threshold")
+    foreground: ObjectMask = Threshold(method="threshold")
     masked: bool = True
     landscape: Kind = "distance"
     markers: AnyMarkers = PeakMarkers()
@@ -65,21 +64,6 @@ class Watershed(Method):
     connectivity: Literal[4, 8, 6, 18, 26] | None = None
 
     seconds_per_megapixel: ClassVar[float] = 0.25
-
-    @field_validator("foreground", mode="before")
-    @classmethod
-    def _a_threshold_or_a_method(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        if "method" not in given:
-            return Threshold.model_validate({"method": "threshold", "foreground": given})
-        chosen = method_class(str(given["method"]))
-        if not issubclass(chosen, Classifier):
-            raise ValueError(  # noqa: TRY004 - pydantic reports no other
-                f"{given['method']} gives no classes; take threshold, local_threshold, kmeans, gmm "
-                "or mean_shift"
-            )
-        return chosen.model_validate(given)
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:
