@@ -100,6 +100,8 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
         {"method": "mean_shift", "bandwidth": 20},
         {"method": "mean_shift", "spatial_px": 2, "output": "labels"},
         {"method": "mean_shift", "spatial_px": 3, "iterations": 2, "bandwidth": 9},
+        {"method": "felzenszwalb"},
+        {"method": "felzenszwalb", "scale": 3, "sigma_px": 0, "min_size_px": 4},
         {"method": "gmm", "k": 4},
         {"method": "gmm", "k": 3, "output": "labels", "covariance": "diagonal"},
         {"method": "gmm", "k": 3, "output": "probabilities"},

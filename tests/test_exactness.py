@@ -247,8 +247,20 @@ def grabcuts(dims: str) -> st.SearchStrategy[Content]:
     )
 
 
+def felzenszwalbs(dims: str) -> st.SearchStrategy[Content]:
+    return st.fixed_dictionaries(
+        {
+            "scale": st.sampled_from([0, 0.3, 2, 10.7, 60, 1000]),
+            "sigma_px": st.sampled_from([0, 0, 0.3, 0.8]),
+            "min_size_px": st.sampled_from([1, 2, 3, 7, 30]),
+        },
+        optional={"connectivity": connectivities(dims)},
+    )
+
+
 #: Draws the parameters of each of our methods.
 PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
+    "felzenszwalb": felzenszwalbs,
     "gmm": mixtures,
     "grabcut": grabcuts,
     "hysteresis": hystereses,
@@ -348,6 +360,7 @@ def splits_of_classes(dims: str) -> st.SearchStrategy[Content]:
 
 #: Methods that take several channels.
 OF_CHANNELS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
+    "felzenszwalb": felzenszwalbs,
     "gmm": mixtures,
     "kmeans": clusterings,
     "mean_shift": mean_shifts,
