@@ -1,6 +1,6 @@
 """Pieces of tiles that find their object only when a whole frame is known.
 
-Rounds of two kinds around a method's own first one, which leaves the pieces of every tile in scratch:
+A method's own first round leaves the pieces of every tile in scratch. Two rounds follow:
 
     solve   one order a frame reads what all its tiles left and gives every piece a key
     label   every tile emits its pieces; those of equal keys are one object

@@ -23,7 +23,7 @@ from pipeline.shape import axes_and_direction
 Column = NDArray[Any]
 Rows = dict[str, Column]
 
-#: Above it, sums of products are no whole float64 and their quotients would be rounded twice; they are
+#: Above it, sums of products are no whole float64, and quotients would be rounded twice; they are
 #: taken in whole numbers of any size. Which objects share a table's part must not matter.
 SAFE = 2.0**53
 

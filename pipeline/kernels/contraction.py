@@ -291,9 +291,9 @@ def _find_ends(
         b = np.int64(numbers[p + reach[np.int64(code % steps)]])
         if a == b:
             continue
-        if a > 0 and b > 0 and not undecided[e]:
-            if size[a - 1] >= min_size_px and size[b - 1] >= min_size_px:
-                continue
+        large = a > 0 and b > 0 and min(size[a - 1], size[b - 1]) >= min_size_px
+        if large and not undecided[e]:
+            continue
         ends[count, 0], ends[count, 1] = a, b
         kept[count] = e
         count += 1
@@ -303,13 +303,13 @@ def _find_ends(
 @njit(cache=True, nogil=True)
 def merge_regions(
     weight: Floats,
-    ends: Longs,
+    ends: Ints,
     undecided: Flags,
     scale: float,
     min_size_px: int,
-    size: Longs,
+    size: Ints,
     inner: Floats,
-    parent: Longs,
+    parent: Ints,
 ) -> None:
     """Merge components of a whole frame: first by the criterion, then those that are too small.
 
@@ -317,7 +317,7 @@ def merge_regions(
     ----------
     weight : ndarray of shape (m,), float32
         Of the edges, in the order in which they are tried.
-    ends : ndarray of shape (m, 2), int64
+    ends : ndarray of shape (m, 2), int32
     undecided : ndarray of shape (m,), bool
         Edges that the criterion is to be tried on.
     scale, min_size_px

@@ -14,9 +14,9 @@ from pipeline.frame_solve import LabelByKey
 from pipeline.methods.base import Context, Method, Round, State
 from pipeline.methods.checks import check_connectivity
 
-#: One worker holds so much of a frame where nothing at all can be decided in tiles: every pixel
-#: and every edge (8 neighbours); and on real images, where 4 to 10 % of the pixels are left.
-WORST_BYTES_PER_PX = 240
+#: What one worker holds of a frame of which nothing can be decided in tiles, measured ...
+NODE_BYTES, EDGE_BYTES = 36, 50
+#: ... and, a pixel, of tissue, nuclei and noise, of which 7 to 11 % of the pixels are left: 25.
 USUAL_BYTES_PER_PX = 40
 
 
@@ -34,8 +34,8 @@ class Felzenszwalb(Method):
     a value are background.
 
     Exact: tiles merge what their surroundings cannot change; one worker decides the rest of a
-    frame. What is left may be everything, 240 bytes a pixel, so frames of more than
-    `max_frame_px` are refused; real images leave a tenth of it or less.
+    frame. What is left may be everything, 240 bytes a pixel (26 neighbours: 690), so frames of more
+    than `max_frame_px` are refused; real images leave about a tenth of it.
 
     References
     ----------
@@ -75,7 +75,8 @@ class Felzenszwalb(Method):
         check_space(self.color_space, context)
         frame_px = math.prod(context.grid.shape)
         if frame_px > self.max_frame_px:
-            worst = frame_px * WORST_BYTES_PER_PX / 2**30
+            edges = self._neighbours(context.grid.ndim) // 2
+            worst = frame_px * (NODE_BYTES + EDGE_BYTES * edges) / 2**30
             raise MethodError(
                 context.name,
                 f"a frame has {frame_px} px, segment.max_frame_px is {self.max_frame_px}: one "
@@ -88,13 +89,14 @@ class Felzenszwalb(Method):
 
     def peak_bytes_per_px(self) -> float:
         edges = (self.connectivity or 8) / 2
-        return 70.0 + 12.0 * edges
+        # as many of 8 for three channels, their blur, edges, components; and the edges left, twice
+        return 120.0 + 20.0 * edges
 
     def extra_bytes(self, context: Context) -> int:
         return USUAL_BYTES_PER_PX * math.prod(context.grid.shape)
 
     def scratch_bytes_per_px(self) -> float:
-        return 20.0
+        return 16.0  # components and labels 4 each, and what is left
 
     def least_passes(self) -> int:
         return 2
