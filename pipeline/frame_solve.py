@@ -11,7 +11,7 @@ What the tiles leave must be small beside the pixels, for one worker holds it fo
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -45,7 +45,7 @@ class SolveFrame(EmittingRound):
         return Output({})
 
     @abstractmethod
-    def keys(self, view: TileView, tiles: Sequence[int]) -> Sequence[NDArray[np.int64]]:
+    def keys(self, view: TileView, tiles: Sequence[int]) -> Iterable[NDArray[np.int64]]:
         """Keys of 0 or more of the pieces 1..n of each tile of a frame."""
 
 

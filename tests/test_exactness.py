@@ -258,6 +258,17 @@ def felzenszwalbs(dims: str) -> st.SearchStrategy[Content]:
     )
 
 
+def quickshifts(dims: str) -> st.SearchStrategy[Content]:
+    return st.fixed_dictionaries(
+        {
+            "kernel_size": st.sampled_from([0.3, 1, 2.2]),
+            "max_dist": st.sampled_from([0, 1, 1.5, 3, 6.1, 1000]),
+            "ratio": st.sampled_from([0, 0.05, 1]),
+        },
+        optional={"sigma_px": st.sampled_from([0, 0.3, 0.8])},
+    )
+
+
 #: Draws the parameters of each of our methods.
 PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "felzenszwalb": felzenszwalbs,
@@ -267,6 +278,7 @@ PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "kmeans": clusterings,
     "local_threshold": local_thresholds,
     "mean_shift": mean_shifts,
+    "quickshift": quickshifts,
     "threshold": thresholds,
     "watershed": watersheds,
 }
@@ -364,6 +376,7 @@ OF_CHANNELS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "gmm": mixtures,
     "kmeans": clusterings,
     "mean_shift": mean_shifts,
+    "quickshift": quickshifts,
     "watershed": splits_of_classes,
 }
 
@@ -371,7 +384,8 @@ OF_CHANNELS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
 @st.composite
 def trials_of_channels(draw: DrawFn) -> tuple[Recipe, np.ndarray, Cut]:
     dims = draw(st.sampled_from(["2d", "2d", "3d"]))
-    method = draw(st.sampled_from(sorted(OF_CHANNELS)))
+    defined = [name for name in sorted(OF_CHANNELS) if int(dims[0]) in method_class(name).dims]
+    method = draw(st.sampled_from(defined))
     segment = {"method": method, **draw(OF_CHANNELS[method](dims))}
     space = draw(st.sampled_from(["raw", "lab"]))
     segment.get("foreground", segment)["color_space"] = space

@@ -140,7 +140,7 @@ def test_regions_are_those_of_scikit_image(
     found = regions(image, tmp_path, scale=scale, sigma_px=sigma_px, min_size_px=1)
     axis = 0 if kind == "tissue" else None
     expected = felzenszwalb(image, scale, sigma_px, min_size=1, channel_axis=axis)
-    assert expected.max() > 10
+    assert expected.max() > 2
     assert np.array_equal(found, numbered(expected + 1))
 
 

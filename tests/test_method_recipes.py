@@ -17,7 +17,7 @@ NUCLEI = DATA / "demo" / "large_nuclei" / "3ca8181367fc.png"
 TISSUE = DATA / "histology" / "4590d7d47f52.png"
 
 #: Recipes whose objects cover the image.
-COVERING = {"methods/felzenszwalb", "methods/felzenszwalb-color"}
+COVERING = {"methods/felzenszwalb", "methods/felzenszwalb-color", "methods/quickshift"}
 NAMES = [name for name in shipped_recipes() if name.startswith("methods/")]
 
 
