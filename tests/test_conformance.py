@@ -126,6 +126,13 @@ def test_grabcut_conforms(own: dict[str, object], tmp_path: Path) -> None:
     check_conformance(recipe, images, sides=[11], orders=[4], folder=tmp_path)
 
 
+@pytest.mark.parametrize("own", [{"kernel_size": 1}, {"kernel_size": 2, "max_dist": 50}])
+def test_quickshift_conforms(own: dict[str, object], tmp_path: Path) -> None:
+    recipe = {"segment": {"method": "quickshift", **own}, "postprocess": {"fill_holes": True}}
+    images = [blobs(), blobs(dtype="float32")]
+    check_conformance(recipe, images, sides=[11], orders=[4], folder=tmp_path)
+
+
 @pytest.mark.usefixtures("faulty")
 @pytest.mark.parametrize(
     ("kind", "message"),

@@ -125,9 +125,9 @@ def climb(
 ) -> tuple[NDArray[np.uint32], Longs]:
     """Follow every pixel of a core to its root, or to where the way leaves the core.
 
-    The next pixel on the way is the nearest in place and colour, among those of a higher density, at
-    most `max_dist` away; of several that in the earliest row, then column. Of equal densities the one
-    with the larger hash of its place is the higher. A root has none.
+    The next pixel on the way is the nearest in place and colour, among those of a higher density,
+    at most `max_dist` away; of several that in the earliest row, then column. Of equal densities
+    the one with the larger hash of its place is the higher. A root has none.
 
     Parameters
     ----------
