@@ -16,6 +16,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 UV ?= yes
 SOURCES := pyproject.toml constraints.txt
 PYTEST_ARGS ?=
+# Two files at a time; the tests of a file stay together, for they share servers and kernels.
+TESTS ?= -n 2 --dist loadfile
 BENCH_ARGS ?=
 comma := ,
 
@@ -24,7 +26,7 @@ comma := ,
 help:
 	@echo 'make install     .venv with everything: networks and development tools (about 6.5 GB)'
 	@echo 'make demo        segment tests/data/demo into demo-out (small install of its own)'
-	@echo 'make test        the tests (PYTEST_ARGS="-k name")'
+	@echo 'make test        the tests, two files at a time (PYTEST_ARGS="-k name", TESTS= for one)'
 	@echo 'make check       format, lint, types, layers, tests: what CI runs'
 	@echo 'make test-crash  the long form of the crash tests'
 	@echo 'make bench       measure beside other packages (BENCH_ARGS="J1=8192 --repeat 3")'
@@ -74,14 +76,14 @@ demo: $(DEMO)/.installed
 	@echo 'is in tests/data/truth, and tests/data/README.md says where the images are from.'
 
 test: .venv/.installed
-	.venv/bin/python -m pytest $(PYTEST_ARGS)
+	.venv/bin/python -m pytest $(TESTS) $(PYTEST_ARGS)
 
 check: .venv/.installed
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/python -m pytest $(PYTEST_ARGS)
+	.venv/bin/python -m pytest $(TESTS) $(PYTEST_ARGS)
 
 test-crash: .venv/.installed
 	TILEWRIGHT_CRASH_TESTS=long .venv/bin/python -m pytest -m crash --timeout 3600 $(PYTEST_ARGS)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from pipeline.errors import MethodError
 from pipeline.kernels.lab import lab
@@ -33,6 +34,36 @@ def features(view: TileView, space: ColorSpace, halo_px: int = 0) -> NDArray[Any
     """
     image = view.image(halo_px)
     return image if space == "raw" else lab(image, _white(view.job.info.dtype))
+
+
+def smoothed_features(
+    view: TileView, space: ColorSpace, sigma_px: float, halo_px: int = 0
+) -> NDArray[np.float64]:
+    """Features of a window after a gaussian blur in 64 bits.
+
+    The kernel ends at 4 sigma; outside the frame the image is mirrored, as in scikit-image.
+
+    Returns
+    -------
+    ndarray of shape (C, \\*window)
+    """
+    if sigma_px == 0:
+        return features(view, space, halo_px).astype(np.float64)
+    wide_px = halo_px + blur_halo_px(sigma_px)
+    inner = view.window(halo_px).within(view.window(wide_px))
+    return np.stack(
+        [
+            ndimage.gaussian_filter(one.astype(np.float64), sigma_px, mode="reflect", truncate=4.0)[
+                inner
+            ]
+            for one in features(view, space, wide_px)
+        ]
+    )
+
+
+def blur_halo_px(sigma_px: float) -> int:
+    """Reach of the gaussian of `smoothed_features`."""
+    return int(4.0 * sigma_px + 0.5)
 
 
 def check_space(space: ColorSpace, context: Context) -> None:

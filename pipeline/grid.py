@@ -12,6 +12,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.box import Box
 from pipeline.image import ImageInfo
 
@@ -133,4 +136,15 @@ def linear_index(frame: int, shape: tuple[int, ...], position: tuple[int, ...]) 
     index = frame
     for p, n in zip(position, shape, strict=True):
         index = index * n + p
+    return index
+
+
+def linear_indices(
+    frame: int, shape: tuple[int, ...], box: Box, flat: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Raster positions, among all pixels of all frames, of raster indices in a box of a frame."""
+    index = np.full(len(flat), frame, np.int64)
+    local = np.unravel_index(flat, box.shape)
+    for position, start, n in zip(local, box.start, shape, strict=True):
+        index = index * n + (position + start)
     return index

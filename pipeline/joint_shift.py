@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.features import ColorSpace, features
+from pipeline.grid import linear_indices
 from pipeline.kernels.mean_shift import color_limit, filtered_colors
 from pipeline.kernels.similar import similar_regions
 from pipeline.methods.base import EmittingRound, Output, State, TileLabels
@@ -76,15 +77,5 @@ class LabelRegions(EmittingRound):
         whole = np.dtype(view.context.dtype).kind in "iu" and self.shift.space == "raw"
         limit = color_limit(self.shift.bandwidth_of(state), whole)
         labels, links = similar_regions(colors, core, limit, self.connectivity)
-        links[:, 1] = _linear_indices(view, links[:, 1])
+        links[:, 1] = linear_indices(view.tile.frame, view.grid.shape, window, links[:, 1])
         return Output({}, TileLabels(labels, links=links))
-
-
-def _linear_indices(view: TileView, flat: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Linear indices, among all frames, of pixels of the core and its ring."""
-    window = view.window(1)
-    index = np.full(len(flat), view.tile.frame, np.int64)
-    local = np.unravel_index(flat, window.shape)
-    for position, start, n in zip(local, window.start, view.grid.shape, strict=True):
-        index = index * n + (position + start)
-    return index

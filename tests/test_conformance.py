@@ -110,6 +110,8 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
         },
         {"method": "slic", "size_px": 5},
         {"method": "slic", "segments": 30, "variant": "slico", "mask": {"value": "li"}},
+        {"method": "felzenszwalb"},
+        {"method": "felzenszwalb", "scale": 3, "sigma_px": 0, "min_size_px": 4},
         {"method": "gmm", "k": 4},
         {"method": "gmm", "k": 3, "output": "labels", "covariance": "diagonal"},
         {"method": "gmm", "k": 3, "output": "probabilities"},
@@ -130,6 +132,13 @@ def test_our_methods_conform(segment: dict[str, object], dims: str, tmp_path: Pa
 def test_grabcut_conforms(own: dict[str, object], tmp_path: Path) -> None:
     segment = {"method": "grabcut", "boxes": {"file": str(CORNER)}, **own}
     recipe = {"segment": segment, "postprocess": {"fill_holes": True}}
+    images = [blobs(), blobs(dtype="float32")]
+    check_conformance(recipe, images, sides=[11], orders=[4], folder=tmp_path)
+
+
+@pytest.mark.parametrize("own", [{"kernel_size": 1}, {"kernel_size": 2, "max_dist": 50}])
+def test_quickshift_conforms(own: dict[str, object], tmp_path: Path) -> None:
+    recipe = {"segment": {"method": "quickshift", **own}, "postprocess": {"fill_holes": True}}
     images = [blobs(), blobs(dtype="float32")]
     check_conformance(recipe, images, sides=[11], orders=[4], folder=tmp_path)
 

@@ -291,8 +291,31 @@ def superpixels(dims: str) -> st.SearchStrategy[Content]:
     )
 
 
+def felzenszwalbs(dims: str) -> st.SearchStrategy[Content]:
+    return st.fixed_dictionaries(
+        {
+            "scale": st.sampled_from([0, 0.3, 2, 10.7, 60, 1000]),
+            "sigma_px": st.sampled_from([0, 0, 0.3, 0.8]),
+            "min_size_px": st.sampled_from([1, 2, 3, 7, 30]),
+        },
+        optional={"connectivity": connectivities(dims)},
+    )
+
+
+def quickshifts(dims: str) -> st.SearchStrategy[Content]:
+    return st.fixed_dictionaries(
+        {
+            "kernel_size": st.sampled_from([0.3, 1, 2.2]),
+            "max_dist": st.sampled_from([0, 1, 1.5, 3, 6.1, 1000]),
+            "ratio": st.sampled_from([0, 0.05, 1]),
+        },
+        optional={"sigma_px": st.sampled_from([0, 0.3, 0.8])},
+    )
+
+
 #: Draws the parameters of each of our methods.
 PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
+    "felzenszwalb": felzenszwalbs,
     "gmm": mixtures,
     "grabcut": grabcuts,
     "hysteresis": hystereses,
@@ -301,6 +324,7 @@ PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "mean_shift": mean_shifts,
     "region_growing": region_growings,
     "slic": superpixels,
+    "quickshift": quickshifts,
     "threshold": thresholds,
     "watershed": watersheds,
 }
@@ -395,10 +419,12 @@ def splits_of_classes(dims: str) -> st.SearchStrategy[Content]:
 
 #: Methods that take several channels.
 OF_CHANNELS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
+    "felzenszwalb": felzenszwalbs,
     "gmm": mixtures,
     "kmeans": clusterings,
     "mean_shift": mean_shifts,
     "slic": superpixels,
+    "quickshift": quickshifts,
     "watershed": splits_of_classes,
 }
 
@@ -406,7 +432,8 @@ OF_CHANNELS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
 @st.composite
 def trials_of_channels(draw: DrawFn) -> tuple[Recipe, np.ndarray, Cut]:
     dims = draw(st.sampled_from(["2d", "2d", "3d"]))
-    method = draw(st.sampled_from(sorted(OF_CHANNELS)))
+    defined = [name for name in sorted(OF_CHANNELS) if int(dims[0]) in method_class(name).dims]
+    method = draw(st.sampled_from(defined))
     segment = {"method": method, **draw(OF_CHANNELS[method](dims))}
     space = draw(st.sampled_from(["raw", "lab"]))
     segment.get("foreground", segment)["color_space"] = space

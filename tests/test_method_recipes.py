@@ -18,6 +18,9 @@ TISSUE = DATA / "histology" / "4590d7d47f52.png"
 
 #: Superpixels cover what they divide: all pixels, here.
 COVERING = {
+    "methods/felzenszwalb",
+    "methods/felzenszwalb-color",
+    "methods/quickshift",
     "methods/slic",
     "methods/slic-color",
     "methods/slic-zero",

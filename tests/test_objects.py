@@ -267,3 +267,20 @@ def test_sums_beyond_64_bits_are_exact(tmp_path: Path) -> None:
     # A step is 1e6 / (2**31 - 1) = 4.7e-4: both values are known to half of it.
     assert abs(table["mean_DNA"][0].as_py() - inside.mean()) < 2.4e-4
     assert abs(table["std_DNA"][0].as_py() - 5e-4) < 2.4e-4
+
+
+def test_rows_do_not_depend_on_what_they_are_computed_with() -> None:
+    # Sums of steps that are no whole float64: alone they fit into 64 bits, beside the last row not.
+    rng = np.random.default_rng(0)
+    count = rng.integers(1, 5, 400)
+    values = [rng.integers(0, 2**29, n) for n in count] + [np.full(9, 2**31 - 1)]
+    rows = np.array(
+        [
+            [len(v), v.min(), v.max(), v.sum(), *divmod(sum(int(i) ** 2 for i in v), 2**32)]
+            for v in values
+        ]
+    )
+    together = _channel_columns(rows, Quantum(0.0, 1.0))
+    for number in range(len(count)):
+        alone = _channel_columns(rows[number : number + 1], Quantum(0.0, 1.0))
+        assert {k: v[0] for k, v in alone.items()} == {k: v[number] for k, v in together.items()}

@@ -50,7 +50,7 @@ def _sample(first: int, strides: Longs, shape: Longs, limit: np.uint64, everythi
         for y in range(shape[1]):
             for x in range(shape[2]):
                 index = first + z * strides[0] + y * strides[1] + x * strides[2]
-                if not everything and _hash(np.uint64(index)) >= limit:
+                if not everything and hashed(np.uint64(index)) >= limit:
                     continue
                 if count == found.size:
                     more = np.empty(2 * count, np.int64)
@@ -62,7 +62,8 @@ def _sample(first: int, strides: Longs, shape: Longs, limit: np.uint64, everythi
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _hash(value: np.uint64) -> np.uint64:
+def hashed(value: np.uint64) -> np.uint64:
+    """Mix the bits of a number (splitmix64); different numbers stay different."""
     mixed = value + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
