@@ -13,11 +13,14 @@ from scipy import ndimage
 from skimage import io, measure, segmentation
 from superpixel_quality import achievable_accuracy, boundary_recall, undersegmentation_error
 
+from pipeline.box import Box
 from pipeline.errors import MethodError, RecipeError
 from pipeline.kernels.lab import lab
 from pipeline.kernels.slic import COLOR_LIMIT, COLOR_STEPS, add_up, scaled_colors
 from pipeline.kernels.small_parts import merge_small
 from pipeline.recipe import parse_recipe
+from pipeline.slic.centres import centres_near, with_centres
+from pipeline.slic.lattice import Lattice
 from pipeline.trial import Cut, Result, run_tiled, run_untiled
 
 DATA = Path(__file__).parent / "data"
@@ -306,12 +309,13 @@ def test_value_range_fixes_the_contrast(tmp_path: Path) -> None:
 
 
 def test_colours_are_whole_steps_that_cannot_overflow() -> None:
-    values = np.array([-np.inf, -1e300, -0.1, 0, 1 / 3, 99.9, 1e300, np.inf])
+    values = np.array([-np.inf, -1e300, -0.1, 0, 1 / 3, 99.9, 1e300, np.inf, np.nan])
     out = np.empty(values.size, np.float32)
     scaled_colors(values, 0.0, 1.0, out)
     steps = out.astype(np.float64) * COLOR_STEPS
     assert np.array_equal(steps, np.rint(steps))
     assert np.abs(steps).max() == COLOR_LIMIT * COLOR_STEPS == 2**24
+    assert out[-1] == 0
     assert abs(out[4] - 1 / 3) <= 0.5 / COLOR_STEPS
     colors = np.full((1, 1, 1000, 1000), COLOR_LIMIT, np.float32)
     sums, widest = np.zeros((1, 5), np.int64), np.zeros(1, np.float32)
@@ -363,6 +367,23 @@ def test_images_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         segmented(image, tmp_path, spacing=[1, 1, 1])
     with pytest.raises(MethodError, match="takes red, green and blue"):
         segmented(image, tmp_path, color_space="lab")
+
+
+def test_no_centre_is_missed_at_the_limit_of_its_reach() -> None:
+    lattice = Lattice.of_size((60, 70), 7.3, (1.1, 0.7))
+    rng = np.random.default_rng(1)
+    places = rng.random((lattice.cells, 2)) * (59, 69)
+    colors = np.zeros((lattice.cells, 1), np.float32)
+    state = with_centres(lattice, places, colors, np.ones(lattice.cells, np.float32))
+    reach = lattice.reach_px[1:]
+    for y, x in rng.integers(0, (50, 60), (40, 2)).tolist():
+        window = Box((y, x), (y + 9, x + 8))
+        far = np.maximum(window.start - places, places - np.array(window.stop) + 1)
+        near = centres_near(state, lattice, 0, window)
+        assert set(np.flatnonzero((far <= reach).all(axis=1))) <= set(near.numbers)
+        homes = lattice.cells_of(np.argwhere(np.ones(window.shape)) + window.start)
+        assert np.array_equal(near.numbers[near.homes].ravel(), homes)
+        assert len(near.numbers) < lattice.cells / 2
 
 
 # --- Quality beside scikit-image -----------------------------------------------------------------

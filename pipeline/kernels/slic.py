@@ -37,13 +37,18 @@ COLOR_LIMIT = 2.0**10
 def scaled_colors(features: NDArray[Any], low: float, factor: float, out: Singles) -> None:
     """``(feature - low) * factor`` within +-COLOR_LIMIT, rounded to COLOR_STEPS.
 
+    What is no number, as L*a*b* of endless light, becomes 0.
+
     Parameters
     ----------
     features, out : ndarray of shape (n,)
     """
     shift = low * factor
     for i in range(features.size):
-        value = min(max(np.float64(features[i]) * factor - shift, -COLOR_LIMIT), COLOR_LIMIT)
+        value = np.float64(features[i]) * factor - shift
+        if np.isnan(value):
+            value = np.float64(0)
+        value = np.float64(min(max(value, -COLOR_LIMIT), COLOR_LIMIT))
         out[i] = np.float32(np.rint(value * COLOR_STEPS) / COLOR_STEPS)
 
 

@@ -142,9 +142,12 @@ class Slic(Method):
         return 2 + (self.mask.support_px() if self.mask is not None else 0)
 
     def peak_bytes_per_px(self) -> float:
-        # pixels 8 + 8, colours 4, centre and distance 8, parts 12
-        own = 40.0 if self.color_space == "raw" else 72.0
-        return own if self.mask is None else own + self.mask.peak_bytes_per_px()
+        # pixels 8, colours 4, centre and distance 8, parts 12; L*a*b* 27, colours 12, one more 4
+        is_raw = self.color_space == "raw"
+        own = 32.0 if is_raw else 44.0
+        if self.mask is None:
+            return own
+        return max(own, (9.0 if is_raw else 28.0) + self.mask.peak_bytes_per_px())
 
     def extra_bytes(self, context: Context) -> int:
         # The state is held twice where it is read from its file.

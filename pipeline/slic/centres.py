@@ -72,10 +72,11 @@ def centres_near(state: State, lattice: Lattice, frame: int, window: Box) -> Nea
     """Centres whose reach touches a window, and those of the cells that its pixels are in."""
     first = frame * lattice.cells
     homes, lengths = lattice.homes(window)
-    runs = [state[STARTS][[first + a, first + b]] for a, b in lattice.rows_near(window)]
-    candidates = np.concatenate([state[ORDER][a:b] for a, b in runs]).astype(np.int64)
-    reach = lattice.reach_px[3 - window.ndim :]
+    runs, length = lattice.runs_near(window)
+    begin, end = state[STARTS][first + runs], state[STARTS][first + runs + length]
+    candidates = np.concatenate([state[ORDER][a:b] for a, b in zip(begin, end, strict=True)])
     places = state[PLACES][candidates]
+    reach = lattice.reach_px[3 - window.ndim :] + 1
     low, high = np.array(window.start) - reach, np.array(window.stop) - 1 + reach
     inside = ((places >= low) & (places <= high)).all(axis=1)
     numbers = np.union1d(candidates[inside], homes + first)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -115,24 +113,24 @@ class Lattice:
             number = number * count + self._along(axis, places[:, axis])
         return number
 
-    def rows_near(self, box: Box) -> list[tuple[int, int]]:
-        """Runs (first, last + 1) of cells that hold all places in reach of a box."""
-        reach = self.reach_px[3 - len(self.shape) :]
+    def runs_near(self, box: Box) -> tuple[IntArray, int]:
+        """Runs of cells that hold all places from which a pixel of a box may be reached.
+
+        Returns
+        -------
+        first : ndarray of shape (n,), int64
+            Number of the first cell of each run.
+        length : int
+            Cells a run.
+        """
+        # A pixel more: whether a place on the very limit reaches is decided in one place only.
+        reach = self.reach_px[3 - len(self.shape) :] + 1
         ranges = []
         for axis in range(len(self.shape)):
             ends = np.array([box.start[axis] - reach[axis], box.stop[axis] - 1 + reach[axis]])
             first, last = self._along(axis, ends)
-            ranges.append(range(int(first), int(last) + 1))
-        runs = []
-        for index in itertools.product(*ranges[:-1]):
-            row = functools.reduce(
-                lambda number, one: number * one[0] + one[1],
-                zip(self.counts, index, strict=False),
-                0,
-            )
-            begin = row * self.counts[-1]
-            runs.append((begin + ranges[-1][0], begin + ranges[-1][-1] + 1))
-        return runs
+            ranges.append(np.arange(first, last + 1))
+        return self._numbers([*ranges[:-1], ranges[-1][:1]]).reshape(-1), len(ranges[-1])
 
     def _along(self, axis: int, places: NDArray[Any]) -> IntArray:
         """Cells along an axis; those of places outside are the outermost."""

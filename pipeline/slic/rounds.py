@@ -155,9 +155,8 @@ class PlaceSeeds(Round):
         spread = np.full(len(seeds[NUMBERS]), self.clusters.compactness**2, np.float32)
         colors = self.clusters.colors.mapped(seeds[COLORS], state)
         places = seeds[PLACES].astype(np.float64)
-        return {**state, MOVES: np.array(0), **with_centres(
-            self.clusters.lattice, places, colors, spread
-        )}  # fmt: skip
+        centres = with_centres(self.clusters.lattice, places, colors, spread)
+        return {**state, MOVES: np.array(0), **centres}
 
 
 @dataclass(frozen=True)

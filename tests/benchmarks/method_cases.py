@@ -177,6 +177,20 @@ CASES: dict[str, Case] = {
         colors=True,
         shrink=4,
     ),
+    "slic": Case(
+        "scikit-image",
+        {"method": "slic", "segments": 40_000, "iterations": 5},
+        lambda image: segmentation.slic(
+            image, 40_000, compactness=0.1, max_num_iter=5, channel_axis=None
+        ),
+    ),
+    "slic, colours": Case(
+        "scikit-image",
+        {"method": "slic", "segments": 10_000, "iterations": 5, "color_space": "lab"},
+        lambda image: segmentation.slic(image, 10_000, compactness=10, max_num_iter=5),
+        colors=True,
+        shrink=2,
+    ),
     "watershed": Case("scikit-image, scipy", {"method": "watershed"}, split),
     "watershed, h-minima": Case(
         "scikit-image, scipy",
