@@ -39,7 +39,9 @@ from pipeline.view import TileView
 class Seeds(BaseModel, ABC):
     """Seeds of one kind; `from:` says which."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True
+    )
 
     @abstractmethod
     def gather(self, context: Context) -> Round:

@@ -24,7 +24,7 @@ COVERING = {
     "methods/slic",
     "methods/slic-color",
     "methods/slic-zero",
-    "methods/merge-normalized_cut",
+    "methods/watershed-merge_normalized_cut",
 }
 
 NAMES = [name for name in shipped_recipes() if name.startswith("methods/")]
