@@ -256,7 +256,7 @@ class DatasetRun:
         if output.mode == "in_place":
             source = Path(plan.job.source.path)
             label = plan.job.recipe.label
-            self.folder.take_back_in_place(output.root, label, source, output.arrays)
+            self.folder.take_back_in_place(output.root, label, source, output.parts)
         else:
             self.folder.take_back(output.root, plan.job.name)
 
@@ -284,7 +284,7 @@ class DatasetRun:
         self.folder.write_run(run_record(self.request, self.manifest, status, self._timings))
 
     def _watch(self, step: str, tiles: int, pixels: int) -> None:
-        stage = {"publish-probabilities": "publish"}.get(step, step)
+        stage = step.split("-")[0]  # "publish-fragments", "ingest-coarse"
         if stage not in ("ingest", "publish"):
             stage = "segment"
         self.progress.advance(stage, tiles=tiles)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.methods.base import Context, Output, Round, State
-from pipeline.records import Record
+from pipeline.methods.base import Context, State
+from pipeline.range_survey import ValueRanges
 from pipeline.view import TileView
 
 BYTE_RANGE = "bytes.range"
@@ -22,32 +22,16 @@ def needs_byte_survey(state: State, context: Context) -> bool:
 
 
 @dataclass(frozen=True)
-class ByteSurvey(Round):
-    """Smallest and largest finite value of every segmented channel, after the filters.
-
-    The state has them as shape (C, 2), float64; (inf, -inf) where there is none.
-    """
+class ByteSurvey(ValueRanges):
+    """Of every segmented channel, after the filters."""
 
     name: ClassVar[str] = "bytes"
+    key: ClassVar[str] = BYTE_RANGE
 
-    def map(self, view: TileView, state: State) -> Output:
+    def channels(self, view: TileView) -> Iterator[NDArray[Any]]:
         valid = view.valid()
-        ranges = []
         for pixels in view.image():
-            known = pixels if valid is None else pixels[valid]
-            finite = known[np.isfinite(known)]
-            low, high = (finite.min(), finite.max()) if finite.size else (np.inf, -np.inf)
-            ranges.append([float(low), float(high)])
-        return Output({BYTE_RANGE: np.array(ranges)})
-
-    def combine(self, records: Iterable[Record]) -> Record:
-        found = np.stack([record[BYTE_RANGE] for record in records])
-        return {
-            BYTE_RANGE: np.stack([found[..., 0].min(axis=0), found[..., 1].max(axis=0)], axis=-1)
-        }
-
-    def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
-        return {**state, **self.combine(record for _, record in records)}
+            yield pixels if valid is None else pixels[valid]
 
 
 def as_bytes(pixels: NDArray[Any], state: State) -> NDArray[np.uint8]:

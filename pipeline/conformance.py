@@ -18,8 +18,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import ConformanceError, ImageError
 from pipeline.recipe import Recipe, parse_recipe
@@ -214,13 +216,12 @@ def _difference(whole: Result | ImageError, found: Result | ImageError) -> str:
         if isinstance(whole, ImageError) and isinstance(found, ImageError):
             return ""
         return f"one is refused, one is not: untiled {whole}, tiled {found}"
-    apart = whole.labels != found.labels
-    if apart.any():
-        place = tuple(int(i) for i in np.argwhere(apart)[0])
-        return (
-            f"{int(apart.sum())} px of {apart.size} differ, first (t, z, y, x) = {place}: "
-            f"label {found.labels[place]} instead of {whole.labels[place]}"
-        )
+    if unlike := _first_unlike_label(whole.labels, found.labels):
+        return unlike
+    if whole.fragments is not None and found.fragments is not None:
+        unlike = _first_unlike_label(whole.fragments, found.fragments)
+        if unlike:
+            return f"fragments: {unlike}"
     soft = _first_unlike_probability(whole, found)
     if soft:
         return soft
@@ -239,6 +240,18 @@ def _difference(whole: Result | ImageError, found: Result | ImageError) -> str:
     if whole.table_digest != found.table_digest:
         return f"equal tables have the digests {whole.table_digest} and {found.table_digest}"
     return ""
+
+
+def _first_unlike_label(whole: NDArray[Any], found: NDArray[Any]) -> str:
+    """Where labels differ first; empty where they do not."""
+    apart = whole != found
+    if not apart.any():
+        return ""
+    place = tuple(int(i) for i in np.argwhere(apart)[0])
+    return (
+        f"{int(apart.sum())} px of {apart.size} differ, first (t, z, y, x) = {place}: "
+        f"label {found[place]} instead of {whole[place]}"
+    )
 
 
 def _first_unlike_probability(whole: Result, found: Result) -> str:

@@ -38,7 +38,7 @@ from pipeline.orders import (
     Receipt,
     Shared,
 )
-from pipeline.output import OutputPlan
+from pipeline.output import FRAGMENTS, OutputPlan
 from pipeline.pyramid import Pyramid
 from pipeline.range_survey import RangeSurvey
 from pipeline.recipe import PostprocessSection
@@ -76,8 +76,8 @@ class Published:
     table_digest : str
         Of the object table's content.
     shards : dict
-        Array name ("labels", "image", "probabilities") -> digests of its shards, then of its
-        coarse levels.
+        Array name ("labels", "image", "probabilities", "fragments") -> digests of its shards,
+        then of its coarse levels.
     certificate : dict
         What was proven or measured of "tiled equals untiled".
     seconds : dict
@@ -146,9 +146,13 @@ class Engine:
         if self.output.image is not None:
             shards["image"] = self._ingest(self.output.image)
         state, pieces = self._rounds(dict(state or {}))
+        before = self._objects
         joined = self._join(pieces, self.job.recipe.postprocess)
         labels = self.output.labels(joined.count)
-        shards["labels"] = self._publish(labels)
+        shards["labels"] = self._publish("publish", labels, self._objects)
+        if self.output.fragments is not None:
+            # Merging begins with the last of the joins between rounds.
+            shards[FRAGMENTS] = self._publish("publish-fragments", self.output.fragments, before)
         if self.output.probabilities is not None:
             shards["probabilities"] = self._publish_probabilities(self.output.probabilities)
         table_digest = self._write_table(pieces, joined, state)
@@ -176,8 +180,8 @@ class Engine:
         found = {"segment": len(self.job.grid) * self.job.recipe.segment.least_passes()}
         if self.output.image is not None:
             found = {"ingest": len(self.output.image.grid()), **found}
-        arrays = 1 if self.output.probabilities is None else 2
-        return {**found, "publish": arrays * len(labels.grid())}
+        more = sum(a is not None for a in (self.output.probabilities, self.output.fragments))
+        return {**found, "publish": (1 + more) * len(labels.grid())}
 
     def survey(self, step: Round, state: State) -> list[tuple[int, Record]]:
         """Map one dataset-wide round over this image; the caller reduces."""
@@ -292,10 +296,9 @@ class Engine:
         label[pairs[:, 0]] = pairs[:, 1]
         return label
 
-    def _publish(self, labels: Pyramid) -> list[str]:
-        objects = self._objects
+    def _publish(self, step: str, labels: Pyramid, objects: Objects) -> list[str]:
         return self._write_shards(
-            "publish",
+            step,
             labels,
             lambda job, numbers: PublishOrder(job, numbers, labels, objects, self._scratch),
         )

@@ -15,10 +15,19 @@ from pipeline.pyramid import Pyramid, level_count
 from pipeline.recipe import Recipe
 from pipeline.sources import SourceSpec
 
-#: Folder of a published image beside its `labels`.
+LABELS = "labels"
 PROBABILITIES = "probabilities"
-#: Where graphs of regions lie in the image's group, a folder of tables a label.
+#: Tables of the graph that regions were merged on.
 GRAPHS = "graphs"
+#: What the regions were merged from, a label image of its own.
+FRAGMENTS = "fragments"
+#: What may belong to a label, in the order in which it is published.
+PARTS = (FRAGMENTS, GRAPHS, PROBABILITIES, LABELS)
+
+
+def place_of(part: str, label: str) -> str:
+    """Where a part of a label lies in the image's group."""
+    return f"{LABELS}/{label}_{FRAGMENTS}" if part == FRAGMENTS else f"{part}/{label}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +70,26 @@ class OutputPlan:
 
     def labels(self, count: int) -> Pyramid:
         """The labels' pyramid for a number of objects, or of classes."""
-        levels = level_count(self.info, self.recipe.output.pyramid)
-        path = self.root / "labels" / self.recipe.label
         dtype = "uint32" if count < 2**32 else "uint64"
-        if self.recipe.segment.classes():
-            dtype = "uint8"
+        return self._labels(LABELS, "uint8" if self.recipe.segment.classes() else dtype)
+
+    @property
+    def fragments(self) -> Pyramid | None:
+        """The pyramid of what regions are merged from; None where it is not wanted."""
+        wanted = self.recipe.merge is not None and self.recipe.output.fragments
+        # Their graph lives in memory, so they are fewer than 2**32.
+        return self._labels(FRAGMENTS, "uint32") if wanted else None
+
+    def _labels(self, part: str, dtype: str) -> Pyramid:
+        levels = level_count(self.info, self.recipe.output.pyramid)
         return Pyramid(
-            str(path), "labels", self.info, dtype, self.recipe.ndim, levels, self.zarr_format
+            str(self.root / place_of(part, self.recipe.label)),
+            "labels",
+            self.info,
+            dtype,
+            self.recipe.ndim,
+            levels,
+            self.zarr_format,
         )
 
     @property
@@ -81,22 +103,27 @@ class OutputPlan:
         names = tuple(one.name for one in self.recipe.segment.classes())
         info = probabilities_info(self.info, names)
         levels = level_count(info, self.recipe.output.pyramid)
-        path = self.root / PROBABILITIES / self.recipe.label
+        path = self.root / place_of(PROBABILITIES, self.recipe.label)
         return Pyramid(
             str(path), "image", info, info.dtype, self.recipe.ndim, levels, self.zarr_format
         )
 
     @property
-    def arrays(self) -> tuple[str, ...]:
-        """Folders that hold an array of this label, in the order in which they are published."""
-        graph = (GRAPHS,) if self.recipe.merge is not None else ()
-        soft = (PROBABILITIES,) if self.recipe.segment.has_probabilities() else ()
-        return (*graph, *soft, "labels")
+    def parts(self) -> tuple[str, ...]:
+        """What belongs to this label, in the order in which it is published."""
+        absent = set()
+        if self.recipe.merge is None:
+            absent.add(GRAPHS)
+        if self.fragments is None:
+            absent.add(FRAGMENTS)
+        if self.probabilities is None:
+            absent.add(PROBABILITIES)
+        return tuple(part for part in PARTS if part not in absent)
 
     @property
     def graph(self) -> Path:
         """Folder of the tables of the graph that regions were merged on."""
-        return self.root / GRAPHS / self.recipe.label
+        return self.root / place_of(GRAPHS, self.recipe.label)
 
     def prepare(self) -> None:
         """Begin with an empty staging folder."""
@@ -151,16 +178,23 @@ class OutputPlan:
                 {"label-value": i, "rgba": [*one.color, 255]} for i, one in numbered
             ]
             label_meta["properties"] = [{"label-value": i, "name": c.name} for i, c in numbered]
-        if self.zarr_format == 3:
-            labels.write_metadata({"image-label": label_meta})
-        else:
-            labels.write_metadata({"image-label": {"version": "0.4", **label_meta}})
-        parent = zarr.open_group(self.root / "labels", mode="a", zarr_format=self.zarr_format)
+        self._write_label(labels, label_meta)
         listing = [self.recipe.label]
+        if self.fragments is not None:
+            self._write_label(self.fragments, {"source": {"image": "../../"}})
+            listing.append(Path(self.fragments.path).name)
+        if self.recipe.merge is not None:  # groups, or zarr takes the folders for something strange
+            for folder in (self.graph.parent, self.graph):
+                zarr.open_group(folder, mode="a", zarr_format=self.zarr_format)
+        parent = zarr.open_group(self.root / LABELS, mode="a", zarr_format=self.zarr_format)
         if self.zarr_format == 3:
             parent.attrs["ome"] = {"version": "0.5", "labels": listing}
         else:
             parent.attrs["labels"] = listing
+
+    def _write_label(self, labels: Pyramid, meta: dict[str, Any]) -> None:
+        version = {} if self.zarr_format == 3 else {"version": "0.4"}
+        labels.write_metadata({"image-label": {**version, **meta}})
 
 
 def probabilities_info(info: ImageInfo, names: Sequence[str]) -> ImageInfo:

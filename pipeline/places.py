@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import grid
 from pipeline.box import Box
 from pipeline.view import TileView
 
@@ -22,11 +23,7 @@ def inside_core(flat: NDArray[np.int64], window: Box, core: Box) -> NDArray[np.b
 
 def linear_indices(view: TileView, box: Box, flat: NDArray[np.int64]) -> NDArray[np.int64]:
     """Linear indices, among all frames, of pixels given by raster index in a box."""
-    index = np.full(len(flat), view.tile.frame, np.int64)
-    local = np.unravel_index(flat, box.shape)
-    for position, start, n in zip(local, box.start, view.grid.shape, strict=True):
-        index = index * n + (position + start)
-    return index
+    return grid.linear_indices(view.tile.frame, view.grid.shape, box, flat)
 
 
 def flat_in_window(

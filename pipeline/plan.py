@@ -164,7 +164,7 @@ def _complete(job: ImageJob, item: Admitted, folder: RunFolder, peak: int) -> Im
         output,
         item.fingerprint,
         int(pixels * job.info.shape[1] * size * factor) if mode == "copy" else 0,
-        int(pixels * 4 * factor),
+        int(pixels * 4 * factor) * (1 if output.fragments is None else 2),
         int(pixels * 4 * probability_count(job.recipe) * factor),
         int(pixels * _scratch_bytes_per_px(job.recipe)),
         peak,
@@ -201,7 +201,8 @@ def worker_peak_bytes(job: ImageJob) -> int:
     tile = _window_bytes(job, grid.side) + job.recipe.segment.extra_bytes(job.context)
     small = grid.frames * math.prod(grid.shape) <= SMALL_PX
     soft = probability_count(job.recipe)
-    kept = grid.frames * math.prod(grid.shape) * 4 * (1 + soft) if small else 0
+    merged = job.recipe.merge is not None
+    kept = grid.frames * math.prod(grid.shape) * 4 * (1 + soft + merged) if small else 0
     size = np.dtype(info.dtype).itemsize
     shard = math.prod(min(n, m) for n, m in zip(grid.shape[-2:], (2048, 2048), strict=True))
     shard *= min(64, grid.shape[0]) if grid.ndim == 3 else 1

@@ -61,11 +61,13 @@ class OutputSection(Section):
     """`image`: "copy" writes the image's pyramid beside the labels, "none" leaves it out,
     "in_place" adds the labels to the source OME-Zarr; by default "copy" for images that had to be
     converted and "none" for those that are OME-Zarr already.
-    `pyramid`: write smaller copies of the labels (and image) for viewers.
+    `pyramid`: write smaller copies of the labels (and image) for viewers. `fragments`: where
+    regions are merged, publish what they were merged from too, as a label image of its own.
     """
 
     image: Literal["copy", "none", "in_place"] | None = None
     pyramid: bool = True
+    fragments: bool = True
 
 
 class ResourcesSection(Section):

@@ -17,7 +17,7 @@ import zarr
 from pipeline.errors import OutputError
 from pipeline.files import write_atomically
 from pipeline.manifest import Manifest
-from pipeline.output import GRAPHS, PROBABILITIES
+from pipeline.output import FRAGMENTS, GRAPHS, LABELS, PARTS, place_of
 from pipeline.sources.base import os_reason
 
 RUN_JSON = "run.json"
@@ -121,22 +121,31 @@ class RunFolder:
     def publish_in_place(self, staged: Path, label: str, source: Path, zarr_format: int) -> None:
         """Move staged labels into the source OME-Zarr and list them there.
 
-        Graphs and probabilities go first, so that whoever sees the labels finds them. Those of an
-        earlier request do not stay beside labels that they do not belong to.
+        What belongs to the labels goes first, so that whoever sees the labels finds it. That of an
+        earlier request does not stay beside labels that it does not belong to.
         """
         version: Literal[2, 3] = 3 if zarr_format == 3 else 2
-        for array in (GRAPHS, PROBABILITIES, "labels"):
-            target = source / array / label
+        # Another's label may have the name of fragments that were never ours. They go before the
+        # graph that tells them, for this may be interrupted and done again.
+        ours = [place_of(part, label) for part in PARTS if part != FRAGMENTS]
+        fragments = place_of(FRAGMENTS, label)
+        if (staged / fragments).exists() or (source / place_of(GRAPHS, label)).exists():
+            ours.insert(0, fragments)
+        for place in ours:
+            target = source / place
             if target.exists():
-                self._keep(target, f"{source.name}/{array}/{label}", "replaced")
-            if (staged / array / label).exists():
-                zarr.open_group(source / array, mode="a", zarr_format=version)
-                (staged / array / label).rename(target)
-        group = zarr.open_group(source / "labels", mode="a", zarr_format=version)
+                self._keep(target, f"{source.name}/{place}", "replaced")
+            if (staged / place).exists():
+                zarr.open_group(target.parent, mode="a", zarr_format=version)
+                (staged / place).rename(target)
+        group = zarr.open_group(source / LABELS, mode="a", zarr_format=version)
         found: Any = group.attrs.get("ome", {"version": "0.5"})
         ome: dict[str, Any] = dict(found)
         known: Any = ome.get("labels", []) if zarr_format == 3 else group.attrs.get("labels", [])
-        listing = [*known, *([] if label in known else [label])]
+        names = [Path(place).name for place in reversed(ours) if place.startswith(LABELS)]
+        there = [name for name in names if (source / LABELS / name).exists()]
+        listing = [*(n for n in known if n not in names or n in there)]
+        listing += [name for name in there if name not in listing]
         if zarr_format == 3:
             group.attrs["ome"] = {**ome, "labels": listing}
         else:
@@ -150,14 +159,14 @@ class RunFolder:
             self.image_path(name).rename(staged)
 
     def take_back_in_place(
-        self, staged: Path, label: str, source: Path, arrays: Sequence[str]
+        self, staged: Path, label: str, source: Path, parts: Sequence[str]
     ) -> None:
         """Undo `publish_in_place`, but for the listing, which names the label in any case."""
-        for array in arrays:
-            place = staged / array / label
-            if not place.exists() and (source / array / label).exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                (source / array / label).rename(place)
+        for part in parts:
+            place = place_of(part, label)
+            if not (staged / place).exists() and (source / place).exists():
+                (staged / place).parent.mkdir(parents=True, exist_ok=True)
+                (source / place).rename(staged / place)
 
     def set_aside(self) -> Path | None:
         """Move everything of an earlier request to a folder of its own; nothing is deleted.

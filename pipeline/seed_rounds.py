@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.annotations.points import read_points
+from pipeline.annotations.points import point_pixels
 from pipeline.companions import Companion
 from pipeline.foreground import ForegroundRule
 from pipeline.grey_values import core_values, mean_value, quantum_of
@@ -70,10 +70,7 @@ class ReadSeedPoints(Round):
         return {**state, **single_pixels(pixels, centre, self.grid)}
 
     def _pixels(self) -> Longs:
-        points = read_points(self.companion, self.info, self.image)
-        shape = tuple(self.info.shape[i] for i in (0, 2, 3, 4))
-        flat: Longs = np.ravel_multi_index(tuple(points.T), shape).astype(np.int64)
-        return flat
+        return point_pixels(self.companion, self.info, self.image)
 
 
 @dataclass(frozen=True)

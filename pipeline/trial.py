@@ -55,6 +55,8 @@ class Result:
         Of the K classes, where the recipe asks for them.
     graph : StoredGraph or None
         The graph that regions were merged on, where the recipe has `merge:`.
+    fragments : ndarray of shape (T, Z, Y, X), uint32, or None
+        What they were merged from.
     """
 
     labels: NDArray[np.unsignedinteger]
@@ -64,6 +66,7 @@ class Result:
     certificate: dict[str, Any]
     probabilities: NDArray[np.float32] | None = None
     graph: StoredGraph | None = None
+    fragments: NDArray[np.uint32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +120,28 @@ def run_tiled(recipe: Recipe, image: Pixels, folder: Path, cut: Cut) -> Result:
         )
         execute = perform_shuffled(cut.order) if cut.order else perform_here
         done = Engine(job, output, execute, MemoryLedger(), cut.batch_tiles).run()
-        t, _, z, y, x = job.info.shape
-        stored = open_level(output.labels(done.count).path, 0)
-        labels = np.asarray(stored[...]).reshape(t, z, y, x)
+        labels = _labels(output.labels(done.count))
+        fragments = None if output.fragments is None else _labels(output.fragments)
         table = pq.read_table(output.table)
         soft = _probabilities(output)
         graph = StoredGraph.open(output.graph) if recipe.merge is not None else None
-        return Result(labels, table, done.digest, done.table_digest, done.certificate, soft, graph)
+        return Result(
+            labels,
+            table,
+            done.digest,
+            done.table_digest,
+            done.certificate,
+            soft,
+            graph,
+            fragments,
+        )
     finally:
         shutil.rmtree(space)
+
+
+def _labels(pyramid: Pyramid) -> NDArray[Any]:
+    t, _, z, y, x = pyramid.info.shape
+    return np.asarray(open_level(pyramid.path, 0)[...]).reshape(t, z, y, x)
 
 
 def _probabilities(output: OutputPlan) -> NDArray[np.float32] | None:

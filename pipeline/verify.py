@@ -15,7 +15,7 @@ from pipeline.files import digest
 from pipeline.image import ImageInfo
 from pipeline.manifest import ImageRow, Manifest
 from pipeline.orders import digest_levels
-from pipeline.output import GRAPHS, PROBABILITIES, probabilities_info
+from pipeline.output import FRAGMENTS, GRAPHS, LABELS, PROBABILITIES, place_of, probabilities_info
 from pipeline.pyramid import Pyramid, open_level, read_shard
 from pipeline.run_folder import RunFolder
 from pipeline.table_file import table_digest
@@ -99,7 +99,7 @@ def _damage_of(folder: RunFolder, manifest: Manifest, row: ImageRow) -> Iterator
             if digest(*level0) != row.digest:
                 yield "labels: the records of its shards contradict the certified digest"
     tables = {folder.table_path(row.name): row.details["table_digest"]}
-    graph = Path(row.details["location"]) / GRAPHS / row.details["label"]
+    graph = Path(row.details["location"]) / place_of(GRAPHS, row.details["label"])
     for name, expected in row.details.get("graph", {}).items():
         tables[graph / f"{name}.parquet"] = expected
     for path, expected in tables.items():
@@ -136,10 +136,8 @@ def published_pyramid(row: ImageRow, array: str) -> Pyramid:
     """The pyramid of a published array, as its own metadata describe it."""
     details: dict[str, Any] = row.details
     path = Path(details["location"])
-    if array == "labels":
-        path = path / "labels" / details["label"]
-    elif array == PROBABILITIES:
-        path = path / PROBABILITIES / details["label"]
+    if array != "image":
+        path = path / place_of(array, details["label"])
     group = zarr.open_group(path, mode="r")
     t, c, z, y, x = details["shape"]
     info = ImageInfo(
@@ -155,6 +153,6 @@ def published_pyramid(row: ImageRow, array: str) -> Pyramid:
         info = probabilities_info(info, [name for name, *_ in details["classes"]])
     levels = sum(1 for _ in group.arrays())
     first: Any = group["0"]
-    kind: Literal["image", "labels"] = "labels" if array == "labels" else "image"
+    kind: Literal["image", "labels"] = "labels" if array in (LABELS, FRAGMENTS) else "image"
     ndim = len(details["tile_px"])
     return Pyramid(str(path), kind, info, str(first.dtype), ndim, levels)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +13,26 @@ import networkx
 import numpy as np
 import pytest
 import tifffile
+import yaml
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
+from ome_zarr_models.v05.image_label import ImageLabel
+from scipy import ndimage, sparse
+from scipy.sparse import csgraph
 from skimage import graph as skgraph
 
 from pipeline.conformance import check_conformance, check_image
 from pipeline.errors import MethodError, RecipeError
 from pipeline.graph.normalized_cut import best_split, normalized_cut
 from pipeline.graph.tables import StoredGraph
+from pipeline.image import ImageInfo
 from pipeline.kernels.agglomerate import BOUNDARY, MEAN_COLOR, WARD, agglomerate
 from pipeline.kernels.region_sums import border_sums, region_sums
+from pipeline.pyramid import Pyramid, open_level
 from pipeline.recipe import Recipe, parse_recipe
 from pipeline.trial import Cut, Result, run_tiled, run_untiled
+from pipeline.verify import verify_folder
 
 Content = dict[str, Any]
 SOME = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
@@ -253,9 +262,10 @@ def test_cuts_are_as_small_as_those_of_scikit_image(seed: int, tmp_path: Path) -
         image[..., None].astype(float), labels, connectivity=2, mode="similarity", sigma=900.0
     )
     matrix = networkx.to_scipy_sparse_array(rag, nodelist=range(1, labels.max() + 1)).tocsr()
-    side, value = best_split(matrix)
+    side, value, bound = best_split(matrix)
     dense = matrix.toarray()
     assert value == pytest.approx(cut_value(dense, side), rel=1e-9)
+    assert 0 <= bound <= value
     # Two parts of scikit-image's recursion, stopped after its first cut.
     theirs = skgraph.cut_normalized(
         labels, rag.copy(), thresh=value * 1.5, num_cuts=50, in_place=False, rng=1
@@ -267,6 +277,25 @@ def test_cuts_are_as_small_as_those_of_scikit_image(seed: int, tmp_path: Path) -
         for p in parts
     )
     assert value <= best * 1.01
+
+
+def test_large_parts_state_how_far_from_the_best_cut_they_may_be() -> None:
+    rows, columns = np.divmod(np.arange(1600), 40)
+    right, below = np.flatnonzero(columns < 39), np.flatnonzero(rows < 39)
+    low, high = np.r_[right, below], np.r_[right + 1, below + 40]
+    similar = np.random.default_rng(3).uniform(0.2, 1, len(low))
+    similar[(low % 40 == 17) & (high == low + 1)] = 0.05
+    fine = normalized_cut(1600, low, high, similar, 0.02, 1600)
+    assert (fine.cuts, fine.coarse, fine.largest_gap) == (1, 0, 0)
+    coarse = normalized_cut(1600, low, high, similar, 0.02, 1000)
+    assert coarse.coarse == 1
+    assert 0 < coarse.largest_gap < 0.02
+    assert fine.largest_cut >= coarse.largest_cut - coarse.largest_gap
+    # No bisection is better than the relaxed one, which the bound lies below.
+    links = sparse.csr_matrix((similar, (low, high)), shape=(1600, 1600))
+    links = links + links.T
+    exact = np.sort(np.linalg.eigvalsh(csgraph.laplacian(links, normed=True).toarray()))[1]
+    assert best_split(links, precise=False)[2] <= exact + 1e-12
 
 
 def test_disconnected_parts_are_cut_for_nothing() -> None:
@@ -327,6 +356,7 @@ def test_the_graph_opens_in_other_libraries(tmp_path: Path) -> None:
     fragment = fragments(hills((40, 44)), tmp_path)
     label = np.append(0, stored.nodes["label"].to_numpy())
     assert np.array_equal(label[fragment], result.labels[0, 0])
+    assert np.array_equal(result.fragments[0, 0], fragment)
 
 
 def test_dropped_regions_have_no_label(tmp_path: Path) -> None:
@@ -334,6 +364,9 @@ def test_dropped_regions_have_no_label(tmp_path: Path) -> None:
     result = run_tiled(recipe, hills((40, 44)), tmp_path, Cut(16))
     labels = result.graph.nodes["label"].to_numpy()
     assert labels.min() == 0
+    # Fragments stay as they are, whatever becomes of the regions.
+    assert result.fragments.max() == len(labels)
+    assert (result.fragments > 0).sum() > (result.labels > 0).sum()
     assert set(labels[labels > 0]) == set(range(1, int(result.labels.max()) + 1))
 
 
@@ -353,6 +386,100 @@ def test_given_labels_are_merged_on_a_boundary_channel(tmp_path: Path) -> None:
     assert result.graph.merges["weight"].to_pylist() == pytest.approx(
         [200 / 6 * 2 * 2 / 4] * 2, rel=1
     )
+
+
+# --- Fragments are published ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """An OME-Zarr 0.5 of 300 x 340 px that labels may go into."""
+    pixels = hills((1, 1, 1, 300, 340))
+    info = ImageInfo(pixels.shape, "uint8", "tczyx", ("0",), (None,) * 3, None, pixels.shape)
+    pyramid = Pyramid(str(tmp_path / "in" / "hills.ome.zarr"), "image", info, "uint8", 2, 1)
+    pyramid.create()
+    open_level(pyramid.path, 0)[...] = pixels
+    pyramid.write_metadata({})
+    return tmp_path / "in"
+
+
+def merging(tmp_path: Path, image: str, **more: object) -> Path:
+    path = tmp_path / "regions.yaml"
+    merge = {"by": "threshold", "value": 12}
+    output = {"image": image, **more}
+    path.write_text(yaml.safe_dump({"segment": FRAGMENTS, "merge": merge, "output": output}))
+    return path
+
+
+def listed(image: Path) -> list[str]:
+    return list(zarr.open_group(image / "labels", mode="r").attrs["ome"]["labels"])
+
+
+def test_a_run_publishes_fragments_and_verify_finds_their_damage(
+    archive: Path, here: Callable[..., Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    here("run", merging(tmp_path, "copy"), archive, out, "--tile", 96)
+    assert not verify_folder(out).damaged
+    image = out / "images" / "hills.ome.zarr"
+    assert listed(image) == ["regions", "regions_fragments"]
+    ImageLabel.from_zarr(zarr.open_group(image / "labels" / "regions_fragments", mode="r"))
+    graph = StoredGraph.open(image / "graphs" / "regions")
+    found = np.asarray(open_level(str(image / "labels" / "regions_fragments"), 0)[0, 0])
+    regions = np.asarray(open_level(str(image / "labels" / "regions"), 0)[0, 0])
+    number, count = np.unique(found[found > 0], return_counts=True)
+    assert np.array_equal(number, graph.nodes["fragment"].to_numpy())
+    assert np.array_equal(count, graph.nodes["count_px"].to_numpy())
+    assert np.array_equal(np.append(0, graph.nodes["label"].to_numpy())[found], regions)
+    page = (out / "report.html").read_text()
+    assert "faint ones of what was merged" in page
+    shutil.rmtree(image / "labels" / "regions_fragments" / "0" / "c")
+    (line,) = verify_folder(out).damaged
+    assert line.startswith("hills: fragments: shard 0 ")
+
+
+def test_a_recipe_can_leave_fragments_out(
+    archive: Path, here: Callable[..., Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    here("run", merging(tmp_path, "none", fragments=False), archive, out)
+    image = out / "images" / "hills.ome.zarr"
+    assert listed(image) == ["regions"]
+    assert not (image / "labels" / "regions_fragments").exists()
+    assert not verify_folder(out).damaged
+
+
+def test_fragments_in_the_source_leave_with_their_regions(
+    archive: Path, here: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = archive / "hills.ome.zarr"
+    here("run", merging(tmp_path, "in_place"), archive, tmp_path / "out")
+    assert listed(source) == ["regions", "regions_fragments"]
+    assert (source / "graphs" / "regions").is_dir()
+    recipe = tmp_path / "regions.yaml"
+    plain = {"segment": FRAGMENTS, "output": {"image": "in_place"}}
+    recipe.write_text(yaml.safe_dump(plain))
+    here("run", recipe, archive, tmp_path / "out", "--fresh")
+    assert listed(source) == ["regions"]
+    assert not (source / "graphs" / "regions").exists()
+    assert not (source / "labels" / "regions_fragments").exists()
+    previous = tmp_path / "out" / ".tilewright" / "previous"
+    assert len(list(previous.rglob("labels/regions_fragments"))) == 1
+
+
+def test_the_label_of_another_is_not_taken_for_fragments(
+    archive: Path, here: Callable[..., Any], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "regions_fragments.yaml"
+    plain = {"segment": FRAGMENTS, "output": {"image": "in_place"}}
+    recipe.write_text(yaml.safe_dump(plain))
+    here("run", recipe, archive, tmp_path / "one")
+    shorter = tmp_path / "regions.yaml"
+    shorter.write_text(yaml.safe_dump(plain))
+    here("run", shorter, archive, tmp_path / "two")
+    assert listed(archive / "hills.ome.zarr") == ["regions_fragments", "regions"]
+    assert not verify_folder(tmp_path / "one").damaged
+    assert not verify_folder(tmp_path / "two").damaged
 
 
 # --- Tiled equals untiled ------------------------------------------------------------------------

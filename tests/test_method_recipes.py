@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from click.testing import Result as CommandResult
 from skimage import io
 
 from pipeline.conformance import check_image
-from pipeline.recipe import load_recipe, shipped_recipes
+from pipeline.recipe import Recipe, load_recipe, shipped_recipes
+from pipeline.sources import SourceSpec
 from pipeline.trial import Cut, Result, copy_companions, save_array
 
 DATA = Path(__file__).parent / "data"
@@ -27,19 +32,24 @@ COVERING = {
     "methods/watershed-merge_normalized_cut",
 }
 
+
+def image_for(recipe: Recipe) -> Path:
+    """An image with as many channels as the recipe needs."""
+    return NUCLEI if recipe.source.channels is None else TISSUE
+
+
 NAMES = [name for name in shipped_recipes() if name.startswith("methods/")]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_recipe_finds_something_and_is_exact(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
-    if recipe.source.channels is None:
-        path = NUCLEI
-        image = io.imread(path)
-        image = image[..., 0] if image.ndim == 3 else image
+    path = image_for(recipe)
+    image = io.imread(path)
+    if path == TISSUE:
+        image = np.moveaxis(image[..., :3], -1, 0)[:, None]
     else:
-        path = TISSUE
-        image = np.moveaxis(io.imread(path)[..., :3], -1, 0)[:, None]
+        image = image[..., 0] if image.ndim == 3 else image
     folder = tmp_path / "images"  # companions may lie beside it
     folder.mkdir()
     copy_companions(recipe, path, save_array(image, folder))
@@ -61,3 +71,19 @@ def test_the_recipe_finds_something_and_is_exact(name: str, tmp_path: Path) -> N
         assert 5 <= len(result.table) <= 5000
         covered = (result.labels > 0).mean()
         assert covered == 1 if name in COVERING else 0.02 < covered < 0.9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_runs_and_verifies_the_recipe(
+    name: str, tmp_path: Path, here: Callable[..., CommandResult]
+) -> None:
+    recipe = load_recipe(name)
+    path = image_for(recipe)
+    archive, out = tmp_path / "images", tmp_path / "out"
+    archive.mkdir()
+    image = shutil.copy(path, archive)
+    copy_companions(recipe, path, SourceSpec("", image, path.name))
+    here("run", name, archive, out, "--tile", 128)
+    assert "1 image" in here("verify", out).stdout
+    table = pq.read_table(out / "objects.parquet")
+    assert len(table) >= 2

@@ -74,6 +74,14 @@ def read_points(companion: Companion, info: ImageInfo, image: str) -> Points:
     return points
 
 
+def point_pixels(companion: Companion, info: ImageInfo, image: str) -> NDArray[np.int64]:
+    """Linear index, among all frames of planes, of each point of `read_points`."""
+    points = read_points(companion, info, image)
+    shape = tuple(info.shape[i] for i in (0, 2, 3, 4))
+    flat: NDArray[np.int64] = np.ravel_multi_index(tuple(points.T), shape).astype(np.int64)
+    return flat
+
+
 def _from_table(table: CsvTable, info: ImageInfo) -> Iterator[list[int]]:
     names = point_columns(table, info)
     for row in range(len(table.rows)):

@@ -141,9 +141,10 @@ class NormalizedCutMerging(Merging):
     """Cut the graph in two where the normalised cut is smallest, again and again.
 
     Two neighbours are as similar as exp(-d^2 / `sigma`^2), d the distance of their mean values. A
-    part is cut while the cut is less than `value`. Parts of more than `largest` regions are cut in
-    a faster, coarser way first, which the certificate counts. References: Shi, Malik, Normalized
-    cuts and image segmentation, 2000, doi:10.1109/34.868688.
+    part is cut while the cut is less than `value`. Parts of more than `largest` regions are cut
+    along an eigenvector of low precision; the certificate counts them and states by how much their
+    cuts may exceed the smallest ones. References: Shi, Malik, Normalized cuts and image
+    segmentation, 2000, doi:10.1109/34.868688.
     """
 
     by: Literal["normalized_cut"]
@@ -155,7 +156,9 @@ class NormalizedCutMerging(Merging):
         similar = np.exp(-((graph.weights("mean_color") / self.sigma) ** 2))
         low, high = graph.ends
         found: Cut = normalized_cut(len(graph.number), low, high, similar, self.value, self.largest)
-        facts = {"cuts": found.cuts, "largest_cut": found.largest_cut, "halved": found.halved}
+        facts = {"cuts": found.cuts, "largest_cut": found.largest_cut}
+        if found.coarse:
+            facts |= {"coarse_parts": found.coarse, "largest_gap": found.largest_gap}
         return Merged(found.region, NO_MERGES, facts)
 
 

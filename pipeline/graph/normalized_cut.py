@@ -35,14 +35,18 @@ class Cut:
         How often a connected part was cut.
     largest_cut : float
         The largest normalised cut that was made; 0 where there was none.
-    halved : int
+    coarse : int
         Parts that were too large for the eigenvector to be found in full precision.
+    largest_gap : float
+        The most by which the split chosen for such a part may exceed the smallest normalised cut
+        it has; 0 where there was none.
     """
 
     region: Longs
     cuts: int
     largest_cut: float
-    halved: int
+    coarse: int
+    largest_gap: float
 
 
 def normalized_cut(
@@ -72,8 +76,8 @@ def normalized_cut(
     graph = sparse.csr_matrix((np.tile(similar, 2), (rows, columns)), shape=(count, count))
     region = np.arange(count, dtype=np.int64)
     waiting = [np.arange(count, dtype=np.int64)]
-    cuts = halved = 0
-    largest_cut = 0.0
+    cuts = coarse = 0
+    largest_cut = largest_gap = 0.0
     with threadpool_limits(1):
         while waiting:
             nodes = waiting.pop()
@@ -86,16 +90,20 @@ def normalized_cut(
             region[nodes] = nodes.min(initial=count)
             if len(nodes) < 2:
                 continue
-            halved += len(nodes) > largest
-            side, value = best_split(part, precise=len(nodes) <= largest)
+            side, value, bound = best_split(part, precise=len(nodes) <= largest)
+            if len(nodes) > largest:
+                coarse += 1
+                largest_gap = max(largest_gap, value - bound)
             if value < limit:
                 cuts += 1
                 largest_cut = max(largest_cut, value)
                 waiting += [nodes[side], nodes[~side]]
-    return Cut(region, cuts, largest_cut, halved)
+    return Cut(region, cuts, largest_cut, coarse, largest_gap)
 
 
-def best_split(graph: sparse.csr_matrix, precise: bool = True) -> tuple[NDArray[np.bool_], float]:
+def best_split(
+    graph: sparse.csr_matrix, precise: bool = True
+) -> tuple[NDArray[np.bool_], float, float]:
     """The best of some splits along the second eigenvector of a connected graph.
 
     Returns
@@ -103,13 +111,15 @@ def best_split(graph: sparse.csr_matrix, precise: bool = True) -> tuple[NDArray[
     side : ndarray of shape (N,), bool
     value : float
         The normalised cut.
+    bound : float
+        No normalised cut of the graph is smaller: the second eigenvalue less its error.
     """
     degree: Floats = np.asarray(graph.sum(axis=1)).ravel().astype(np.float64)
     scale = sparse.diags(1.0 / np.sqrt(degree))
     laplacian = sparse.identity(len(degree)) - scale @ graph @ scale
     if len(degree) <= SMALL:
-        _, vectors = np.linalg.eigh(laplacian.toarray())
-        second: Floats = vectors[:, 1]
+        values, vectors = np.linalg.eigh(laplacian.toarray())
+        place = 1
     else:
         # Weak links make many eigenvalues near 0, which only inverse iteration tells apart.
         start = np.sqrt(degree) * np.cos(np.arange(len(degree)))
@@ -117,11 +127,14 @@ def best_split(graph: sparse.csr_matrix, precise: bool = True) -> tuple[NDArray[
         values, vectors = linalg.eigsh(
             laplacian.tocsc(), k=2, sigma=-1e-6, which="LM", v0=start, tol=tolerance
         )
-        second = vectors[:, np.argsort(values)[1]]
+        place = int(np.argsort(values)[1])
+    second: Floats = vectors[:, place]
+    error = float(np.linalg.norm(laplacian @ second - values[place] * second))
+    bound = max(0.0, float(values[place]) - error)
     # Its sign is free; it must not be the solver's choice.
     second = second * np.sign(second[np.argmax(np.abs(second))])
     heights = (second / np.sqrt(degree)).astype(np.float64)
-    return _split_at(graph, degree, heights)
+    return *_split_at(graph, degree, heights), bound
 
 
 def _split_at(

@@ -5,7 +5,7 @@ join -> count every tile's part of the graph -> merge -> emit the regions -> joi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +14,6 @@ import numpy as np
 from pipeline.graph.build import BUILT, BuildGraph
 from pipeline.graph.merging import Merging
 from pipeline.graph.region_graph import RegionGraph
-from pipeline.grid import TileGrid
 from pipeline.kernels.relabel import numbered, relabel
 from pipeline.methods.base import (
     Context,
@@ -23,6 +22,7 @@ from pipeline.methods.base import (
     Output,
     Round,
     State,
+    StateRound,
     TileLabels,
 )
 from pipeline.methods.checks import or_full
@@ -60,18 +60,12 @@ def merge_facts(state: State) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Merge(Round):
-    """Merge the graph; no tile is visited."""
+class Merge(StateRound):
+    """Merge the graph."""
 
     merging: Merging
 
     name: ClassVar[str] = "merge"
-
-    def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
-        return ()
-
-    def map(self, view: TileView, state: State) -> Output:
-        raise NotImplementedError("it visits no tile")
 
     def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
         graph = RegionGraph.of(state)

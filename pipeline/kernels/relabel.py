@@ -116,3 +116,12 @@ def _relabel(flat: NDArray[Any], table: NDArray[Any], out: NDArray[Any]) -> bool
             return False
         out[i] = table[np.uintp(place)]
     return True
+
+
+def first_pixels(numbers: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+    """Smallest raster index of each number 1..count; all of them occur, 0 is none."""
+    pixel = np.flatnonzero(numbers)
+    first = np.zeros(count, np.int64)
+    # Backwards, so that the first pixel is the last one written.
+    first[numbers.reshape(-1)[pixel[::-1]] - 1] = pixel[::-1]
+    return first

@@ -171,9 +171,19 @@ class EmittingRound(Round):
         return {**state, self.done: np.array(1)}
 
 
+class StateRound(Round):
+    """A round that visits no tile: it makes the next state of the state alone."""
+
+    def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
+        return ()
+
+    def map(self, view: TileView, state: State) -> Output:
+        raise NotImplementedError("it visits no tile")
+
+
 @dataclass(frozen=True)
-class JoinRound(Round):
-    """No visit of tiles: the engine joins the labels emitted so far.
+class JoinRound(StateRound):
+    """The engine joins the labels emitted so far.
 
     Rounds behind it see whole objects by `TileView.objects`, numbered by the raster rank of their
     first pixels, and may emit labels anew. `done` is the mark that it leaves in the state.
@@ -182,12 +192,6 @@ class JoinRound(Round):
     done: str
 
     name: ClassVar[str] = "join"
-
-    def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
-        return ()
-
-    def map(self, view: TileView, state: State) -> Output:
-        raise NotImplementedError("it visits no tile")
 
     def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
         return {**state, self.done: np.array(1)}

@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.kernels.smoothing import radius_px
 from pipeline.lines import lines_round
 from pipeline.methods.base import Context, Method, Round, State
 from pipeline.methods.checks import check_connectivity, check_single_channel, or_full
@@ -124,11 +123,6 @@ class Watershed(Method):
 
     def halo_px(self) -> int:
         return MARGIN_PX[1] + max(self.foreground.support_px(), self.landscape == "gradient")
-
-    def wide_halo_px(self) -> int:
-        """Halo of the rounds for components that no window holds."""
-        support = self.max_distance_px if self.landscape == "distance" else 0
-        return support + radius_px(self.smooth_px or 0.01) + max(1, self.min_distance_px)
 
     def peak_bytes_per_px(self) -> float:
         # mask 1, components 4 + 4, region 4, squared distance 4, steps 4, smoothed 4 + 4,

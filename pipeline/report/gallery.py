@@ -31,6 +31,8 @@ def gallery(found: Summary, record: dict[str, Any]) -> str:
     in_classes = bool(record.get("classes"))
     title = "Images and classes" if in_classes else "Images and outlines"
     what = "Colours are the classes." if in_classes else "Outlines are the borders of the labels."
+    if record["recipe"].get("merge"):
+        what = "Strong outlines are the borders of the regions, faint ones of what was merged."
     return f"""<section><h2>{title}</h2>
 <p class="note">{chosen}{what} Brightness is stretched for each
 picture by itself and only here. Of volumes the middle plane is shown, of time series the first

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pipeline.box import Box
 from pipeline.errors import TilewrightError
 from pipeline.manifest import ImageRow
+from pipeline.output import LABELS, place_of
 from pipeline.sources import SourceSpec, discover, expand, open_source
 from pipeline.sources.ome_zarr_metadata import ome_attributes
 
@@ -64,9 +65,9 @@ class Level:
         return pixels.T if flipped else pixels
 
 
-def label_levels(row: ImageRow) -> list[Level]:
-    """The levels of an image's labels, the finest first."""
-    group = Path(row.details["location"]) / "labels" / row.details["label"]
+def label_levels(row: ImageRow, part: str = LABELS) -> list[Level]:
+    """The levels of an image's labels, or of its fragments if it has any, the finest first."""
+    group = Path(row.details["location"]) / place_of(part, row.details["label"])
     axes = [axis for axis in row.details["axes"] if axis != "c"]
     levels: list[Level] = []
     while (path := group / str(len(levels))).is_dir():

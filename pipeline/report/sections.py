@@ -14,7 +14,14 @@ from pipeline.report.wording import decimal, duration, escaped, image_size, plur
 from pipeline.run_folder import RunFolder
 
 #: Place of the engine's own steps; those of the method come second, in the order of its rounds.
-STEPS_AROUND = {"ingest": 0, "join": 2, "publish": 3, "publish-probabilities": 4, "table": 5}
+STEPS_AROUND = {
+    "ingest": 0,
+    "join": 2,
+    "publish": 3,
+    "publish-probabilities": 4,
+    "publish-fragments": 5,
+    "table": 6,
+}
 
 
 def heading(record: dict[str, Any]) -> str:

@@ -26,6 +26,11 @@ JPEG_TRIED = ((88, 0), (80, 0), (72, 0), (60, 0), (45, 0), (45, 2), (30, 2), (15
 #: Outlines: cyan is seen on grey fluorescence, green on the pink and violet of H&E.
 ON_DARK = (0, 229, 255)
 ON_BRIGHT = (0, 235, 60)
+#: Yellow and dark blue for what regions were merged from: they must not look like the regions.
+FINER_ON_DARK = (255, 200, 0)
+FINER_ON_BRIGHT = (40, 40, 150)
+#: How strong outlines of what regions were merged from are beside those of the regions.
+FINER = 0.45
 #: How much of a pixel's colour its class gives.
 TINT = 0.45
 
@@ -113,7 +118,7 @@ def tint(canvas: Canvas, classes: Pixels, colors: Sequence[Sequence[int]]) -> Ca
     return np.ascontiguousarray(np.round(shown).astype(np.uint8))
 
 
-def draw(canvas: Canvas, labels: Pixels) -> Thumbnail:
+def draw(canvas: Canvas, labels: Pixels, finer: Pixels | None = None) -> Thumbnail:
     """Outline labels on an image, and fit both into `SIDE`.
 
     Parameters
@@ -122,22 +127,32 @@ def draw(canvas: Canvas, labels: Pixels) -> Thumbnail:
         Any size: it is brought to that of the labels.
     labels : ndarray of shape (Y, X)
         Without outlines where all are 0.
+    finer : ndarray of shape (Y, X), optional
+        What the labels were merged from: outlined in fainter lines.
     """
     enlarged = max(1, min(32, SIDE // max(labels.shape)))
-    labels = labels.repeat(enlarged, 0).repeat(enlarged, 1)
-    height, width = labels.shape
+    height, width = (n * enlarged for n in labels.shape)
     shrunk = max(1.0, max(labels.shape) / SIDE)
     size = (max(1, round(width / shrunk)), max(1, round(height / shrunk)))
     smooth = Image.Resampling.BOX if enlarged == 1 else Image.Resampling.NEAREST
     image = Image.fromarray(canvas).resize(size, smooth)
     bright = float(np.asarray(image).mean()) > 127
-    # A line that shrinks pales, so it is made stronger again.
-    line = Image.fromarray(np.where(edges(labels), 255, 0).astype(np.uint8))
-    line = line.resize(size, Image.Resampling.BOX).point(
-        [min(255, round(1.7 * v)) for v in range(256)]
-    )
-    image.paste(Image.new("RGB", size, ON_BRIGHT if bright else ON_DARK), mask=line)
+    color = Image.new("RGB", size, ON_BRIGHT if bright else ON_DARK)
+    if finer is not None:
+        pale = Image.new("RGB", size, FINER_ON_BRIGHT if bright else FINER_ON_DARK)
+        image.paste(pale, mask=_lines(finer, enlarged, size, FINER))
+    image.paste(color, mask=_lines(labels, enlarged, size, 1.0))
     return Thumbnail(_encoded(image, lossless=enlarged > 1), *size)
+
+
+def _lines(labels: Pixels, enlarged: int, size: tuple[int, int], strength: float) -> Image.Image:
+    """Outlines as a mask of 0 to 255."""
+    large = labels.repeat(enlarged, 0).repeat(enlarged, 1)
+    line = Image.fromarray(np.where(edges(large), 255, 0).astype(np.uint8))
+    # A line that shrinks pales, so it is made stronger again.
+    return line.resize(size, Image.Resampling.BOX).point(
+        [round(strength * min(255, 1.7 * v)) for v in range(256)]
+    )
 
 
 def _encoded(image: Image.Image, lossless: bool) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.box import Box
 from pipeline.manifest import ImageRow
+from pipeline.output import FRAGMENTS
 from pipeline.report.planes import MOST_PX, Level, Picture, label_levels
 from pipeline.report.thumbnails import (
     SIDE,
@@ -62,6 +63,24 @@ class Views:
     crop: View | None
 
 
+@dataclass(frozen=True, slots=True)
+class Outlined:
+    """What is outlined.
+
+    Parameters
+    ----------
+    labels, fragments : list of Level
+        The finest first; no fragments where nothing was merged.
+    """
+
+    labels: list[Level]
+    fragments: list[Level]
+
+    def finer(self, level: int, box: Box) -> Pixels | None:
+        """What the labels of a box were merged from."""
+        return self.fragments[level].read(box) if level < len(self.fragments) else None
+
+
 def make_views(row: ImageRow, recipe: dict[str, Any]) -> Views:
     """Read and draw one published image.
 
@@ -71,7 +90,8 @@ def make_views(row: ImageRow, recipe: dict[str, Any]) -> Views:
     recipe : dict
         The recipe of the run.
     """
-    levels = label_levels(row)
+    fragments = label_levels(row, FRAGMENTS) if row.details.get("graph") else []
+    levels = Outlined(label_levels(row), fragments)
     picture = _open(row, recipe["source"]["missing_chunks"])
     colors = [color for _, *color in row.details.get("classes", [])]
     if picture is None:
@@ -116,11 +136,12 @@ def _open(row: ImageRow, missing_chunks: str) -> Picture | None:
 
 
 def _views(
-    levels: list[Level],
+    outlined: Outlined,
     picture: Picture | None,
     channels: tuple[int, ...],
     colors: Sequence[Sequence[int]],
 ) -> Views:
+    levels = outlined.labels
     shape = levels[0].shape
     number = max((k for k, level in enumerate(levels) if max(level.shape) >= SIDE), default=0)
     if math.prod(levels[number].shape) <= MOST_PX:
@@ -132,21 +153,24 @@ def _views(
     overview = crop = None
     if searched == Box.whole(levels[number].shape):
         canvas = _canvas(labels, picture, channels, None)
-        overview = View(_drawn(canvas[0], labels, colors), Box.whole(shape), canvas[1])
+        drawn = _drawn(canvas[0], labels, colors, outlined.finer(number, searched))
+        overview = View(drawn, Box.whole(shape), canvas[1])
     if max(shape) > JUDGED_SHRUNK * SIDE:
         y, x = densest(labels, max(1, SIDE >> number))
         at = (y + searched.start[0]) << number, (x + searched.start[1]) << number
         box = _square(at, SIDE, shape)
         labels = levels[0].read(box)
         canvas = _canvas(labels, picture, channels, box)
-        crop = View(_drawn(canvas[0], labels, colors), box, canvas[1])
+        crop = View(_drawn(canvas[0], labels, colors, outlined.finer(0, box)), box, canvas[1])
     return Views(overview, crop)
 
 
-def _drawn(canvas: Canvas, labels: Pixels, colors: Sequence[Sequence[int]]) -> Thumbnail:
+def _drawn(
+    canvas: Canvas, labels: Pixels, colors: Sequence[Sequence[int]], finer: Pixels | None
+) -> Thumbnail:
     """Objects in outlines; classes in their colours."""
     if not colors:
-        return draw(canvas, labels)
+        return draw(canvas, labels, finer)
     return draw(tint(canvas, labels, colors), np.zeros_like(labels))
 
 

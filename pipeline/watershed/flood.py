@@ -18,7 +18,7 @@ from pipeline.box import Box
 from pipeline.grid import TileGrid
 from pipeline.join import contacts
 from pipeline.kernels.flood import Sources, flood
-from pipeline.kernels.relabel import occurring, relabel
+from pipeline.kernels.relabel import first_pixels, occurring, relabel
 from pipeline.kernels.unionfind import DisjointSets
 from pipeline.methods.base import Output, Round, State, TileLabels
 from pipeline.pieces import faces_of
@@ -104,7 +104,9 @@ def _describe_faces(view: TileView, core: NDArray[np.int32], cut: NDArray[np.boo
     faces = faces_of(region.view(np.uint32))
     on_faces = np.unique(np.concatenate([face.reshape(-1) for face in faces.values()]))
     on_faces = on_faces[on_faces > 0]
-    first = _first_pixels(region, on_faces, len(cut))
+    place = np.zeros(len(cut), np.int32)
+    place[on_faces] = np.arange(1, len(on_faces) + 1)
+    first = first_pixels(relabel(region, place), len(on_faces))
     return {
         "component": on_faces.astype(np.int64),
         "cut": cut[on_faces],
@@ -128,19 +130,6 @@ def _cut(region: NDArray[np.int32], window: Box, frame: Box) -> NDArray[np.bool_
             cut[region.take(-1, axis)] = True
     cut[0] = False
     return cut
-
-
-def _first_pixels(
-    region: NDArray[np.int32], numbers: NDArray[np.uint32], size: int
-) -> NDArray[np.int64]:
-    """Smallest raster index of each component of some; all numbers are below `size`."""
-    wanted = np.zeros(size, np.bool_)
-    wanted[numbers] = True
-    inside = np.flatnonzero(relabel(region, wanted))
-    first = np.zeros(size, np.int64)
-    # Backwards, so that the first pixel is the last one written.
-    first[region.reshape(-1)[inside[::-1]]] = inside[::-1]
-    return first[numbers]
 
 
 def _open_regions(found: dict[int, Record], grid: TileGrid, connectivity: int) -> State:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.annotations.points import read_points
+from pipeline.annotations.points import point_pixels, read_points
 from pipeline.companions import Pattern
 from pipeline.kernels.components import components
 from pipeline.kernels.peaks import find_peaks
 from pipeline.kernels.reconstruction import reconstruct
-from pipeline.kernels.relabel import numbered, occurring, relabel
+from pipeline.kernels.relabel import first_pixels, numbered, occurring, relabel
 from pipeline.label_keys import label_keys
 from pipeline.methods.base import Context
 from pipeline.methods.checks import check_label_image
@@ -237,7 +237,7 @@ def given_in_window(markers: Markers, view: TileView, halo_px: int, region: Ints
     """Markers that a file gives, on the regions of a window."""
     window = view.window(halo_px)
     if isinstance(markers, PointMarkers):
-        linear = _linear_points(view)
+        linear = point_pixels(view.job.companions[FILE], view.job.info, view.job.name)
         pixel, inside = flat_in_window(view, window, linear)
         key = linear[inside]
     else:
@@ -246,16 +246,6 @@ def given_in_window(markers: Markers, view: TileView, halo_px: int, region: Ints
         key = label_keys(view, FILE, numbers[pixel])
     wanted = region.reshape(-1)[pixel] > 0
     return Marked(pixel[wanted], key[wanted])
-
-
-def _linear_points(view: TileView) -> Longs:
-    """Linear indices, among all frames, of the points of a file."""
-    info = view.job.info
-    points = read_points(view.job.companions[FILE], info, view.job.name)
-    t, z, y, x = points.T
-    _, _, depth, height, width = info.shape
-    linear: Longs = ((t * depth + z) * height + y) * width + x
-    return linear
 
 
 def marker_zones(zone: Mask, counts: Mask, connectivity: int) -> tuple[Ints, Longs]:
@@ -275,12 +265,3 @@ def marker_zones(zone: Mask, counts: Mask, connectivity: int) -> tuple[Ints, Lon
     number[kept] = np.arange(1, int(kept.sum()) + 1)
     found: Ints = relabel(labels, number)
     return found, first_pixels(found, int(kept.sum()))
-
-
-def first_pixels(numbers: Ints, count: int) -> Longs:
-    """Smallest raster index of each number 1..count; all of them occur."""
-    pixel = np.flatnonzero(numbers)
-    first = np.zeros(count, np.int64)
-    # Backwards, so that the first pixel is the last one written.
-    first[numbers.reshape(-1)[pixel[::-1]] - 1] = pixel[::-1]
-    return first

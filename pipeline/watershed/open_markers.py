@@ -13,7 +13,7 @@ from pipeline.grid import TileGrid
 from pipeline.join import contacts
 from pipeline.kernels.components import components
 from pipeline.kernels.reconstruction import reconstruct
-from pipeline.kernels.relabel import occurring
+from pipeline.kernels.relabel import first_pixels, occurring
 from pipeline.kernels.unionfind import DisjointSets
 from pipeline.methods.base import Output, Round, State
 from pipeline.pieces import faces_of
@@ -27,7 +27,6 @@ from pipeline.watershed.markers import (
     Marked,
     PeakMarkers,
     ZoneMarkers,
-    first_pixels,
     given_in_window,
 )
 from pipeline.watershed.open import (
