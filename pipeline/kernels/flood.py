@@ -38,10 +38,8 @@ from numba import njit
 
 from pipeline.kernels.flood_frames import (
     SOURCE,
-    Asked,
     Frame,
     Runs,
-    answer,
     frame_runs,
     load,
     new_frame,
@@ -49,6 +47,7 @@ from pipeline.kernels.flood_frames import (
     store,
 )
 from pipeline.kernels.flood_waves import Queue, flood_frame, new_queue
+from pipeline.kernels.lowering import UNREACHED
 from pipeline.kernels.neighbours import neighbour_steps
 from pipeline.kernels.ordering import FLOAT_FLIP, ordered_int32
 
@@ -115,34 +114,27 @@ def flood(altitude: Heights, region: Ints, sources: Sources, connectivity: int) 
     return number
 
 
-def flood_keys(
-    altitude: Heights, region: Ints, sources: Sources, connectivity: int, asked: Longs
-) -> tuple[Heights, Ints]:
-    """Flood every region from its sources; only the keys of some pixels are wanted.
+def flood_keys(altitude: Heights, region: Ints, sources: Sources, connectivity: int) -> Longs:
+    """Flood every region from its sources; the keys are wanted.
 
     Parameters
     ----------
     altitude, region, sources, connectivity
         As for `flood`.
-    asked : ndarray of shape (Q,), int64
-        Raster indices of those pixels.
 
     Returns
     -------
-    level : ndarray of shape (Q,), dtype of `altitude`
-    hops : ndarray of shape (Q,), int32
-        The keys; 0 and -1 where the flood does not come.
+    ndarray of the same shape, int64
+        See `pipeline.kernels.lowering`.
 
     Raises
     ------
     ValueError
-        As for `flood`, and if a pixel of `asked` is not in the window.
+        As for `flood`.
     """
-    if asked.size and not 0 <= asked.min() <= asked.max() < altitude.size:
-        raise ValueError("a pixel that is asked for lies outside the window")
-    nothing = np.empty(0, np.int32)
-    level, hops = _flood_into(nothing, altitude, region, sources, connectivity, asked)
-    return level.view(altitude.dtype), hops
+    keys = np.full(altitude.shape, UNREACHED, np.int64)
+    _flood_into(np.empty(0, np.int32), altitude, region, sources, connectivity, keys)
+    return keys
 
 
 def _flood_into(
@@ -151,14 +143,14 @@ def _flood_into(
     region: Ints,
     sources: Sources,
     connectivity: int,
-    asked: Longs,
-) -> tuple[Ints, Ints]:
-    """Write the place of each pixel's source to `out`, unless that has no elements.
+    keys_out: Longs,
+) -> None:
+    """Write the place of each pixel's source to `out`, and its key to `keys_out`.
 
-    Lays out one frame for each region that has sources. Returns the keys of the pixels asked.
+    Nothing is written to one that has no elements. Lays out one frame for each region that has
+    sources.
     """
     _check(altitude, region, sources)
-    level, reached_after = np.zeros(asked.size, np.int32), np.full(asked.size, -1, np.int32)
     steps = neighbour_steps(altitude.ndim, connectivity)
     # A read-only array would be a second signature to compile, hence "W".
     numbers = np.require(region, np.int32, ["C", "W"]).reshape(-1)
@@ -167,15 +159,12 @@ def _flood_into(
     order = np.lexsort((sources.hops, tops, own))
     order = order[own[order] > 0]
     if order.size == 0:
-        return level, reached_after
+        return
     shape = (1,) * (3 - altitude.ndim) + altitude.shape
     owners, first_key, owner = np.unique(own[order], return_index=True, return_inverse=True)
     rim = np.abs(steps).max(axis=0)
     runs, origin, sides = frame_runs(numbers, shape, owners, rim)
     capacity = int(sides.prod(axis=1).max())
-    wanted = np.flatnonzero(np.isin(numbers[asked], owners))
-    wanted = wanted[np.argsort(numbers[asked[wanted]], kind="stable")]
-    asker = np.searchsorted(owners, numbers[asked[wanted]])
     _flood_regions(
         bits,
         np.int32(0) if altitude.dtype == np.int32 else FLOAT_FLIP,
@@ -187,15 +176,8 @@ def _flood_into(
         new_frame(capacity),
         new_queue(capacity, altitude, tops),
         out.reshape(-1),
-        Asked(
-            np.searchsorted(asker, np.arange(owners.size + 1)),
-            places(asked[wanted], shape, origin[asker], sides[asker]),
-            wanted,
-            level,
-            reached_after,
-        ),
+        keys_out.reshape(-1),
     )
-    return level, reached_after
 
 
 def _check(altitude: Heights, region: Ints, sources: Sources) -> None:
@@ -232,7 +214,7 @@ def _flood_regions(
     frame: Frame,
     queue: Queue,
     out: Ints,
-    asked: Asked,
+    keys_out: Longs,
 ) -> None:
     """Flood the regions one by one.
 
@@ -245,5 +227,4 @@ def _flood_regions(
             frame.wave[place[i]] = SOURCE
             frame.root[place[i]] = keys[i, 0]
         flood_frame(keys, place, first_key[k], first_key[k + 1], offsets[k], frame, queue)
-        answer(flip, asked, k, frame)
-        store(runs, k, frame, out)
+        store(runs, k, frame, out, keys_out)

@@ -8,33 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from pipeline.kernels.lowering import HOPS_BITS
+
 Ints: TypeAlias = npt.NDArray[np.int32]
 Longs: TypeAlias = npt.NDArray[np.int64]
 
 # In `Frame.wave`, where other numbers count the waves: what is below the current number is done.
 BLOCKED, SOURCE, UNTOUCHED = -2, -1, np.iinfo(np.int32).max
-
-
-class Asked(NamedTuple):
-    """Pixels whose keys are wanted, grouped by region.
-
-    Parameters
-    ----------
-    first : ndarray of shape (K + 1,), int64
-        Where each region's pixels begin in `place` and `number`.
-    place : ndarray of shape (Q,), int32
-        Index of the pixel in the frame of its region.
-    number : ndarray of shape (Q,), int64
-        Where the answer goes.
-    level, hops : ndarray of shape (Q,), int32
-        The answers.
-    """
-
-    first: Longs
-    place: Ints
-    number: Longs
-    level: Ints
-    hops: Ints
 
 
 class Runs(NamedTuple):
@@ -199,26 +179,19 @@ def load(bits: Ints, flip: np.int32, runs: Runs, k: int, frame: Frame) -> None:
 
 
 @njit(cache=True, nogil=True)
-def answer(flip: np.int32, asked: Asked, k: int, frame: Frame) -> None:
-    """Copy the keys that are asked of region k; what was not reached keeps its answer."""
-    for i in range(asked.first[k], asked.first[k + 1]):
-        place = asked.place[i]
-        if frame.wave[place] != UNTOUCHED:
-            height = frame.level[place]
-            asked.level[asked.number[i]] = height ^ ((height >> 31) & flip)
-            asked.hops[asked.number[i]] = frame.hops[place]
-
-
-@njit(cache=True, nogil=True)
-def store(runs: Runs, k: int, frame: Frame, out: Ints) -> None:
+def store(runs: Runs, k: int, frame: Frame, out: Ints, keys_out: Longs) -> None:
     """Copy what was reached of region k to the window and block the frame again."""
-    wave, root = frame.wave, frame.root
-    wanted = out.size > 0
+    wave, root, level, hops = frame.wave, frame.root, frame.level, frame.hops
+    roots_wanted, keys_wanted = out.size > 0, keys_out.size > 0
     i = runs.newest[k]
     while i >= 0:
         begin, place = runs.first[i], runs.place[i]
         for j in range(runs.last[i] - begin + 1):
-            if wanted and wave[place + j] != UNTOUCHED:
-                out[begin + j] = root[place + j]
+            if wave[place + j] != UNTOUCHED:
+                if roots_wanted:
+                    out[begin + j] = root[place + j]
+                if keys_wanted:
+                    key = (np.int64(level[place + j]) << HOPS_BITS) + hops[place + j]
+                    keys_out[begin + j] = key
             wave[place + j] = BLOCKED
         i = runs.previous[i]

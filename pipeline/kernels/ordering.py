@@ -65,3 +65,22 @@ def ordered_int32(values: Heights) -> Ints:
     ordered: Ints = bits ^ ((bits >> 31) & FLOAT_FLIP)
     ordered[ordered == -1] = 0  # what -0.0 became
     return ordered
+
+
+def from_ordered(ordered: Ints, dtype: npt.DTypeLike) -> Heights:
+    """Undo `ordered_int32`.
+
+    Parameters
+    ----------
+    ordered : ndarray of any shape, int32
+    dtype : int32 or float32
+        What the values were.
+
+    Returns
+    -------
+    ndarray of the same shape
+    """
+    if np.dtype(dtype) == np.int32:
+        return ordered
+    bits: Ints = ordered ^ ((ordered >> 31) & FLOAT_FLIP)
+    return bits.view(np.float32)

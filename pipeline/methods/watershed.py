@@ -22,7 +22,7 @@ from pipeline.methods.masks import ObjectMask
 from pipeline.methods.threshold import Threshold
 from pipeline.watershed.flood import FLOODED, MARGIN_PX, OPEN_TILE, FloodWindows
 from pipeline.watershed.landscape import Kind, Landscape
-from pipeline.watershed.markers import AnyMarkers, PeakMarkers
+from pipeline.watershed.markers import AnyMarkers, PeakMarkers, ZoneMarkers
 from pipeline.watershed.open import REGIONS_MARKED, MarkRegions, open_tiles
 from pipeline.watershed.open_markers import markers_round
 from pipeline.watershed.relax import RESOLVED, Relax, Resolve
@@ -133,7 +133,10 @@ class Watershed(Method):
         return max(flooding + marked, self.foreground.peak_bytes_per_px())
 
     def scratch_bytes_per_px(self) -> float:
-        return 4.0 + 12.0 + (4.0 if self.lines else 0.0)
+        # labels 4; of components larger than a window: altitudes and regions 12, keys 8, and 8 where
+        # the landscape is filled
+        filled = 8.0 if isinstance(self.markers, ZoneMarkers) and self.markers.fills else 0.0
+        return 4.0 + 12.0 + 8.0 + filled + (4.0 if self.lines else 0.0)
 
     def least_passes(self) -> int:
         surveyed = self.foreground.least_passes() if self.masked else 1

@@ -1,8 +1,13 @@
 """Rounds that repeat until no face of a tile changes any more.
 
-Every tile computes values of its core from the ring of pixels around it, as the neighbours last had
-them, and keeps those of its faces in scratch. A neighbour of a face that changed is visited again.
-Where values only move one way and have one end, the tiles may be visited in any order.
+Every tile computes the keys of its core (see `pipeline.kernels.lowering`) by itself, and keeps
+those of its faces in scratch. Then the keys of the ring of pixels around the core come in, as the
+neighbours last had them, and what they change inside is followed from there. A neighbour of a face
+that changed is visited again. Keys only fall and have one end, so the tiles may be visited in any
+order.
+
+What a tile keeps has the number of the visit in its name: an order that comes late, or twice, does
+not touch what a later one has left.
 """
 
 from __future__ import annotations
@@ -11,13 +16,14 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.box import Box
 from pipeline.grid import Tile, TileGrid
+from pipeline.kernels.lowering import lower
 from pipeline.methods.base import Output, Round, State
 from pipeline.records import Record
 from pipeline.view import TileView
@@ -25,6 +31,9 @@ from pipeline.watershed.open import open_tiles
 
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
+
+#: What a tile keeps: the keys it began with, those that have fallen since, those of its faces.
+FIRST, CHANGES, FACES = "first", "changes", "faces"
 
 
 @dataclass(frozen=True)
@@ -35,15 +44,20 @@ class FixedPoint(Round):
 
     #: Prefix of the state's keys and of the scratch arrays.
     key: ClassVar[str]
-    #: int32 values a pixel.
-    values: ClassVar[int]
+    #: What a hop counts, see `lower`.
+    climb: ClassVar[int]
 
     @abstractmethod
-    def on_faces(self, view: TileView, state: State, pixels: Longs) -> Ints:
-        """The values of a core's faces, shape (values, n).
+    def landscape_of(self, view: TileView) -> tuple[Ints, Ints]:
+        """Ordered altitudes and regions of the window of 1 px around the core."""
 
-        `pixels` are their raster indices in the window of 1 px around the core.
-        """
+    @abstractmethod
+    def first_keys(self, view: TileView, state: State) -> Longs:
+        """Keys of that window as far as it knows by itself: a fixed point inside the core."""
+
+    @property
+    @abstractmethod
+    def connectivity(self) -> int: ...
 
     @classmethod
     def is_done(cls, state: State) -> bool:
@@ -61,15 +75,57 @@ class FixedPoint(Round):
         return [int(n) for n in found]
 
     def map(self, view: TileView, state: State) -> Output:
-        faces = _face_pixels(view.tile.core, view.window(1))
-        found = self.on_faces(view, state, faces).reshape(-1)
         number = view.tile.number
         before = self._visited(state).get(number)
+        if before is None:
+            keys = self.first_keys(view, state)
+            view.scratch.put(self._name(FIRST), number, keys)
+        else:
+            keys = self._lowered(view, state, before)
+        found = keys.reshape(-1)[_face_pixels(view.tile.core, view.window(1))]
         same = before is not None and np.array_equal(
-            found, view.scratch.get(self._name(before), number)
+            found, view.scratch.get(self._name(FACES, before), number)
         )
-        view.scratch.put(self._name(self.iterations(state)), number, found)
+        view.scratch.put(self._name(FACES, self.iterations(state)), number, found)
         return Output({"changed": np.array(not same)})
+
+    def _lowered(self, view: TileView, state: State, before: int) -> Longs:
+        """The keys behind the visit `before`, and what the ring has changed since."""
+        number, window = view.tile.number, view.window(1)
+        keys = self.keys_after(view, before)
+        flat = keys.reshape(-1)
+        ring, known = self.ring(view, state)
+        fallen = known < flat[ring]
+        flat[ring[fallen]] = known[fallen]
+        lower(
+            keys,
+            *self.landscape_of(view),
+            view.tile.core.relative_to(window.start),
+            self.connectivity,
+            ring[fallen],
+            self.climb,
+        )
+        changed = np.flatnonzero(flat != view.scratch.get(self._name(FIRST), number).reshape(-1))
+        changes = np.stack([changed, flat[changed]])
+        view.scratch.put(self._name(CHANGES, self.iterations(state)), number, changes)
+        return keys
+
+    @classmethod
+    def keys_after(cls, view: TileView, visit: int) -> Longs:
+        """Keys of the window of 1 px around a core after the last visit."""
+        keys: Longs = view.scratch.get(cls._name(FIRST), view.tile.number)
+        if visit > 0:
+            pixel, key = view.scratch.get(cls._name(CHANGES, visit), view.tile.number)
+            keys.reshape(-1)[pixel] = key
+        return keys
+
+    @classmethod
+    def keys(cls, view: TileView, state: State) -> Longs:
+        """Keys of the window of 1 px around a core, when nothing changes any more."""
+        keys = cls.keys_after(view, cls._visited(state)[view.tile.number])
+        pixel, known = cls.ring(view, state)
+        keys.reshape(-1)[pixel] = known
+        return keys
 
     def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
         iteration = self.iterations(state)
@@ -89,26 +145,26 @@ class FixedPoint(Round):
         }
 
     @classmethod
-    def ring(cls, view: TileView, state: State) -> tuple[Longs, Ints]:
+    def ring(cls, view: TileView, state: State) -> tuple[Longs, Longs]:
         """What the neighbours last had in the ring of 1 px around a core.
 
         Returns
         -------
         pixel : ndarray of shape (n,), int64
             Raster indices in the window of 1 px around the core.
-        values : ndarray of shape (values, n), int32
+        keys : ndarray of shape (n,), int64
         """
         window = view.window(1)
         visited = cls._visited(state)
         places: list[Longs] = [np.empty(0, np.int64)]
-        values: list[Ints] = [np.empty((cls.values, 0), np.int32)]
+        keys: list[Longs] = [np.empty(0, np.int64)]
         for _, tile in _neighbours(view.grid, view.tile):
             if tile.number in visited:
-                packed = view.scratch.get(cls._name(visited[tile.number]), tile.number)
+                packed = view.scratch.get(cls._name(FACES, visited[tile.number]), tile.number)
                 common = tile.core.intersect(window)
                 places.append(_raster_indices(common, window))
-                values.append(_unpack(packed, cls.values, tile.core, common))
-        return np.concatenate(places), np.concatenate(values, axis=1)
+                keys.append(_unpack(packed, tile.core, common))
+        return np.concatenate(places), np.concatenate(keys)
 
     @classmethod
     def _visited(cls, state: State) -> dict[int, int]:
@@ -117,8 +173,8 @@ class FixedPoint(Round):
         return {int(t): int(i) for t, i in state[name]} if name in state else {}
 
     @classmethod
-    def _name(cls, iteration: int) -> str:
-        return f"{cls.key.replace('.', '-')}-{iteration}"
+    def _name(cls, what: str, visit: int = 0) -> str:
+        return f"{cls.key.replace('.', '-')}-{what}-{visit}"
 
 
 def _neighbours(grid: TileGrid, tile: Tile) -> Iterator[tuple[tuple[int, ...], Tile]]:
@@ -147,19 +203,15 @@ def _face_pixels(core: Box, window: Box) -> Longs:
     return np.concatenate(faces)
 
 
-def _unpack(packed: NDArray[Any], values: int, core: Box, box: Box) -> Ints:
-    """Values, shape (values, n), of a box that lies in one face of a core.
-
-    `packed` holds the values of the pixels of `_face_pixels`, one kind behind the other.
-    """
+def _unpack(packed: Longs, core: Box, box: Box) -> Longs:
+    """Keys of a box that lies in one face of a core; `packed` has those of `_face_pixels`."""
     axis, end = _face_of(core, box)
     sizes = [core.size // n for n in core.shape for _ in (0, 1)]
     begin = sum(sizes[: 2 * axis + end])
     rest = tuple(n for i, n in enumerate(core.shape) if i != axis)
     cut = tuple(s for i, s in enumerate(box.within(core)) if i != axis)
-    face = packed.reshape(values, -1)[:, begin : begin + sizes[2 * axis]].reshape(values, *rest)
-    found: Ints = face[(slice(None), *cut)].reshape(values, -1)
-    return found.astype(np.int32, copy=False)
+    face = packed[begin : begin + sizes[2 * axis]].reshape(rest)
+    return face[cut].reshape(-1)
 
 
 def _face_of(core: Box, box: Box) -> tuple[int, int]:

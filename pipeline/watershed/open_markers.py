@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from pipeline.grid import TileGrid
 from pipeline.join import contacts
 from pipeline.kernels.components import components
+from pipeline.kernels.lowering import keys_at, levels_of
+from pipeline.kernels.ordering import from_ordered, ordered_int32
 from pipeline.kernels.reconstruction import reconstruct
 from pipeline.kernels.relabel import first_pixels, occurring
 from pipeline.kernels.unionfind import DisjointSets
@@ -103,23 +105,37 @@ class Fill(FixedPoint):
 
     name: ClassVar[str] = "fill"
     key: ClassVar[str] = "watershed.fill"
-    values: ClassVar[int] = 1
+    climb: ClassVar[int] = 0
 
-    def on_faces(self, view: TileView, state: State, pixels: Longs) -> Ints:
-        filled, _, _ = filled_heights(self.landscape, self.markers, view, state)
-        return filled.reshape(-1)[pixels].view(np.int32)[None]
+    @property
+    def connectivity(self) -> int:
+        return self.landscape.connectivity
+
+    def landscape_of(self, view: TileView) -> tuple[Ints, Ints]:
+        height, region = _ring_heights(view)
+        return upside_down(height), region
+
+    def first_keys(self, view: TileView, state: State) -> Longs:
+        height, region = _ring_heights(view)
+        filled = reconstruct(self.markers.fill(height), height, region, self.connectivity)
+        return keys_at(upside_down(filled))
 
 
-def filled_heights(
-    landscape: Landscape, markers: ZoneMarkers, view: TileView, state: State
-) -> tuple[Heights, Heights, Ints]:
+def upside_down(height: Heights) -> Ints:
+    """Heights as ordered altitudes; `from_ordered` of the same brings them back."""
+    return np.invert(ordered_int32(height))
+
+
+def filled_heights(view: TileView, state: State) -> tuple[Heights, Heights, Ints]:
     """Filled heights, heights and regions of a core and a ring of 1 px around it."""
-    height: Any = np.negative(view.scratch.get(RING_ALTITUDE, view.tile.number))
-    region = view.scratch.get(RING_REGION, view.tile.number)
-    filled: Any = markers.fill(height)
-    pixel, (known,) = Fill.ring(view, state)
-    filled.reshape(-1)[pixel] = known.view(filled.dtype)
-    return reconstruct(filled, height, region, landscape.connectivity), height, region
+    height, region = _ring_heights(view)
+    level = levels_of(Fill.keys(view, state))
+    return from_ordered(np.invert(level), height.dtype), height, region
+
+
+def _ring_heights(view: TileView) -> tuple[Any, Ints]:
+    height = np.negative(view.scratch.get(RING_ALTITUDE, view.tile.number))
+    return height, view.scratch.get(RING_REGION, view.tile.number)
 
 
 @dataclass(frozen=True)
@@ -138,10 +154,9 @@ class MarkZones(Round):
     def map(self, view: TileView, state: State) -> Output:
         filled: Heights | None = None
         if self.markers.fills:
-            filled, height, region = filled_heights(self.landscape, self.markers, view, state)
+            filled, height, region = filled_heights(view, state)
         else:
-            height = np.negative(view.scratch.get(RING_ALTITUDE, view.tile.number))
-            region = view.scratch.get(RING_REGION, view.tile.number)
+            height, region = _ring_heights(view)
         core = view.tile.core.within(view.window(1))
         zone, counts = (mask[core] for mask in self.markers.zones(height, region, filled))
         labels, count = components(zone, self.landscape.connectivity)

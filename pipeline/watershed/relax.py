@@ -1,9 +1,9 @@
 """The watershed of open regions as a fixed point over tiles.
 
-Every pixel has one key (level, hops), see `pipeline.kernels.flood`. Tiles compute the keys of their
-cores from their own markers and from the keys of the ring around them. Keys only ever fall and have
-one fixed point: those of the untiled image. Then each pixel follows its predecessors to a marker,
-or to a pixel of the ring, which belongs to a piece of a neighbour.
+Every pixel has one key (level, hops), see `pipeline.kernels.flood`. Tiles flood their cores from
+their own markers, then lower the keys from the ring around them. Keys only ever fall and have one
+fixed point: those of the untiled image. Then each pixel follows its predecessors to a marker, or to
+a pixel of the ring, which belongs to a piece of a neighbour.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.grid import TileGrid
-from pipeline.kernels.flood import Heights, Sources, flood, flood_keys
+from pipeline.kernels.flood import Sources, flood_keys
+from pipeline.kernels.lowering import UNREACHED, trace
+from pipeline.kernels.ordering import ordered_int32
 from pipeline.kernels.relabel import occurring, relabel
 from pipeline.methods.base import EmittingRound, Output, State, TileLabels
 from pipeline.places import linear_indices
@@ -42,12 +44,26 @@ class Relax(FixedPoint):
 
     name: ClassVar[str] = "relax"
     key: ClassVar[str] = "watershed.keys"
-    values: ClassVar[int] = 2
+    climb: ClassVar[int] = 1
 
-    def on_faces(self, view: TileView, state: State, pixels: Longs) -> Ints:
-        altitude, region, sources, _ = _core_to_flood(self.landscape, view, state)
-        level, hops = flood_keys(altitude, region, sources, self.landscape.connectivity, pixels)
-        return np.stack([level.view(np.int32), hops])
+    @property
+    def connectivity(self) -> int:
+        return self.landscape.connectivity
+
+    def landscape_of(self, view: TileView) -> tuple[Ints, Ints]:
+        altitude = view.scratch.get(RING_ALTITUDE, view.tile.number)
+        return ordered_int32(altitude), view.scratch.get(RING_REGION, view.tile.number)
+
+    def first_keys(self, view: TileView, state: State) -> Longs:
+        altitude = view.scratch.get(RING_ALTITUDE, view.tile.number)
+        region = view.scratch.get(RING_REGION, view.tile.number)
+        core = view.tile.core.within(view.window(1))
+        # The ring is a wall: its keys are its owners' to find.
+        inside = np.zeros_like(region)
+        inside[core] = region[core]
+        own = own_markers(self.landscape, view, state)
+        sources = Sources.markers(own.pixel, altitude)
+        return flood_keys(altitude, inside, sources, self.connectivity)
 
 
 @dataclass(frozen=True)
@@ -63,18 +79,30 @@ class Resolve(EmittingRound):
         return [int(n) for n in open_tiles(state)]
 
     def map(self, view: TileView, state: State) -> Output:
-        altitude, region, sources, own = _core_to_flood(self.landscape, view, state)
-        source = flood(altitude, region, sources, self.landscape.connectivity)
-        del altitude, region  # a core is large
         window = view.window(1)
+        altitude = ordered_int32(view.scratch.get(RING_ALTITUDE, view.tile.number))
+        region = view.scratch.get(RING_REGION, view.tile.number)
+        own = own_markers(self.landscape, view, state)
+        ring, known = Relax.ring(view, state)
+        ring = ring[known != UNREACHED]
+        sources = np.concatenate([own.pixel, ring])
+        inner = view.tile.core.relative_to(window.start)
+        source = trace(
+            Relax.keys(view, state),
+            altitude,
+            region,
+            sources,
+            inner,
+            self.landscape.connectivity,
+        )
+        del altitude, region  # a core is large
         # Pixels of the ring have numbers below 0 for keys, and become links.
-        ring = np.arange(len(own.pixel), len(sources.pixel))
-        marked = Marked(sources.pixel, np.concatenate([own.key, -1 - ring]))
-        core = view.tile.core.within(window)
-        labels, keys = marked.labels(np.ascontiguousarray(source[core]))
+        outside = np.arange(len(own.pixel), len(sources))
+        marked = Marked(sources, np.concatenate([own.key, -1 - outside]))
+        labels, keys = marked.labels(np.ascontiguousarray(source[inner.slices]))
         del source
         from_ring = keys < 0
-        reached = linear_indices(view, window, sources.pixel[-1 - keys[from_ring]])
+        reached = linear_indices(view, window, sources[-1 - keys[from_ring]])
         links = np.stack([np.flatnonzero(from_ring) + 1, reached], axis=1)
         opened = TileLabels(labels, keys=np.maximum(keys, -1), links=links)
         return Output({}, self._with_whole(view, opened))
@@ -93,34 +121,3 @@ class Resolve(EmittingRound):
         return TileLabels(
             labels, keys=np.concatenate([keys_of(opened), keys[found - 1]]), links=opened.links
         )
-
-
-def _core_to_flood(
-    landscape: Landscape, view: TileView, state: State
-) -> tuple[Heights, Ints, Sources, Marked]:
-    """Altitude, regions and sources of a core in a window with a ring of 1 px.
-
-    The sources are the core's markers, which come back too, and behind them those pixels of the
-    ring whose keys are known.
-    """
-    altitude = view.scratch.get(RING_ALTITUDE, view.tile.number)
-    region = view.scratch.get(RING_REGION, view.tile.number)
-    core = view.tile.core.within(view.window(1))
-    own = own_markers(landscape, view, state)
-    ring, (levels, hops) = Relax.ring(view, state)
-    beside = region.reshape(-1)[ring]
-    wanted = (hops >= 0) & (beside > 0)
-    # A ring pixel without a key is a wall: were it flooded from here, the key that its owner gives
-    # it later could be higher, keys would not only fall, and tiles could swing for ever.
-    for axis, (first, last) in enumerate(zip(core, region.shape, strict=True)):
-        for rim in (slice(0, first.start), slice(first.stop, last)):
-            region[(slice(None),) * axis + (rim,)] = 0
-    ring, levels, hops = ring[wanted], levels[wanted].view(altitude.dtype), hops[wanted]
-    region.reshape(-1)[ring] = beside[wanted]
-    markers = Sources.markers(own.pixel, altitude)
-    both = Sources(
-        np.concatenate([markers.pixel, ring]),
-        np.concatenate([markers.level, levels]),
-        np.concatenate([markers.hops, hops]),
-    )
-    return altitude, region, both, own

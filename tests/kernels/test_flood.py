@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.segmentation import watershed
 
+from pipeline.box import Box
 from pipeline.kernels import flood_waves as module
 from pipeline.kernels.flood import Sources, flood, flood_keys
+from pipeline.kernels.lowering import HOPS_BITS, UNREACHED, levels_of, trace
 from pipeline.kernels.neighbours import neighbour_steps
-from pipeline.kernels.ordering import ordered_int32
+from pipeline.kernels.ordering import from_ordered, ordered_int32
 
 CONNECTIVITIES = [(2, 4), (2, 8), (3, 6), (3, 18), (3, 26)]
 Key = tuple[float, int]
@@ -74,13 +76,18 @@ def flood_all(
     hops: np.ndarray,
     connectivity: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Roots, and the keys of all pixels, asked for in no order."""
+    """Roots, levels and hops of all pixels; 0 and -1 where the flood does not come."""
     given = Sources(sources, levels, hops)
-    asked = np.random.default_rng(0).permutation(altitude.size)
-    keys = flood_keys(altitude, region, given, connectivity, asked)
-    back = np.argsort(asked)
-    level, reached_after = (key[back].reshape(altitude.shape) for key in keys)
+    keys = flood_keys(altitude, region, given, connectivity)
+    reached = keys != UNREACHED
+    level = from_ordered(levels_of(np.where(reached, keys, 0)), altitude.dtype)
+    reached_after = np.where(reached, keys & (2**HOPS_BITS - 1), -1)
     number = flood(altitude, region, given, connectivity)
+    # Following the finished keys back gives the same roots.
+    traced = trace(
+        keys, ordered_int32(altitude), region, sources, Box.whole(altitude.shape), connectivity
+    )
+    assert np.array_equal(traced, np.where(reached, number, traced))
     return np.append(sources, -1)[number - 1].astype(np.int32), level, reached_after
 
 
@@ -376,10 +383,3 @@ def test_refuses_nan() -> None:
     altitude = np.array([[0, np.nan]], np.float32)
     with pytest.raises(ValueError, match="NaN"):
         from_markers(altitude, np.ones((1, 2), np.int32), np.array([0]), 4)
-
-
-@pytest.mark.parametrize("asked", [-1, 9])
-def test_refuses_to_answer_for_pixels_outside(asked: int) -> None:
-    window = np.ones((3, 3), np.int32)
-    with pytest.raises(ValueError, match="asked"):
-        flood_keys(window, window, Sources.markers(np.array([0]), window), 8, np.array([asked]))
