@@ -133,7 +133,7 @@ class Watershed(Method):
         return max(flooding + marked, self.foreground.peak_bytes_per_px())
 
     def scratch_bytes_per_px(self) -> float:
-        # labels 4; of components larger than a window: altitudes and regions 12, keys 8, and 8 where
+        # labels 4; of components larger than a window altitudes and regions 12, keys 8, and 8 if
         # the landscape is filled
         filled = 8.0 if isinstance(self.markers, ZoneMarkers) and self.markers.fills else 0.0
         return 4.0 + 12.0 + 8.0 + filled + (4.0 if self.lines else 0.0)
