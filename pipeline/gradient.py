@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+
+from pipeline.kernels.sobel import add_squared_slopes
 
 
 def gradient_magnitude(image: NDArray[Any]) -> NDArray[np.float32]:
@@ -31,11 +32,7 @@ def gradient_magnitude(image: NDArray[Any]) -> NDArray[np.float32]:
     ndim = image.ndim - 1
     square = np.zeros(image.shape[1:], np.float64)
     for channel in image:
-        grey = channel.astype(np.float64)
-        for axis in range(ndim):
-            slope = ndimage.sobel(grey, axis, mode="nearest")
-            slope *= slope
-            square += slope
+        add_squared_slopes(channel, square)
     # scikit-image divides the smoothing across by 4 an axis, and takes the mean square.
     square /= 16.0 ** (ndim - 1) * ndim
     return np.sqrt(square, out=square).astype(np.float32)

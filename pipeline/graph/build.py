@@ -56,9 +56,13 @@ class BuildGraph(Round):
             seen = features(view, self.space)
         del image  # a window is large
         offset, step = self._scales(view)
-        values = np.stack([_steps(v, o, s) for v, o, s in zip(seen, offset, step, strict=False)])
+        if seen.dtype.kind == "u" and seen.dtype.itemsize <= 2:
+            values = np.ascontiguousarray(seen)  # they are steps from 0 as they are
+        else:
+            scales = zip(seen, offset[:-1], step[:-1], strict=True)
+            values = np.stack([_steps(v, o, s) for v, o, s in scales])
         regions = region_sums(np.ascontiguousarray(labels[core]), values)
-        borders = border_sums(labels, core, _steps(border, offset[-1], step[-1]), self.connectivity)
+        borders = border_sums(labels, core, border, self.connectivity, offset[-1], step[-1])
         return Output(RegionGraph(*regions, *borders, offset, step).record())
 
     def combine(self, records: Iterable[Record]) -> Record:

@@ -8,8 +8,11 @@ import numpy as np
 import tifffile
 import zarr
 from jobs import CHUNK
+from skimage import io
 
-MONTAGE = Path(__file__).parents[1] / "data" / "demo" / "montage" / "sixteen_fields.ome.tif"
+DATA = Path(__file__).parents[1] / "data"
+MONTAGE = DATA / "demo" / "montage" / "sixteen_fields.ome.tif"
+TISSUE = DATA / "histology" / "4590d7d47f52.png"
 
 
 def mirrored(length: int, size: int) -> np.ndarray:
@@ -47,3 +50,24 @@ def make_input(path: Path, size: int, montage: Path = MONTAGE) -> Path:
         array[start : start + CHUNK] = image[rows[start : start + CHUNK]][:, columns]
     done.touch()
     return path / "0"
+
+
+def tissue(path: Path, size: int) -> Path:
+    """The picture of stained tissue, mirrored to (3, size, size)."""
+    picture = io.imread(TISSUE)[..., :3]
+    rows, columns = (mirrored(n, size) for n in picture.shape[:2])
+    image = np.moveaxis(picture[rows][:, columns], -1, 0)[:, None]
+    group = zarr.open_group(path, mode="w")
+    scale = {"coordinateTransformations": [{"type": "scale", "scale": [1.0] * 3}]}
+    axes = [{"name": "c", "type": "channel"}]
+    axes += [{"name": name, "type": "space"} for name in "yx"]
+    group.attrs["ome"] = {
+        "version": "0.5",
+        "multiscales": [{"name": "tissue", "axes": axes, "datasets": [{"path": "0", **scale}]}],
+    }
+    array = group.create_array(
+        "0", shape=(3, size, size), chunks=(1, 1024, 1024), dtype="uint8",
+        dimension_names=["c", "y", "x"],
+    )  # fmt: skip
+    array[...] = image[:, 0]
+    return path

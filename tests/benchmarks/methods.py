@@ -25,14 +25,13 @@ from typing import Any
 import cv2
 import numpy as np
 import zarr
-from skimage import io
 from skimage.measure import regionprops_table
 from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from inputs import make_input, mirrored  # noqa: E402
+from inputs import make_input, tissue  # noqa: E402
 from method_cases import BOX_PX, CASES, Case, places  # noqa: E402
 
 from pipeline.engine import Engine, Executor, perform_here  # noqa: E402
@@ -44,7 +43,6 @@ from pipeline.recipe import parse_recipe  # noqa: E402
 from pipeline.sources import SourceSpec  # noqa: E402
 from pipeline.trial import plan_array  # noqa: E402
 
-TISSUE = HERE.parent / "data" / "histology" / "4590d7d47f52.png"
 TILE = 2048
 #: Orders that wait at the workers.
 AHEAD = 4
@@ -122,27 +120,6 @@ def run_library_fully(case: Case, path: Path, folder: Path) -> None:
         properties=("label", "area", "bbox", "centroid", "intensity_mean"),
     )
     zarr.save_array(folder / "labels.zarr", found.astype(np.uint32))
-
-
-def tissue(path: Path, size: int) -> Path:
-    """The picture of stained tissue, mirrored to (3, size, size)."""
-    picture = io.imread(TISSUE)[..., :3]
-    rows, columns = (mirrored(n, size) for n in picture.shape[:2])
-    image = np.moveaxis(picture[rows][:, columns], -1, 0)[:, None]
-    group = zarr.open_group(path, mode="w")
-    scale = {"coordinateTransformations": [{"type": "scale", "scale": [1.0] * 3}]}
-    axes = [{"name": "c", "type": "channel"}]
-    axes += [{"name": name, "type": "space"} for name in "yx"]
-    group.attrs["ome"] = {
-        "version": "0.5",
-        "multiscales": [{"name": "tissue", "axes": axes, "datasets": [{"path": "0", **scale}]}],
-    }
-    array = group.create_array(
-        "0", shape=(3, size, size), chunks=(1, 1024, 1024), dtype="uint8",
-        dimension_names=["c", "y", "x"],
-    )  # fmt: skip
-    array[...] = image[:, 0]
-    return path
 
 
 def companions(folder: Path, image: np.ndarray) -> None:
