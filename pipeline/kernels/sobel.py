@@ -42,7 +42,7 @@ def _squares(above: Pixels, row: Pixels, below: Pixels, left: int, x: int, right
     f, g, h = np.float64(below[left]), np.float64(below[x]), np.float64(below[right])
     along_y = _smooth(f - a, g - b, h - c)
     along_x = _smooth(c - a, e - d, h - f)
-    return along_y * along_y + along_x * along_x
+    return float(along_y * along_y + along_x * along_x)
 
 
 @njit(cache=True, nogil=True)
