@@ -22,7 +22,7 @@ from pipeline.methods.masks import ObjectMask
 from pipeline.methods.threshold import Threshold
 from pipeline.watershed.flood import FLOODED, MARGIN_PX, OPEN_TILE, FloodWindows
 from pipeline.watershed.landscape import Kind, Landscape
-from pipeline.watershed.markers import AnyMarkers, PeakMarkers
+from pipeline.watershed.markers import AnyMarkers, GridMarkers, PeakMarkers
 from pipeline.watershed.open import REGIONS_MARKED, MarkRegions, open_tiles
 from pipeline.watershed.open_markers import markers_round
 from pipeline.watershed.relax import RESOLVED, Relax, Resolve
@@ -37,12 +37,13 @@ class Watershed(Method):
     "distance" floods from the middle of each object (distance to the background), "intensity" from
     its brightest (or darkest) spot, "gradient" from where the image is flat up to its edges.
     `markers`: where the flood begins: `{from: peaks}` of the landscape, `{from: threshold, value}`,
-    `{from: h_minima, h}`, or given beside the image by `{from: points, file}` or `{from: labels,
-    file}`. `min_distance_px`: peaks of one component are farther apart than this (largest
-    coordinate difference); the highest wins, then the first in raster order. `smooth_px`: standard
-    deviation of the smoothing of distances within a component; grey values are smoothed by
-    `preprocess`. `max_distance_px`: distances count up to here. `lines`: leave a line of background
-    between objects. `connectivity`: 4 or 8 in 2D; 6, 18 or 26 in 3D; by default 8 and 26.
+    `{from: h_minima, h}`, `{from: grid, size_px, compactness}` for superpixels, or given beside the
+    image by `{from: points, file}` or `{from: labels, file}`. `min_distance_px`: peaks of one
+    component are farther apart than this (largest coordinate difference); the highest wins, then
+    the first in raster order. `smooth_px`: standard deviation of the smoothing of distances within
+    a component; grey values are smoothed by `preprocess`. `max_distance_px`: distances count up to
+    here. `lines`: leave a line of background between objects. `connectivity`: 4 or 8 in 2D; 6, 18
+    or 26 in 3D; by default 8 and 26.
 
     Exact for any tiling: see `pipeline.kernels.flood` for the definition and its ties.
 
@@ -70,6 +71,11 @@ class Watershed(Method):
             raise ValueError(
                 "without a mask there is no background to take distances to; "
                 "use `landscape: intensity`, `gradient` or `masked: true`"
+            )
+        if self.landscape == "distance" and isinstance(self.markers, GridMarkers):
+            raise ValueError(
+                "markers of a grid make superpixels, and distances have no edges for them to "
+                "follow; use `landscape: gradient` or `intensity`"
             )
         spacing = type(self).model_fields["min_distance_px"].default
         if self.min_distance_px != spacing and not isinstance(self.markers, PeakMarkers):

@@ -23,6 +23,7 @@ from pipeline.view import TileView
 from pipeline.watershed.fixed_point import FixedPoint
 from pipeline.watershed.landscape import Landscape
 from pipeline.watershed.markers import (
+    GridMarkers,
     Heights,
     Marked,
     PeakMarkers,
@@ -38,6 +39,7 @@ from pipeline.watershed.open import (
     KeepHeights,
     open_tiles,
 )
+from pipeline.watershed.open_cells import FindLowest
 
 ZONE_TILE = "watershed.zone.tile"
 ZONE_NUMBER = "watershed.zone.number"
@@ -57,6 +59,8 @@ def markers_round(landscape: Landscape, grid: TileGrid, state: State) -> Round |
     markers = landscape.height_markers
     if isinstance(markers, PeakMarkers):
         return None if PEAKS in state else FindPeaks(landscape, grid)
+    if isinstance(markers, GridMarkers):
+        return None if PEAKS in state else FindLowest(landscape, grid, markers)
     if HEIGHTS_KEPT not in state:
         return KeepHeights(landscape)
     if not isinstance(markers, ZoneMarkers) or ZONE_KEY in state:
@@ -73,7 +77,7 @@ def own_markers(landscape: Landscape, view: TileView, state: State) -> Marked:
     core = view.tile.core.within(window)
     inside = np.zeros(window.shape, np.int32)
     inside[core] = 1
-    if isinstance(markers, PeakMarkers):
+    if isinstance(markers, PeakMarkers | GridMarkers):
         linear = state[PEAKS].astype(np.int64)
         pixel, chosen = flat_in_window(view, window, linear)
         key = linear[chosen]
