@@ -63,8 +63,6 @@ class Watershed(Method):
     lines: bool = False
     connectivity: Literal[4, 8, 6, 18, 26] | None = None
 
-    seconds_per_megapixel: ClassVar[float] = 0.25
-
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:
         if not self.masked and self.landscape == "distance":
@@ -135,8 +133,19 @@ class Watershed(Method):
         # altitude 4, root, level and hops 12, runs and queue 8, labels 4 + 4
         flooding = 62.0
         # sources of whole zones: places, keys and their order 40; the filled landscape 8
-        marked = 0.0 if isinstance(self.markers, PeakMarkers) else 48.0
+        marked = 0.0 if isinstance(self.markers, PeakMarkers | GridMarkers) else 48.0
         return max(flooding + marked, self.foreground.peak_bytes_per_px())
+
+    def extra_bytes(self, context: Context) -> int:
+        if not isinstance(self.markers, GridMarkers):
+            return 0
+        # The state is held twice where it is read from its file.
+        grid = context.grid
+        return 2 * 8 * self.markers.lattice(grid.shape).cells * grid.frames
+
+    def cpu_seconds_per_megapixel(self) -> float:
+        # Without a mask most tiles are flooded five times or more.
+        return 0.25 if self.masked else 1.0
 
     def scratch_bytes_per_px(self) -> float:
         return 4.0 + 12.0 + (4.0 if self.lines else 0.0)

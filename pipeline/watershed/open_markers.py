@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.box import Box
 from pipeline.grid import TileGrid
 from pipeline.join import contacts
 from pipeline.kernels.components import components
@@ -78,7 +79,7 @@ def own_markers(landscape: Landscape, view: TileView, state: State) -> Marked:
     inside = np.zeros(window.shape, np.int32)
     inside[core] = 1
     if isinstance(markers, PeakMarkers | GridMarkers):
-        linear = state[PEAKS].astype(np.int64)
+        linear = _in_rows(view, window, state[PEAKS].astype(np.int64, copy=False))
         pixel, chosen = flat_in_window(view, window, linear)
         key = linear[chosen]
     elif isinstance(markers, ZoneMarkers):
@@ -96,6 +97,15 @@ def own_markers(landscape: Landscape, view: TileView, state: State) -> Marked:
         pixel, key = marked.pixel, marked.key
     here = inside.reshape(-1)[pixel] > 0
     return Marked(pixel[here], key[here])
+
+
+def _in_rows(view: TileView, window: Box, linear: Longs) -> Longs:
+    """Those of sorted linear indices that lie in the planes, or rows, of a window."""
+    whole = view.grid.frame_box
+    size = whole.size // whole.shape[0]
+    ends = view.tile.frame * whole.size + np.array([window.start[0], window.stop[0]]) * size
+    first, last = np.searchsorted(linear, ends)
+    return linear[first:last]
 
 
 @dataclass(frozen=True)
