@@ -88,6 +88,18 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
         {"method": "threshold", "foreground": {"objects": "dark"}},
         {"method": "watershed", "min_distance_px": 2},
         {"method": "watershed", "masked": False, "landscape": "intensity"},
+        {
+            "method": "watershed",
+            "masked": False,
+            "landscape": "gradient",
+            "markers": {"from": "grid", "size_px": 6, "compactness": 2},
+        },
+        {
+            "method": "watershed",
+            "landscape": "intensity",
+            "markers": {"from": "grid", "size_px": 4},
+            "lines": True,
+        },
         {"method": "threshold", "foreground": {"value": "multi_otsu"}, "output": "classes"},
         {"method": "threshold", "foreground": {"value": "minimum"}},
         {"method": "local_threshold", "block_px": 7},

@@ -201,15 +201,38 @@ def markers() -> st.SearchStrategy[Content]:
     )
 
 
+def grids(dims: str) -> st.SearchStrategy[Content]:
+    """Markers of superpixels."""
+    spacings = {2: [[1, 1], [1.5, 1]], 3: [[1, 1, 1], [2.5, 1, 1]]}[int(dims[0])]
+    return st.builds(
+        lambda fields: {"markers": {"from": "grid", **fields}},
+        st.fixed_dictionaries(
+            {"size_px": st.sampled_from([2, 3.7, 6, 10, 40])},
+            optional={
+                "compactness": st.sampled_from([0, 0.03, 0.5, 4, 1e6]),
+                "spacing": st.sampled_from(spacings),
+            },
+        ),
+    )
+
+
+def markers_on(landscape: str, dims: str) -> st.SearchStrategy[Content]:
+    """Markers that a landscape may have."""
+    return markers() if landscape == "distance" else st.one_of(markers(), grids(dims))
+
+
 def watersheds(dims: str) -> st.SearchStrategy[Content]:
     ways = [(True, "distance"), (True, "intensity"), (False, "intensity")]
     ways += [(True, "gradient"), (False, "gradient")]
     classifier = {"method": "kmeans", "k": 3, "object_classes": [2, 3], "output": "labels"}
     local = {"method": "local_threshold", "block_px": 5, "objects": "dark"}
     return st.builds(
-        lambda way, marked, rest: {"masked": way[0], "landscape": way[1], **marked, **rest},
-        st.sampled_from(ways),
-        markers(),
+        lambda basis, rest: {**basis, **rest},
+        st.sampled_from(ways).flatmap(
+            lambda way: markers_on(way[1], dims).map(
+                lambda marked: {"masked": way[0], "landscape": way[1], **marked}
+            )
+        ),
         st.fixed_dictionaries(
             {"foreground": st.one_of(foregrounds(), st.sampled_from([classifier, local]))},
             optional={
@@ -404,15 +427,17 @@ def test_tiled_equals_untiled(trial: tuple[Recipe, np.ndarray, list[Cut], int]) 
 def splits_of_classes(dims: str) -> st.SearchStrategy[Content]:
     """Watersheds of a map of colours."""
     return st.builds(
-        lambda classes, landscape, marked, lines: {
+        lambda classes, basis, lines: {
             "foreground": {"method": "kmeans", **classes, "output": "labels"},
-            "landscape": landscape,
             "lines": lines,
-            **marked,
+            **basis,
         },
         clusterings(dims),
-        st.sampled_from(["distance", "gradient"]),
-        markers(),
+        st.sampled_from(["distance", "gradient"]).flatmap(
+            lambda landscape: markers_on(landscape, dims).map(
+                lambda marked: {"landscape": landscape, **marked}
+            )
+        ),
         st.booleans(),
     )
 

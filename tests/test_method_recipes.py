@@ -30,6 +30,7 @@ COVERING = {
     "methods/slic-color",
     "methods/slic-zero",
     "methods/watershed-merge_normalized_cut",
+    "methods/watershed-superpixels",
 }
 
 

@@ -18,9 +18,9 @@ from pipeline.errors import MethodError, RecipeError
 from pipeline.kernels.lab import lab
 from pipeline.kernels.slic import COLOR_LIMIT, COLOR_STEPS, add_up, scaled_colors
 from pipeline.kernels.small_parts import merge_small
+from pipeline.lattice import Lattice
 from pipeline.recipe import parse_recipe
 from pipeline.slic.centres import centres_near, with_centres
-from pipeline.slic.lattice import Lattice
 from pipeline.trial import Cut, Result, run_tiled, run_untiled
 
 DATA = Path(__file__).parent / "data"

@@ -50,6 +50,16 @@ def check_label_image(key: str, context: Context) -> None:
         )
 
 
+def check_spacing(field: str, spacing: tuple[float, ...] | None, context: Context) -> None:
+    """Refuse sizes of a pixel that are not one an axis of a frame."""
+    if spacing is not None and len(spacing) != context.grid.ndim:
+        raise MethodError(
+            context.name,
+            f"{field} has {len(spacing)} entries, a frame has {context.grid.ndim} axes",
+            "Give one entry an axis, or use other source.dims.",
+        )
+
+
 def or_full(connectivity: int | None, ndim: int) -> int:
     """The connectivity, or the one that joins pixels at corners."""
     return full_connectivity(ndim) if connectivity is None else connectivity

@@ -17,11 +17,12 @@ from pydantic import Field, model_validator
 
 from pipeline.errors import MethodError
 from pipeline.features import ColorSpace, check_space
+from pipeline.lattice import Lattice
 from pipeline.methods.base import Context, Method, Round, State
+from pipeline.methods.checks import check_spacing
 from pipeline.methods.masks import ObjectMask
 from pipeline.slic.centres import BYTES, PLACES
 from pipeline.slic.colors import VALUES, Colors
-from pipeline.slic.lattice import Lattice
 from pipeline.slic.rounds import (
     LABELED,
     MOVED,
@@ -122,13 +123,7 @@ class Slic(Method):
         check_space(self.color_space, context)
         if self.mask is not None:
             self.mask.check(context)
-        if self.spacing is not None and len(self.spacing) != context.grid.ndim:
-            raise MethodError(
-                context.name,
-                f"segment.spacing has {len(self.spacing)} entries, a frame has "
-                f"{context.grid.ndim} axes",
-                "Give one entry an axis, or use other source.dims.",
-            )
+        check_spacing("segment.spacing", self.spacing, context)
         count = self._lattice(context).cells * context.grid.frames
         if count > MOST_CENTRES:
             raise MethodError(

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -22,7 +22,7 @@ from pipeline.methods.masks import ObjectMask
 from pipeline.methods.threshold import Threshold
 from pipeline.watershed.flood import FLOODED, MARGIN_PX, OPEN_TILE, FloodWindows
 from pipeline.watershed.landscape import Kind, Landscape
-from pipeline.watershed.markers import AnyMarkers, PeakMarkers, ZoneMarkers
+from pipeline.watershed.markers import AnyMarkers, GridMarkers, PeakMarkers, ZoneMarkers
 from pipeline.watershed.open import REGIONS_MARKED, MarkRegions, open_tiles
 from pipeline.watershed.open_markers import markers_round
 from pipeline.watershed.relax import RESOLVED, Relax, Resolve
@@ -37,12 +37,13 @@ class Watershed(Method):
     "distance" floods from the middle of each object (distance to the background), "intensity" from
     its brightest (or darkest) spot, "gradient" from where the image is flat up to its edges.
     `markers`: where the flood begins: `{from: peaks}` of the landscape, `{from: threshold, value}`,
-    `{from: h_minima, h}`, or given beside the image by `{from: points, file}` or `{from: labels,
-    file}`. `min_distance_px`: peaks of one component are farther apart than this (largest
-    coordinate difference); the highest wins, then the first in raster order. `smooth_px`: standard
-    deviation of the smoothing of distances within a component; grey values are smoothed by
-    `preprocess`. `max_distance_px`: distances count up to here. `lines`: leave a line of background
-    between objects. `connectivity`: 4 or 8 in 2D; 6, 18 or 26 in 3D; by default 8 and 26.
+    `{from: h_minima, h}`, `{from: grid, size_px, compactness}` for superpixels, or given beside the
+    image by `{from: points, file}` or `{from: labels, file}`. `min_distance_px`: peaks of one
+    component are farther apart than this (largest coordinate difference); the highest wins, then
+    the first in raster order. `smooth_px`: standard deviation of the smoothing of distances within
+    a component; grey values are smoothed by `preprocess`. `max_distance_px`: distances count up to
+    here. `lines`: leave a line of background between objects. `connectivity`: 4 or 8 in 2D; 6, 18
+    or 26 in 3D; by default 8 and 26.
 
     Exact for any tiling: see `pipeline.kernels.flood` for the definition and its ties.
 
@@ -62,14 +63,17 @@ class Watershed(Method):
     lines: bool = False
     connectivity: Literal[4, 8, 6, 18, 26] | None = None
 
-    seconds_per_megapixel: ClassVar[float] = 0.25
-
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:
         if not self.masked and self.landscape == "distance":
             raise ValueError(
                 "without a mask there is no background to take distances to; "
                 "use `landscape: intensity`, `gradient` or `masked: true`"
+            )
+        if self.landscape == "distance" and isinstance(self.markers, GridMarkers):
+            raise ValueError(
+                "markers of a grid make superpixels, and distances have no edges for them to "
+                "follow; use `landscape: gradient` or `intensity`"
             )
         spacing = type(self).model_fields["min_distance_px"].default
         if self.min_distance_px != spacing and not isinstance(self.markers, PeakMarkers):
@@ -129,8 +133,19 @@ class Watershed(Method):
         # altitude 4, root, level and hops 12, runs and queue 8, labels 4 + 4
         flooding = 62.0
         # sources of whole zones: places, keys and their order 40; the filled landscape 8
-        marked = 0.0 if isinstance(self.markers, PeakMarkers) else 48.0
+        marked = 0.0 if isinstance(self.markers, PeakMarkers | GridMarkers) else 48.0
         return max(flooding + marked, self.foreground.peak_bytes_per_px())
+
+    def extra_bytes(self, context: Context) -> int:
+        if not isinstance(self.markers, GridMarkers):
+            return 0
+        # The state is held twice where it is read from its file.
+        grid = context.grid
+        return 2 * 8 * self.markers.lattice(grid.shape).cells * grid.frames
+
+    def cpu_seconds_per_megapixel(self) -> float:
+        # Without a mask every tile is flooded, lowered and traced.
+        return 0.25 if self.masked else 0.6
 
     def scratch_bytes_per_px(self) -> float:
         # labels 4; of components larger than a window altitudes and regions 12, keys 8, and 8 if

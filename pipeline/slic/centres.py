@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.box import Box
+from pipeline.lattice import Lattice
 from pipeline.methods.base import State
-from pipeline.slic.lattice import Lattice
 
 #: Places (K, ndim) float64, absolute; colours (K, C) float32.
 PLACES = "slic.places"

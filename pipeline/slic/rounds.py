@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.kernels.components import components, face_connectivity
 from pipeline.kernels.slic import COLOR_STEPS, add_up, assign_pixels, move_to_flat_places
+from pipeline.lattice import Lattice
 from pipeline.methods.base import Output, Round, State, TileLabels
 from pipeline.records import Record
 from pipeline.slic.centres import (
@@ -27,7 +28,6 @@ from pipeline.slic.centres import (
     with_centres,
 )
 from pipeline.slic.colors import VALUES, Colors
-from pipeline.slic.lattice import Lattice
 from pipeline.view import TileView
 
 #: How often centres have moved, and the farthest way of one in the last move.

@@ -83,10 +83,11 @@ class FloodWindows(Round):
             relabel(region, np.where(kept, np.arange(len(cut), dtype=np.int32), 0), out=region)
         heights = self.landscape.heights(view, region, halo)
         marked = self.landscape.marked(view, halo, heights, region)
-        altitude = np.negative(heights, out=heights)
+        altitude = self.landscape.altitudes(view, heights, window)
+        del heights  # a window is large
         sources = Sources.markers(marked.pixel, altitude)
         source = flood(altitude, region, sources, self.landscape.connectivity)
-        del heights, altitude  # a window is large
+        del altitude
         labels, keys = marked.labels(np.ascontiguousarray(source[core]))
         return TileLabels(labels, keys=keys)
 

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.box import Box
 from pipeline.gradient import gradient_magnitude
 from pipeline.kernels.components import components
 from pipeline.kernels.distance import distance_steps, squared_distance
@@ -16,7 +17,8 @@ from pipeline.kernels.smoothing import radius_px, smooth_within
 from pipeline.methods.base import State
 from pipeline.methods.classifier import Classifier
 from pipeline.view import TileView
-from pipeline.watershed.markers import Marked, Markers, marked_in_window
+from pipeline.watershed.cells import ways_to_middles
+from pipeline.watershed.markers import GridMarkers, Marked, Markers, marked_in_window
 
 Kind = Literal["distance", "intensity", "gradient"]
 
@@ -103,6 +105,15 @@ class Landscape:
             return np.negative(steep[cut], order="C")
         squared = squared_distance(region > 0, self.max_distance_px)
         return smooth_within(distance_steps(squared, STEPS_PER_PX), region, self.smooth_px)
+
+    def altitudes(self, view: TileView, heights: Heights, box: Box) -> Heights:
+        """What is flooded: heights of a box upside down, raised away from the cells of a grid."""
+        if not isinstance(self.markers, GridMarkers) or self.markers.compactness == 0:
+            return np.negative(heights)
+        raised = ways_to_middles(self.markers.lattice(view.grid.shape), box)
+        raised *= self.markers.compactness
+        raised -= heights
+        return raised.astype(np.float32)
 
     @property
     def support_px(self) -> int:

@@ -1,4 +1,4 @@
-"""Where a flood begins: peaks, deep places, pixels beyond a value, or marks made by hand."""
+"""Where a flood begins: peaks, deep places, pixels beyond a value, a grid, marks made by hand."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from pipeline.kernels.peaks import find_peaks
 from pipeline.kernels.reconstruction import reconstruct
 from pipeline.kernels.relabel import first_pixels, numbered, occurring, relabel
 from pipeline.label_keys import label_keys
+from pipeline.lattice import Lattice
 from pipeline.methods.base import Context
-from pipeline.methods.checks import check_label_image
+from pipeline.methods.checks import check_label_image, check_spacing
 from pipeline.places import flat_in_window, linear_indices
 from pipeline.view import TileView
+from pipeline.watershed.cells import candidates, chosen
 
 Heights: TypeAlias = NDArray[np.int32 | np.float32]
 Ints: TypeAlias = NDArray[np.int32]
@@ -167,6 +169,31 @@ class HMinimaMarkers(ZoneMarkers):
         return (filled < height) & inside, (filled == self.fill(height)) & inside
 
 
+class GridMarkers(Markers):
+    """One pixel in every cell of a regular grid of each frame, for superpixels of equal size.
+
+    It is the lowest place (in altitude) of the cell's middle part, which has 2/3 of its sides; of
+    several the one nearest to the middle. Components that share a cell have a marker each, and a
+    component that no middle part meets has one at its lowest place, so that all that is floodable
+    is flooded. `compactness` raises the landscape by this much, in its grey values, at half a
+    cell's side from the middle of the nearest cell, and in proportion elsewhere. `spacing`: size of
+    a pixel along each axis; `size_px`, the side of a cell, is in the same unit. Machairas et al.,
+    Waterpixels, 2015, doi:10.1109/TIP.2015.2451011
+    """
+
+    kind: Literal["grid"] = Field(alias="from")
+    size_px: float = Field(default=20.0, ge=2, le=1e6)
+    compactness: float = Field(default=0.0, ge=0, le=1e6)
+    spacing: tuple[Annotated[float, Field(ge=1e-6, le=1e6)], ...] | None = None
+
+    def lattice(self, shape: tuple[int, ...]) -> Lattice:
+        """The cells of a frame."""
+        return Lattice.of_size(shape, self.size_px, self.spacing)
+
+    def check(self, context: Context) -> None:
+        check_spacing("segment.markers.spacing", self.spacing, context)
+
+
 class PointMarkers(Markers):
     """Points of a file beside the image, see `pipeline.annotations.points`."""
 
@@ -194,7 +221,7 @@ class LabelMarkers(Markers):
 
 
 AnyMarkers = Annotated[
-    PeakMarkers | ThresholdMarkers | HMinimaMarkers | PointMarkers | LabelMarkers,
+    PeakMarkers | ThresholdMarkers | HMinimaMarkers | GridMarkers | PointMarkers | LabelMarkers,
     Field(discriminator="kind"),
 ]
 
@@ -221,6 +248,10 @@ def marked_in_window(
     window = view.window(halo_px)
     if isinstance(markers, PeakMarkers):
         pixel = find_peaks(height, region, min_distance_px)
+        return Marked(pixel, linear_indices(view, window, pixel))
+    if isinstance(markers, GridMarkers):
+        found = candidates(markers.lattice(view.grid.shape), window, height, region)
+        pixel = found.pixel[chosen(found)]
         return Marked(pixel, linear_indices(view, window, pixel))
     if isinstance(markers, ZoneMarkers):
         filled: Heights | None = None

@@ -78,7 +78,7 @@ class KeepHeights(EmittingRound):
         return [int(n) for n in open_tiles(state)]
 
     def map(self, view: TileView, state: State) -> Output:
-        _keep_heights(self.landscape, view, state, 1)
+        keep_heights(self.landscape, view, state, 1)
         return Output({})
 
 
@@ -96,7 +96,7 @@ class FindPeaks(Round):
 
     def map(self, view: TileView, state: State) -> Output:
         near = view.window(self.landscape.peak_px)
-        high, region = _keep_heights(self.landscape, view, state, self.landscape.peak_px)
+        high, region = keep_heights(self.landscape, view, state, self.landscape.peak_px)
         flat = candidate_peaks(high, region, self.landscape.min_distance_px)
         flat = flat[inside_core(flat, near, view.tile.core)]
         return Output(
@@ -126,7 +126,7 @@ class FindPeaks(Round):
         return {**state, HEIGHTS_KEPT: np.array(1), PEAKS: np.sort(pixel[keep])}
 
 
-def _keep_heights(
+def keep_heights(
     landscape: Landscape, view: TileView, state: State, margin_px: int
 ) -> tuple[Any, NDArray[np.int32]]:
     """Keep what the flood of the core needs; heights and regions of the core and a margin."""
@@ -139,7 +139,8 @@ def _keep_heights(
     del heights  # a window is large
     region = np.ascontiguousarray(region[near.within(window)])
     ring = view.window(1).within(near)
-    view.scratch.put(RING_ALTITUDE, view.tile.number, np.negative(high[ring]))
+    altitude = landscape.altitudes(view, high[ring], view.window(1))
+    view.scratch.put(RING_ALTITUDE, view.tile.number, altitude)
     view.scratch.put(RING_REGION, view.tile.number, region[ring])
     return high, region
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.box import Box
 from pipeline.grid import TileGrid
 from pipeline.join import contacts
 from pipeline.kernels.components import components
@@ -25,6 +26,7 @@ from pipeline.view import TileView
 from pipeline.watershed.fixed_point import FixedPoint
 from pipeline.watershed.landscape import Landscape
 from pipeline.watershed.markers import (
+    GridMarkers,
     Heights,
     Marked,
     PeakMarkers,
@@ -40,6 +42,7 @@ from pipeline.watershed.open import (
     KeepHeights,
     open_tiles,
 )
+from pipeline.watershed.open_cells import FindLowest
 
 ZONE_TILE = "watershed.zone.tile"
 ZONE_NUMBER = "watershed.zone.number"
@@ -59,6 +62,8 @@ def markers_round(landscape: Landscape, grid: TileGrid, state: State) -> Round |
     markers = landscape.height_markers
     if isinstance(markers, PeakMarkers):
         return None if PEAKS in state else FindPeaks(landscape, grid)
+    if isinstance(markers, GridMarkers):
+        return None if PEAKS in state else FindLowest(landscape, grid, markers)
     if HEIGHTS_KEPT not in state:
         return KeepHeights(landscape)
     if not isinstance(markers, ZoneMarkers) or ZONE_KEY in state:
@@ -75,8 +80,8 @@ def own_markers(landscape: Landscape, view: TileView, state: State) -> Marked:
     core = view.tile.core.within(window)
     inside = np.zeros(window.shape, np.int32)
     inside[core] = 1
-    if isinstance(markers, PeakMarkers):
-        linear = state[PEAKS].astype(np.int64)
+    if isinstance(markers, PeakMarkers | GridMarkers):
+        linear = _in_rows(view, window, state[PEAKS].astype(np.int64, copy=False))
         pixel, chosen = flat_in_window(view, window, linear)
         key = linear[chosen]
     elif isinstance(markers, ZoneMarkers):
@@ -94,6 +99,15 @@ def own_markers(landscape: Landscape, view: TileView, state: State) -> Marked:
         pixel, key = marked.pixel, marked.key
     here = inside.reshape(-1)[pixel] > 0
     return Marked(pixel[here], key[here])
+
+
+def _in_rows(view: TileView, window: Box, linear: Longs) -> Longs:
+    """Those of sorted linear indices that lie in the planes, or rows, of a window."""
+    whole = view.grid.frame_box
+    size = whole.size // whole.shape[0]
+    ends = view.tile.frame * whole.size + np.array([window.start[0], window.stop[0]]) * size
+    first, last = np.searchsorted(linear, ends)
+    return linear[first:last]
 
 
 @dataclass(frozen=True)
