@@ -33,7 +33,7 @@ INSTALL = "pip install 'tilewright[graph]'"
 class SignedMerging(Merging):
     """Merging by edges that attract (a cost above 0) or repel (below 0).
 
-    `weight`: "boundary", the mean boundary value, or "mean_color", the distance of mean values. An
+    `weight`: "mean_color", the distance of mean values, or "boundary", the mean boundary value. An
     edge that weighs `value` costs 0. `costs`: "difference", (value - weight) / value, for
     anything; or "log_odds", log((1 - p) / p) - log((1 - q) / q) where p and q are weight and
     `value` over `certain`, for a boundary channel that is a probability. `certain`: what that
@@ -42,7 +42,7 @@ class SignedMerging(Merging):
     border counts as one.
     """
 
-    weight: Weight = "boundary"
+    weight: Weight = "mean_color"
     value: float = Field(gt=0)
     costs: Literal["difference", "log_odds"] = "difference"
     certain: float = Field(default=1.0, gt=0)
