@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ import networkx
 import numpy as np
 import pytest
 import tifffile
+import yaml
 from bioimage_cpp import graph as library
 from bioimage_cpp.graph import multicut as solvers
 from hypothesis import HealthCheck, given, settings
@@ -167,10 +169,21 @@ def test_energies_are_what_they_say_and_within_their_bounds(by_length: bool) -> 
             found[solver] = energy
         tight += facts["lower_bound"] * STEPS_A_UNIT == least
         assert found["fusion_moves"] <= found["kernighan_lin"] <= found["greedy_additive"]
-    print(optimal, tight)
+    # Of 60 graphs; measured: 57 at least, and all bounds.
     assert optimal["fusion_moves"] >= 58
-    assert optimal["greedy_additive"] >= 45
-    assert tight >= 40
+    assert optimal["greedy_additive"] >= 50
+    assert tight >= 55
+
+
+def test_better_solvers_find_less_energy() -> None:
+    graph = lattice(50)
+    facts = {solver: multicut(solver).merge(graph).facts for solver in SOLVERS}
+    energy = {solver: fact["energy"] for solver, fact in facts.items()}
+    assert energy["fusion_moves"] < energy["kernighan_lin"] < energy["greedy_additive"]
+    # The bound is far above that of the negative costs alone.
+    costs = costs_of(graph)
+    naive = costs[costs < 0].sum() / STEPS_A_UNIT
+    assert facts["fusion_moves"]["largest_gap"] < 0.2 * (energy["fusion_moves"] - naive)
 
 
 def library_version() -> str:
@@ -501,6 +514,17 @@ def test_merging_conforms_on_hard_images(dims: str, way: Content, tmp_path: Path
 def test_fields_that_do_not_fit_are_explained(merge: Content, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         recipe_of(merge)
+
+
+def test_the_record_of_a_run_names_the_version(here: Callable[..., object], tmp_path: Path) -> None:
+    archive, out = tmp_path / "images", tmp_path / "out"
+    archive.mkdir()
+    tifffile.imwrite(archive / "hills.tif", hills((60, 66)))
+    recipe = tmp_path / "regions.yaml"
+    recipe.write_text(yaml.safe_dump({"segment": FRAGMENTS, "merge": {"by": "gasp", "value": 9}}))
+    here("run", recipe, archive, out)
+    record = json.loads((out / "run.json").read_text())
+    assert record["versions"]["bioimage-cpp"] == library_version()
 
 
 @pytest.mark.parametrize("way", ["multicut", "gasp"])
