@@ -82,8 +82,11 @@ class MulticutMerging(SignedMerging):
             return multicut.GreedyAdditiveMulticut()
         if self.solver == "greedy_fixation":
             return multicut.GreedyFixationMulticut()
+        # What no attraction links is apart in the best solution too. Kernighan-Lin need not look at
+        # such pairs of regions, which takes it as long as the larger one is.
+        parted = multicut.MulticutDecomposer(multicut.KernighanLinMulticut(), number_of_threads=1)
         if self.solver == "kernighan_lin":
-            return multicut.KernighanLinMulticut()
+            return parted
         generator = multicut.GreedyAdditiveProposalGenerator(sigma=disturbance, seed=self.seed)
         # Results depend on the number of proposals at once, not on that of threads: both are fixed.
         moves = multicut.FusionMoveMulticut(
@@ -92,4 +95,4 @@ class MulticutMerging(SignedMerging):
             number_of_threads=1,
             number_of_parallel_proposals=2,
         )
-        return multicut.ChainedMulticutSolvers([multicut.KernighanLinMulticut(), moves])
+        return multicut.ChainedMulticutSolvers([parted, moves])
