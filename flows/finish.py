@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ LIBRARIES = (
     "distributed",
     "prefect",
 )
+#: The same, of extras that need not be installed.
+EXTRAS = ("bioimage-cpp",)
 
 
 def gather_tables(folder: RunFolder, manifest: Manifest) -> int:
@@ -101,10 +104,18 @@ def run_record(
         "timings": dict(timings),
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in LIBRARIES},
+            **_versions(),
         },
         "machine": {"system": platform.platform(), "byte_order": np.dtype("<u4").byteorder},
     }
+
+
+def _versions() -> dict[str, str]:
+    found = {name: version(name) for name in LIBRARIES}
+    for name in EXTRAS:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def certificate(manifest: Manifest) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
 
 from pipeline.errors import RecipeError
-from pipeline.graph.merging import AnyMerging
 from pipeline.graph.rounds import merge_facts, merge_round
+from pipeline.graph.ways import AnyMerging
 from pipeline.methods.base import Context, Method, Round, State
 from pipeline.methods.registry import method_class
 from pipeline.names import nearest

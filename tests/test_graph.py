@@ -501,6 +501,21 @@ MERGES = st.one_of(
         st.sampled_from([3, 40]),
         st.sampled_from([0.01, 0.3]),
     ),
+    st.builds(
+        lambda own, weight, value: {**own, "weight": weight, "value": value},
+        st.sampled_from(
+            [
+                {"by": "multicut"},
+                {"by": "multicut", "solver": "greedy_fixation", "by_length": False},
+                {"by": "multicut", "solver": "fusion_moves", "iterations": 3},
+                {"by": "gasp"},
+                {"by": "gasp", "linkage": "sum", "by_length": False},
+                {"by": "gasp", "linkage": "mutex"},
+            ]
+        ),
+        st.sampled_from(["mean_color", "boundary"]),
+        st.sampled_from([3, 20, 100]),
+    ),
 )
 
 

@@ -1,10 +1,10 @@
-"""Ways to merge the regions of a graph, as a recipe's `merge:` gives them."""
+"""What ways of merging have in common, and those that need no other package."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,11 +160,6 @@ class NormalizedCutMerging(Merging):
         if found.coarse:
             facts |= {"coarse_parts": found.coarse, "largest_gap": found.largest_gap}
         return Merged(found.region, NO_MERGES, facts)
-
-
-AnyMerging = Annotated[
-    ThresholdMerging | HierarchicalMerging | NormalizedCutMerging, Field(discriminator="by")
-]
 
 
 def regions_after(merges: Merges, count: int) -> Longs:
