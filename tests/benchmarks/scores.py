@@ -169,10 +169,12 @@ def compare(
             mine = best(tried, way.values)
         row = score_ours(superpixels, way, scored, mine)
         text = f"{way.name:26}{shown(row, way)} | "
-        if way.library is None:
-            print(f"{text}{'none':>7}", flush=True)
+        if way.library is None or (way.is_slow and not superpixels.are_few):
+            print(f"{text}{'not there' if way.library is None else 'not run'}", flush=True)
             continue
-        if train and way.merge:
+        if way.is_slow:
+            other = mine
+        elif train and way.merge:
             pairs = zip(theirs, train, strict=True)
             other = best([try_library(way, *pair) for pair in pairs], way.values)
         print(text + shown(score_library(superpixels, way, scored, other), way), flush=True)
