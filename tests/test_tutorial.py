@@ -124,9 +124,9 @@ def test_membranes_part_neurons(tmp_path: Path) -> None:
     inside = (y % 16 > 5) & (y % 16 < 14) & (x % 16 > 5) & (x % 16 < 14)
     pairs = np.unique(np.stack([labels[inside], cell[inside]]), axis=1)
     assert result.fragments is not None
-    assert result.fragments.max() > 9  # there was something to merge
-    assert pairs.shape[1] == 9
-    assert labels.max() == 9
+    assert result.fragments.max() > 15  # there was something to merge
+    assert pairs.shape[1] == len(np.unique(pairs[0])) == 9  # one region a cell, one cell a region
+    assert labels.max() <= 12  # some lie within the walls
 
 
 def test_pictures_of_the_page_are_there_and_small() -> None:
