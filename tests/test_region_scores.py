@@ -7,12 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 
 from region_scores import Scores, boundary_f1, mean_scores, score
 from region_ways import TISSUE_SUPERPIXELS, TISSUE_WAYS, VOLUME_SUPERPIXELS, VOLUME_WAYS, Scene
-from scores import FOUND, best, recipe_of, run_ours, score_library, score_ours, try_ours
+from scores import (
+    FOUND,
+    best,
+    demand_equal,
+    main,
+    recipe_of,
+    run_ours,
+    score_library,
+    score_ours,
+    try_ours,
+)
 
 
 def halves(side: int = 24) -> np.ndarray:
@@ -107,3 +119,52 @@ def test_every_recipe_is_valid_and_every_value_named() -> None:
             mine, other = FOUND[superpixels.name, way.name]
             assert mine in way.values
             assert other in way.values
+
+
+def test_what_the_data_folder_lacks_is_left_out_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[tuple[list[Scene], list[Scene]]] = []
+    monkeypatch.setattr("scores.tables", lambda _, train, scored, *__: seen.append((train, scored)))
+    main([])
+    ((train, (bundled,)),) = seen
+    assert train == []
+    assert bundled.truth.max() == 81
+    assert "Left out" in (printed := capsys.readouterr().out)
+    assert "em_3d_gala" in printed
+    assert "nuclei/val" in printed
+
+    rows = ["path\tmodality\tground_truth"]
+    for k, part in enumerate(("train", "val", "val", "train")):
+        kind = "fluorescence" if k == 3 else "histology H&E"
+        (tmp_path / "nuclei" / part).mkdir(parents=True, exist_ok=True)
+        for name in (f"nuclei/{part}/{k}.png", f"nuclei/{part}/{k}-truth.png"):
+            pixels = np.full((9, 8), k, np.uint8) if "truth" in name else np.zeros((9, 8, 3))
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name)
+        rows.append(f"nuclei/{part}/{k}.png\t{kind}\tnuclei/{part}/{k}-truth.png")
+    (tmp_path / "MANIFEST.tsv").write_text("\n".join(rows))
+    (tmp_path / "em_3d_gala").mkdir()
+    for name in ("image", "boundary_prob", "gt", "superpixels"):
+        volume = np.arange(4 * 5 * 6, dtype=np.uint8).reshape(4, 5, 6)
+        tifffile.imwrite(
+            tmp_path / "em_3d_gala" / f"train_{name}.tif", volume, photometric="minisblack"
+        )
+    seen.clear()
+    main([str(tmp_path)])
+    assert "Left out" not in capsys.readouterr().out
+    tissue, volumes = seen
+    assert [[scene.name for scene in part] for part in tissue] == [["0"], ["1", "2"]]
+    assert [scene.truth.max() for scene in tissue[1]] == [1, 2]
+    (left,), (right,) = volumes
+    assert left.image.shape == right.image.shape == (2, 4, 5, 3)
+    assert left.supplied is not None
+    assert left.supplied[0, 0].tolist() == [0, 1, 2]
+    assert right.truth[0, 0].tolist() == [3, 4, 5]
+
+
+def test_a_broken_promise_ends_the_program() -> None:
+    superpixels, way = TISSUE_SUPERPIXELS[1], TISSUE_WAYS[1]
+    one = run_ours(superpixels, way, 8, scene(), False)
+    demand_equal(run_ours(superpixels, way, 8, scene(), True), one, "stripes")
+    with pytest.raises(SystemExit, match="stripes: tiles give another result"):
+        demand_equal(run_ours(superpixels, way, 200, scene(), True), one, "stripes")
