@@ -19,9 +19,10 @@ PYTEST_ARGS ?=
 # Two files at a time; the tests of a file stay together, for they share servers and kernels.
 TESTS ?= -n 2 --dist loadfile
 BENCH_ARGS ?=
+DATA ?=
 comma := ,
 
-.PHONY: help install demo test check bench test-crash pictures clean
+.PHONY: help install demo test check bench scores test-crash pictures clean
 
 help:
 	@echo 'make install     .venv with everything: networks and development tools (about 6.5 GB)'
@@ -30,6 +31,7 @@ help:
 	@echo 'make check       format, lint, types, layers, tests: what CI runs'
 	@echo 'make test-crash  the long form of the crash tests'
 	@echo 'make bench       measure beside other packages (BENCH_ARGS="J1=8192 --repeat 3")'
+	@echo 'make scores      score merged regions beside scikit-image (DATA=folder for all of them)'
 	@echo 'make pictures    draw the pictures of the docs'
 	@echo 'make clean       remove environments, caches and demo-out'
 
@@ -92,9 +94,13 @@ bench: .venv-bench/.installed
 	.venv-bench/bin/python tests/benchmarks/run.py $(BENCH_ARGS)
 	.venv-bench/bin/python tests/benchmarks/flat_memory.py
 
+scores: .venv/.installed
+	.venv/bin/python tests/benchmarks/scores.py $(DATA)
+
 pictures: .venv/.installed
 	.venv/bin/python docs/make_pictures.py
 	.venv/bin/python docs/make_gallery.py
+	.venv/bin/python docs/make_tutorial.py
 
 clean:
 	rm -rf .venv .venv-demo .venv-bench demo-out build dist

@@ -68,11 +68,13 @@ def copy_fields(collection: Path, manifest: dict[str, dict[str, str]]) -> None:
 
 
 def copy_histology(collection: Path, manifest: dict[str, dict[str, str]]) -> None:
-    """Copy the colour images."""
+    """Copy the colour images and their ground truth."""
     for name in HISTOLOGY:
         image = f"nuclei/train/images/{name}.png"
         demand_cc0(manifest, image)
         copy(collection / image, HERE / "histology" / f"{name}.png")
+        truth = collection / manifest[image]["ground_truth"]
+        copy(truth, HERE / "truth" / "histology" / f"{name}.png")
 
 
 def copy(source: Path, target: Path) -> None:
