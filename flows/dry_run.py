@@ -10,6 +10,7 @@ from flows.admission import admit_sources, list_sources
 from flows.request import Request
 from pipeline.admission import Refused
 from pipeline.errors import ImageError
+from pipeline.graph.merging import Merging
 from pipeline.plan import ImagePlan, Machine, check_disk, plan_image
 from pipeline.run_folder import RunFolder
 from workers.submit import run_serially
@@ -71,6 +72,8 @@ class DryRun:
             + ", ".join(f"{mode} for {n}" for mode, n in sorted(modes.items()))
             + f"; copies take {_size(sum(p.copy_bytes for p in self.plans))} at most"
         )
+        if merge := self.plans[0].job.recipe.merge:
+            yield f"graph: {_graph_size(merge, self.plans)}"
         soft = sum(p.probability_bytes for p in self.plans)
         if soft:
             yield f"probabilities take {_size(soft)} before compression"
@@ -111,3 +114,18 @@ def dry_run(request: Request) -> DryRun:
 
 def _size(size: float) -> str:
     return f"{size / 2**20:,.0f} MiB" if size < 2**30 else f"{size / 2**30:,.1f} GiB"
+
+
+def _graph_size(merge: Merging, plans: list[ImagePlan]) -> str:
+    """What the largest graph takes, where that is known beforehand."""
+    contexts = [plan.job.context for plan in plans]
+    known = [plan.job.recipe.segment.expected_objects(plan.job.context) for plan in plans]
+    found = [count for count in known if count is not None]
+    if not found:
+        size = merge.graph_bytes(1_000_000, contexts[0])
+        return (
+            f"the number of fragments is not known beforehand; a million take {_size(size)} in one "
+            f"process, more than {merge.max_fragments:,} are refused"
+        )
+    size = merge.graph_bytes(max(found), contexts[0])
+    return f"about {max(found):,} fragments in the largest image, {_size(size)} in one process"

@@ -126,6 +126,7 @@ class Recipe(Section):
         self.segment.check(context)
         if self.merge is not None:
             self.merge.check(context)
+            self.merge.check_count(self.segment.expected_objects(context) or 0, context)
 
     def certificate(self, state: State) -> dict[str, Any]:
         """What was proven or measured of "tiled equals untiled"."""

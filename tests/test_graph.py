@@ -604,3 +604,30 @@ def test_channels_that_are_not_there_are_refused(tmp_path: Path) -> None:
             hills((20, 20)),
             tmp_path,
         )
+
+
+def test_more_fragments_than_are_allowed_are_refused(tmp_path: Path) -> None:
+    recipe = recipe_of({"by": "threshold", "value": 9, "max_fragments": 20})
+    with pytest.raises(MethodError, match=r"fragments are to be merged, merge.max_fragments is 20"):
+        run_tiled(recipe, hills((60, 66)), tmp_path, Cut(30))
+
+
+def test_the_plan_refuses_what_it_knows_and_says_what_it_does_not(
+    archive: Path, here: Callable[..., Any], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+
+    def plan(segment: Content, **merge: object) -> str:
+        content = {"segment": segment, "merge": {"by": "hierarchical", "value": 9, **merge}}
+        recipe.write_text(yaml.safe_dump(content))
+        return str(here("plan", recipe, archive, expect=3 if merge else 0).stdout)
+
+    slic = {"method": "slic", "size_px": 10}
+    assert "graph: about 1,020 fragments in the largest image" in plan(slic)
+    assert (
+        "WOULD BE QUARANTINED hills: 1020 fragments are to be merged, merge.max_fragments is 1000"
+        in plan(slic, max_fragments=1000)
+    )
+    grid = {**FRAGMENTS, "markers": {"from": "grid", "size_px": 20}}
+    assert "graph: about 255 fragments in the largest image" in plan(grid)
+    assert "is not known beforehand" in plan(FRAGMENTS)

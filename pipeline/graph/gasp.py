@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -39,6 +39,8 @@ class GaspMerging(SignedMerging):
     doi:10.1109/CVPR52688.2022.01135; Wolf et al., The mutex watershed and its objective, 2021,
     doi:10.1109/TPAMI.2020.2980827.
     """
+
+    bytes_per_fragment: ClassVar[int] = 950
 
     by: Literal["gasp"]
     linkage: Literal["average", "sum", "max", "min", "mutex"] = "average"

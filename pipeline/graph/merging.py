@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,8 @@ class Merging(BaseModel, ABC):
     `color_space`: "raw" compares the selected channels, "lab" red, green and blue as CIE L*a*b*.
     `boundary`: what is summed along borders, "gradient" or the number of a selected channel, such
     as a boundary probability. `connectivity`: which pixels are neighbours: 4 or 8 in 2D; 6, 18 or
-    26 in 3D; by default 8 and 26.
+    26 in 3D; by default 8 and 26. `max_fragments`: images with more are refused, for their graph
+    is merged in the memory of one process.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +58,10 @@ class Merging(BaseModel, ABC):
     color_space: ColorSpace = "raw"
     boundary: Literal["gradient"] | int = "gradient"
     connectivity: Literal[4, 8, 6, 18, 26] | None = None
+    max_fragments: int = Field(default=10_000_000, ge=1, lt=2**31)
+
+    #: Memory of merging a fragment, above that of the graph: see `tests/benchmarks/merging.py`.
+    bytes_per_fragment: ClassVar[int]
 
     @abstractmethod
     def merge(self, graph: RegionGraph) -> Merged:
@@ -73,6 +78,24 @@ class Merging(BaseModel, ABC):
                 "Count the channels of source.channels from 0.",
             )
 
+    def check_count(self, fragments: int, context: Context) -> None:
+        """Raise MethodError if an image has too many fragments."""
+        if fragments > self.max_fragments:
+            size = self.graph_bytes(fragments, context) / 2**30
+            raise MethodError(
+                context.name,
+                f"{fragments} fragments are to be merged, merge.max_fragments is "
+                f"{self.max_fragments}: one process merges them, which takes about {size:.1f} GiB",
+                "Make the fragments larger, or raise the limit if there is that memory.",
+            )
+
+    def graph_bytes(self, fragments: int, context: Context) -> int:
+        """About what graph and merging take in the memory of the process that merges."""
+        borders = 3 if context.grid.ndim == 2 else 7
+        graph = 16 + 16 * context.channels + 32 * borders
+        # The graph, its parts while they are added up or what it is packed into, and the merging.
+        return fragments * (2 * graph + self.bytes_per_fragment)
+
 
 class ThresholdMerging(Merging):
     """Merge every two neighbours whose edge weighs less than `value`, all at once.
@@ -80,6 +103,8 @@ class ThresholdMerging(Merging):
     `weight`: "mean_color", the distance of mean values, or "boundary", the mean boundary value. The
     partition is that of `skimage.graph.cut_threshold`.
     """
+
+    bytes_per_fragment: ClassVar[int] = 190
 
     by: Literal["threshold"]
     weight: Weight = "mean_color"
@@ -101,6 +126,8 @@ class HierarchicalMerging(Merging):
     weight is `value` or more, or where `regions` are left, in the whole image. The merges
     are kept in their order: those up to a smaller value are the first ones.
     """
+
+    bytes_per_fragment: ClassVar[int] = 320
 
     by: Literal["hierarchical"]
     weight: Literal["mean_color", "ward", "boundary"] = "mean_color"
@@ -146,6 +173,8 @@ class NormalizedCutMerging(Merging):
     cuts may exceed the smallest ones. References: Shi, Malik, Normalized cuts and image
     segmentation, 2000, doi:10.1109/34.868688.
     """
+
+    bytes_per_fragment: ClassVar[int] = 3400
 
     by: Literal["normalized_cut"]
     value: float = Field(default=0.01, gt=0, le=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,8 @@ class MulticutMerging(SignedMerging):
     Beier, Hamprecht, Kappes, Fusion moves for correlation clustering, 2015,
     doi:10.1109/CVPR.2015.7298973.
     """
+
+    bytes_per_fragment: ClassVar[int] = 1100
 
     by: Literal["multicut"]
     solver: Solver = "kernighan_lin"

@@ -47,7 +47,7 @@ def merge_round(merging: Merging, state: State, context: Context) -> Round | Non
         connectivity = or_full(merging.connectivity, context.grid.ndim)
         return BuildGraph(merging.color_space, boundary, connectivity)
     if REGION not in state:
-        return Merge(merging)
+        return Merge(merging, context)
     return None if EMITTED in state else EmitRegions()
 
 
@@ -64,11 +64,13 @@ class Merge(StateRound):
     """Merge the graph."""
 
     merging: Merging
+    context: Context
 
     name: ClassVar[str] = "merge"
 
     def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
         graph = RegionGraph.of(state)
+        self.merging.check_count(len(graph.number), self.context)
         merged = self.merging.merge(graph)
         facts = {FACTS + key: np.array(value) for key, value in merged.facts.items()}
         return {

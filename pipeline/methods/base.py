@@ -248,6 +248,10 @@ class Method(BaseModel, ABC):
         """
         return 0
 
+    def expected_objects(self, context: Context) -> int | None:
+        """About how many objects an image will have; None where that is its own affair."""
+        return None
+
     #: CPU seconds a megapixel, where they do not depend on the parameters.
     seconds_per_megapixel: ClassVar[float] = 0.1
 

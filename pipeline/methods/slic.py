@@ -124,7 +124,7 @@ class Slic(Method):
         if self.mask is not None:
             self.mask.check(context)
         check_spacing("segment.spacing", self.spacing, context)
-        count = self._lattice(context).cells * context.grid.frames
+        count = self.expected_objects(context)
         if count > MOST_CENTRES:
             raise MethodError(
                 context.name,
@@ -144,10 +144,13 @@ class Slic(Method):
             return own
         return max(own, (9.0 if is_raw else 28.0) + self.mask.peak_bytes_per_px())
 
+    def expected_objects(self, context: Context) -> int:
+        return self._lattice(context).cells * context.grid.frames
+
     def extra_bytes(self, context: Context) -> int:
         # The state is held twice where it is read from its file.
         one = BYTES[context.grid.ndim] + 4 * context.channels
-        return 2 * one * self._lattice(context).cells * context.grid.frames
+        return 2 * one * self.expected_objects(context)
 
     def cpu_seconds_per_megapixel(self) -> float:
         first, each = (0.1, 0.02) if self.color_space == "raw" else (0.3, 0.04)

@@ -136,6 +136,11 @@ class Watershed(Method):
         marked = 0.0 if isinstance(self.markers, PeakMarkers | GridMarkers) else 48.0
         return max(flooding + marked, self.foreground.peak_bytes_per_px())
 
+    def expected_objects(self, context: Context) -> int | None:
+        if self.masked or not isinstance(self.markers, GridMarkers):
+            return None
+        return self.markers.lattice(context.grid.shape).cells * context.grid.frames
+
     def extra_bytes(self, context: Context) -> int:
         if not isinstance(self.markers, GridMarkers):
             return 0
