@@ -32,15 +32,12 @@ class Case:
         Takes the image, (Y, X) or (Y, X, 3), and returns labels, classes or None.
     colors : bool
         Whether it is the picture of stained tissue.
-    shrink : int
-        The side is divided by it, where the library alone takes minutes.
     """
 
     library: str
     segment: dict[str, Any]
     call: Callable[[Image], Any]
     colors: bool = False
-    shrink: int = 1
 
 
 def objects(mask: Image) -> Image:
@@ -175,7 +172,6 @@ CASES: dict[str, Case] = {
         {"method": "mean_shift", "bandwidth": 20, "spatial_px": 6, "output": "labels"},
         mean_shift_joint,
         colors=True,
-        shrink=4,
     ),
     "slic": Case(
         "scikit-image",
@@ -189,14 +185,12 @@ CASES: dict[str, Case] = {
         {"method": "slic", "segments": 10_000, "iterations": 5, "color_space": "lab"},
         lambda image: segmentation.slic(image, 10_000, compactness=10, max_num_iter=5),
         colors=True,
-        shrink=2,
     ),
     "watershed": Case("scikit-image, scipy", {"method": "watershed"}, split),
     "watershed, h-minima": Case(
         "scikit-image, scipy",
         {"method": "watershed", "markers": {"from": "h_minima", "h": 1}},
         split_by_h_minima,
-        shrink=2,
     ),
     "watershed of the gradient": Case(
         "scikit-image, scipy",
@@ -207,7 +201,6 @@ CASES: dict[str, Case] = {
             "markers": {"from": "h_minima", "h": 1},
         },
         split_on_gradient,
-        shrink=2,
     ),
     "region_growing": Case(
         "scikit-image",

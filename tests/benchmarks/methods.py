@@ -186,7 +186,7 @@ def main() -> None:
             if case_name not in chosen:
                 continue
             case = CASES[case_name]
-            size = options.size // case.shrink
+            size = options.size
             if case.colors:
                 path = tissue(folder / f"tissue-{size}.ome.zarr", size)
             else:
