@@ -140,26 +140,38 @@ class HistogramSurvey(Round):
         """What the state gains."""
 
     def map(self, view: TileView, state: State) -> Output:
-        image = view.image()[0]
-        valid = view.valid()
-        low, high = view.value_range()
-        whole = natural_range(image.dtype.name) is not None
-        if whole:
-            counts = count_whole_numbers(image, int(low), int(high))
-        else:
-            values = image if valid is None else image[valid]
-            finite = math.isfinite(low)
-            counts = count_bins(values, low, high, BINS) if finite else np.zeros(BINS, np.int64)
-        return Output({COUNTS: counts, BOUNDS: np.array([low, high, float(whole)])})
+        return Output(count_values(view, 0))
 
     def combine(self, records: Iterable[Record]) -> Record:
-        return _add(records)
+        return add_counts(records)
 
     def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
-        total = _add(record for _, record in records)
-        low, high, whole = total[BOUNDS]
-        histogram = Histogram.of(total[COUNTS], float(low), float(high), whole=bool(whole))
-        return {**state, **self.conclude(histogram)}
+        total = add_counts(record for _, record in records)
+        return {**state, **self.conclude(histogram_of(total))}
+
+
+def count_values(view: TileView, channel: int) -> Record:
+    """Count the grey values of one channel of a core.
+
+    Whole numbers of up to 16 bits are counted each by itself, other values in `BINS` equal bins.
+    """
+    image = view.image()[channel]
+    valid = view.valid()
+    low, high = view.value_range(channel)
+    whole = natural_range(image.dtype.name) is not None
+    if whole:
+        counts = count_whole_numbers(image, int(low), int(high))
+    else:
+        values = image if valid is None else image[valid]
+        finite = math.isfinite(low)
+        counts = count_bins(values, low, high, BINS) if finite else np.zeros(BINS, np.int64)
+    return {COUNTS: counts, BOUNDS: np.array([low, high, float(whole)])}
+
+
+def histogram_of(total: Record) -> Histogram:
+    """The histogram that counts of `count_values` add up to."""
+    low, high, whole = total[BOUNDS]
+    return Histogram.of(total[COUNTS], float(low), float(high), whole=bool(whole))
 
 
 @dataclass(frozen=True)
@@ -175,7 +187,14 @@ class ThresholdSurvey(HistogramSurvey):
         return {THRESHOLD: np.array(thresholds(self.rule, histogram, self.classes, self.image))}
 
 
-def _add(records: Iterable[Record]) -> Record:
+def add_counts(records: Iterable[Record]) -> Record:
+    """Add what `count_values` found in several cores.
+
+    Raises
+    ------
+    MethodError
+        If they were counted over other bounds.
+    """
     total: Record | None = None
     for record in records:
         if total is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,15 +115,26 @@ class TileGrid:
             range(a // s, -(-b // s))
             for a, b, s in zip(box.start, box.stop, self.side, strict=True)
         ]
+        yield from self._at(frame, ranges)
+
+    def beginning_in(self, frame: int, box: Box) -> Iterator[Tile]:
+        """Tiles of a frame whose first pixel lies in `box`, in raster order."""
+        ranges = [
+            range(-(-a // s), -(-b // s))
+            for a, b, s in zip(box.start, box.stop, self.side, strict=True)
+        ]
+        yield from self._at(frame, ranges)
+
+    def band(self, tile: Tile) -> int:
+        """Number of the tile's band: all anchors of one band precede those of the next."""
+        return tile.frame * self.counts[0] + tile.index[0]
+
+    def _at(self, frame: int, ranges: Sequence[range]) -> Iterator[Tile]:
         for index in itertools.product(*ranges):
             number = 0
             for i, count in zip(index, self.counts, strict=True):
                 number = number * count + i
             yield self._tile(frame * self.tiles_per_frame + number, frame, index)
-
-    def band(self, tile: Tile) -> int:
-        """Number of the tile's band: all anchors of one band precede those of the next."""
-        return tile.frame * self.counts[0] + tile.index[0]
 
     def _tile(self, number: int, frame: int, index: tuple[int, ...]) -> Tile:
         start = tuple(i * s for i, s in zip(index, self.side, strict=True))

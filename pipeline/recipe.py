@@ -140,7 +140,10 @@ class Recipe(Section):
 
     def identity(self) -> str:
         """What decides the labels, as canonical JSON: everything but the resources."""
-        content = self.model_dump(mode="json", exclude={"resources", "description"})
+        # With this context, fields that name a file are written as what is in it.
+        content = self.model_dump(
+            mode="json", exclude={"resources", "description"}, context={"identity": True}
+        )
         return json.dumps(content, sort_keys=True)
 
 

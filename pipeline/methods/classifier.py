@@ -135,6 +135,13 @@ class Classifier(Method):
     def check(self, context: Context) -> None:
         check_connectivity(self.connectivity, context)
 
+    #: Whether it tells how much a pixel is the middle of an object.
+    tells_objectness: ClassVar[bool] = False
+
+    def objectness(self, view: TileView, halo_px: int = 0) -> NDArray[np.float32]:
+        """How much each pixel of a window is the middle of an object, where the method tells it."""
+        raise NotImplementedError(f"{type(self).__name__} tells no objectness")
+
     def dark_objects(self) -> bool:
         """Whether the objects are darker than what surrounds them."""
         return False

@@ -35,7 +35,8 @@ class Watershed(Method):
     the method `threshold` has it, or any classifying method with its parameters, such as `{method:
     kmeans, k: 3, object_classes: [3]}`. `masked`: false floods every finite pixel. `landscape`:
     "distance" floods from the middle of each object (distance to the background), "intensity" from
-    its brightest (or darkest) spot, "gradient" from where the image is flat up to its edges.
+    its brightest (or darkest) spot, "gradient" from where the image is flat up to its edges,
+    "objectness" from where the network of `foreground` is surest of an object's middle.
     `markers`: where the flood begins: `{from: peaks}` of the landscape, `{from: threshold, value}`,
     `{from: h_minima, h}`, `{from: grid, size_px, compactness}` for superpixels, or given beside the
     image by `{from: points, file}` or `{from: labels, file}`. `min_distance_px`: peaks of one
@@ -70,6 +71,11 @@ class Watershed(Method):
                 "without a mask there is no background to take distances to; "
                 "use `landscape: intensity`, `gradient` or `masked: true`"
             )
+        if self.landscape == "objectness" and not self.foreground.tells_objectness:
+            raise ValueError(
+                "`landscape: objectness` is what a network tells; "
+                "use `foreground: {method: network, model: ...}`"
+            )
         if self.landscape == "distance" and isinstance(self.markers, GridMarkers):
             raise ValueError(
                 "markers of a grid make superpixels, and distances have no edges for them to "
@@ -81,7 +87,7 @@ class Watershed(Method):
         return self
 
     def next_round(self, state: State, context: Context) -> Round | None:
-        survey = self.foreground.model_round(state, context) if self.masked else None
+        survey = self.foreground.model_round(state, context) if self._uses_foreground else None
         if survey is not None:
             return survey
         landscape = self._landscape(context)
@@ -115,10 +121,14 @@ class Watershed(Method):
         return self.markers.companions()
 
     def is_dataset_wide(self) -> bool:
-        return self.masked and self.foreground.is_dataset_wide()
+        return self._uses_foreground and self.foreground.is_dataset_wide()
+
+    @property
+    def _uses_foreground(self) -> bool:
+        return self.masked or self.landscape == "objectness"
 
     def check(self, context: Context) -> None:
-        if self.masked:
+        if self._uses_foreground:
             self.foreground.check(context)
         if self.landscape == "intensity":
             check_single_channel(context)
@@ -136,37 +146,45 @@ class Watershed(Method):
         marked = 0.0 if isinstance(self.markers, PeakMarkers | GridMarkers) else 48.0
         return max(flooding + marked, self.foreground.peak_bytes_per_px())
 
+    def wants_gpu(self) -> bool:
+        return self.foreground.wants_gpu()
+
     def expected_objects(self, context: Context) -> int | None:
         if self.masked or not isinstance(self.markers, GridMarkers):
             return None
         return self.markers.lattice(context.grid.shape).cells * context.grid.frames
 
     def extra_bytes(self, context: Context) -> int:
+        fixed = self.foreground.extra_bytes(context)
         if not isinstance(self.markers, GridMarkers):
-            return 0
+            return fixed
         # The state is held twice where it is read from its file.
         grid = context.grid
-        return 2 * 8 * self.markers.lattice(grid.shape).cells * grid.frames
+        return fixed + 2 * 8 * self.markers.lattice(grid.shape).cells * grid.frames
 
     def cpu_seconds_per_megapixel(self) -> float:
         # Without a mask every tile is flooded, lowered and traced.
-        return 0.25 if self.masked else 0.6
+        flooding = 0.25 if self.masked else 0.6
+        return flooding + self.foreground.cpu_seconds_per_megapixel()
 
     def scratch_bytes_per_px(self) -> float:
         # labels 4; of components larger than a window altitudes and regions 12, keys 8, and 8 if
         # the landscape is filled
         filled = 8.0 if isinstance(self.markers, ZoneMarkers) and self.markers.fills else 0.0
-        return 4.0 + 12.0 + 8.0 + filled + (4.0 if self.lines else 0.0)
+        masks = self.foreground.scratch_bytes_per_px() - 4.0
+        return masks + 4.0 + 12.0 + 8.0 + filled + (4.0 if self.lines else 0.0)
 
     def least_passes(self) -> int:
-        surveyed = self.foreground.least_passes() if self.masked else 1
+        surveyed = self.foreground.least_passes() if self._uses_foreground else 1
         return surveyed + (1 if self.lines else 0)
 
     def passes(self) -> str:
         return f"{self.least_passes()}, and for components larger than a window 3 + rounds"
 
     def certificate(self, state: State) -> dict[str, Any]:
-        found: dict[str, Any] = self.foreground.certificate(state) if self.masked else {}
+        found: dict[str, Any] = {}
+        if self._uses_foreground:
+            found |= self.foreground.certificate(state)
         found |= {
             "exact": True,
             "rule": "whole components in windows; larger ones relaxed to the fixed point of keys",

@@ -20,7 +20,7 @@ from pipeline.view import TileView
 from pipeline.watershed.cells import ways_to_middles
 from pipeline.watershed.markers import GridMarkers, Marked, Markers, marked_in_window
 
-Kind = Literal["distance", "intensity", "gradient"]
+Kind = Literal["distance", "intensity", "gradient", "objectness"]
 
 #: Distances are counted in steps of this part of a px.
 STEPS_PER_PX = 64
@@ -36,8 +36,9 @@ class Landscape:
         Which pixels may be flooded, and whether objects are bright or dark.
     masked : bool
         False: all finite pixels are flooded.
-    kind : {"distance", "intensity", "gradient"}
-        Height is the distance to the background, the grey value, or how flat the image is.
+    kind : {"distance", "intensity", "gradient", "objectness"}
+        Height is the distance to the background, the grey value, how flat the image is, or what the
+        foreground's method says, see `Classifier.objectness`.
     smooth_px : float
         Standard deviation of the smoothing of distances within an object.
     markers : Markers
@@ -77,7 +78,8 @@ class Landscape:
         """The markers, with their values as heights of this landscape."""
         if self.kind == "distance":
             return self.markers.scaled(STEPS_PER_PX)
-        is_upright = self.kind == "intensity" and not self.foreground.dark_objects()
+        grey = self.kind == "intensity" and not self.foreground.dark_objects()
+        is_upright = grey or self.kind == "objectness"
         return self.markers.scaled(1 if is_upright else -1)
 
     def regions(self, view: TileView, state: State, halo_px: int) -> NDArray[np.int32]:
@@ -96,6 +98,8 @@ class Landscape:
         They are the caller's to overwrite. Distances are counted in 1/64 px, so that all
         arithmetic is in whole numbers.
         """
+        if self.kind == "objectness":
+            return self.foreground.objectness(view, halo_px)
         if self.kind == "intensity":
             image = view.image(halo_px)[0]
             return grey_heights(image, "dark" if self.foreground.dark_objects() else "bright")

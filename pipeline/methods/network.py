@@ -1,0 +1,230 @@
+"""Networks that say something of every pixel: classes, borders, distances, flows.
+
+    [survey] -> [statistics of frames] -> scores of blocks in scratch -> classes, objects, probabilities
+
+What they say is published as classes or probabilities, or as objects: components of classes here,
+or touching objects split by the watershed, which takes a network for its `foreground`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.errors import MethodError
+from pipeline.grid import TileGrid
+from pipeline.methods.base import Context, Round, State
+from pipeline.methods.classifier import OutputKind
+from pipeline.methods.soft import SoftClassifier
+from pipeline.nets.blocks import block_grid, view_of_blocks
+from pipeline.nets.card import ModelCard, check_channels
+from pipeline.nets.facts import Facts, facts_of
+from pipeline.nets.margins import uncertain_pixels
+from pipeline.nets.model_folder import read_card
+from pipeline.nets.reading import (
+    OBJECTNESS_REACH_PX,
+    background_class,
+    class_names,
+    class_scores,
+    objectness,
+)
+from pipeline.nets.reference import AnyModel
+from pipeline.nets.rounds import (
+    CHECKED,
+    DONE,
+    EPSILON,
+    MARGINS,
+    PIXELS,
+    SCORES,
+    Infer,
+    Statistic,
+)
+from pipeline.nets.settings import Augmentation, Precision, Settings, statistic_key
+from pipeline.nets.survey import is_dataset_wide, is_surveyed, survey
+from pipeline.view import TileView
+
+#: Sides of a block that are tried, and what a block may take of memory.
+BLOCKS_PX = {2: (2048, 1024, 512, 256, 128), 3: (128, 96, 64, 48, 32)}
+BLOCK_BYTES = 2**30
+#: Arithmetic of a core, for the plan's rough prediction.
+FLOPS_PER_SECOND = 3e10
+#: What torch takes beside a worker without it.
+LIBRARY_BYTES = 400 * 2**20
+
+
+class Network(SoftClassifier):
+    """A network, by its model.
+
+    `model`: the name of a shipped model or the path of one; several are averaged. `block_px`: side
+    of the blocks that it is evaluated on; by default what takes 1 GiB. `augment`: see every block
+    mirrored ("flips") or turned ("rotations") too, and average. `precision`: "float32", "tf32",
+    "bf16" or "fp16"; what it costs is in the certificate. `object_classes`: by default all classes
+    of the model but its background. Other fields: see `Classifier`, `SoftClassifier`.
+
+    The same bits for any tiling, see `pipeline.nets.blocks`; the certificate bounds how far they
+    are from one pass over the whole frame.
+    """
+
+    method: Literal["network"]
+    model: tuple[AnyModel, ...] = Field(min_length=1)
+    output: OutputKind = "labels"
+    block_px: int | None = Field(default=None, ge=16, le=8192)
+    augment: tuple[Augmentation, ...] = ()
+    precision: Precision = "float32"
+
+    dims: ClassVar[tuple[int, ...]] = (2, 3)
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return given if isinstance(given, list | tuple) and not hasattr(given, "path") else (given,)
+
+    @model_validator(mode="after")
+    def _models_agree(self) -> Self:
+        first = self.cards[0]
+        for card in self.cards[1:]:
+            for field in ("ndim", "channels", "heads"):
+                if getattr(card, field) != getattr(first, field):
+                    raise ValueError(
+                        f"model: {card.name} and {first.name} differ in their {field}, so that "
+                        "their outputs cannot be averaged"
+                    )
+        return self
+
+    @property
+    def cards(self) -> tuple[ModelCard, ...]:
+        return tuple(read_card(model.path) for model in self.model)
+
+    @property
+    def facts(self) -> tuple[Facts, ...]:
+        return tuple(facts_of(model) for model in self.model)
+
+    def class_count(self) -> int:
+        return len(class_names(self.cards[0]))
+
+    def default_names(self) -> tuple[str, ...]:
+        return class_names(self.cards[0])
+
+    def model_round(self, state: State, context: Context) -> Round | None:
+        if DONE in state:
+            return None
+        settings = self.settings
+        for number, card in enumerate(settings.cards):
+            step = survey(card.normalisation, settings.normalisation_key(number), state, context)
+            if step is not None:
+                return step
+        for member, model in enumerate(settings.member_models):
+            for number in range(self.facts[model].statistics):
+                if statistic_key(member, number) not in state:
+                    return Statistic(settings, member, number)
+        return Infer(settings)
+
+    @property
+    def settings(self) -> Settings:
+        """How the models are run; the same for every image and tiling."""
+        return Settings(
+            self.model, self.cards, self._block(), self.augment, self.precision
+        )
+
+    def _block(self) -> tuple[int, ...]:
+        """Side of a block: given, or the largest that its memory allows."""
+        facts = self.facts
+        ndim = self.cards[0].ndim
+        stride = [math.lcm(*(f.stride_px[axis] for f in facts)) for axis in range(ndim)]
+        for side in [self.block_px] if self.block_px else BLOCKS_PX[ndim]:
+            block = tuple(-(-side // s) * s for s in stride)
+            if max(f.window_bytes(block) for f in facts) <= BLOCK_BYTES:
+                break
+        return block
+
+    def scores(self, view: TileView, state: State, halo_px: int = 0) -> NDArray[np.float64]:
+        return self._class_scores(view, halo_px).astype(np.float64, order="C")
+
+    def classify(self, view: TileView, state: State, halo_px: int = 0) -> NDArray[np.uint8]:
+        if self.smoothing is not None:
+            return super().classify(view, state, halo_px)
+        classes = self._class_scores(view, halo_px).argmax(axis=0).astype(np.uint8) + np.uint8(1)
+        valid = view.valid(halo_px)
+        return classes if valid is None else classes * valid
+
+    tells_objectness: ClassVar[bool] = True
+
+    def objectness(self, view: TileView, halo_px: int = 0) -> NDArray[np.float32]:
+        reach = halo_px + OBJECTNESS_REACH_PX
+        found = objectness(self.cards[0], self._outputs(view, reach))
+        return found[view.window(halo_px).within(view.window(reach))]
+
+    def _class_scores(self, view: TileView, halo_px: int) -> NDArray[np.float32]:
+        return class_scores(self.cards[0], self._outputs(view, halo_px))
+
+    def _outputs(self, view: TileView, halo_px: int) -> NDArray[np.float32]:
+        return view_of_blocks(view, SCORES, self._blocks(view.grid), halo_px)
+
+    def _blocks(self, grid: TileGrid) -> TileGrid:
+        return block_grid(grid, self._block())
+
+    def mask(self, view: TileView, state: State, halo_px: int = 0) -> NDArray[np.bool_]:
+        if self.object_classes is not None:
+            return super().mask(view, state, halo_px)
+        background = background_class(self.cards[0])
+        classes = self.classify(view, state, halo_px)
+        found: NDArray[np.bool_] = (classes != background) & (classes > 0)
+        return found
+
+    def check(self, context: Context) -> None:
+        super().check(context)
+        for card in self.cards:
+            check_channels(card, context.channels, context.name)
+            if card.ndim != context.grid.ndim:
+                raise MethodError(
+                    context.name,
+                    f"the model {card.name} is for {card.ndim}D, frames are {context.grid.ndim}D",
+                    "Use another model, or other source.dims.",
+                )
+
+    def wants_gpu(self) -> bool:
+        return True
+
+    def is_dataset_wide(self) -> bool:
+        return any(is_dataset_wide(card.normalisation) for card in self.cards)
+
+    def extra_bytes(self, context: Context) -> int:
+        block = block_grid(context.grid, self._block()).side
+        window = max(facts.window_bytes(block, context.grid.shape) for facts in self.facts)
+        return LIBRARY_BYTES + window + sum(facts.weight_bytes for facts in self.facts)
+
+    def scratch_bytes_per_px(self) -> float:
+        return 4.0 + 4.0 * self.cards[0].output_channels
+
+    def least_passes(self) -> int:
+        surveyed = any(is_surveyed(card.normalisation) for card in self.cards)
+        views = [self.facts[model].statistics for model in self.settings.member_models]
+        return surveyed + sum(views) + len(views) + 1
+
+    def cpu_seconds_per_megapixel(self) -> float:
+        passes = [self.facts[model] for model in self.settings.member_models]
+        flops = sum(f.block_flops_per_px(self._block()) * (1 + f.statistics) for f in passes)
+        return flops * 1e6 / FLOPS_PER_SECOND + super().cpu_seconds_per_megapixel()
+
+    def certificate(self, state: State) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "exact": True,
+            "rule": "one network on blocks that do not depend on tiles; halo from its layers",
+            "models": [card.name for card in self.cards],
+            "block_px": list(self._block()),
+            "halo_px": [list(f.halo_px) for f in self.facts],
+            "precision": self.precision,
+        }
+        if DONE in state:
+            epsilon = float(state[EPSILON])
+            found |= {
+                "epsilon": epsilon,
+                "checked_blocks": int(state[CHECKED]),
+                "uncertain_pixels": uncertain_pixels(state[MARGINS], epsilon),
+                "pixels": int(state[PIXELS]),
+            }
+        return found

@@ -1,0 +1,43 @@
+"""How many pixels could belong to another class if the network's numbers were a little off.
+
+Pixels are counted by the distance of their two best scores, in whole numbers, so that the number
+below any epsilon can be told once epsilon is known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Distances that are counted up to: four a decade.
+LIMITS = 10.0 ** np.linspace(-8, 0, 33)
+
+
+def count_margins(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """How many pixels have a margin of at most each of `LIMITS`.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (K, \\*S), float32
+        Of every class.
+
+    Returns
+    -------
+    ndarray of shape (33,), int64
+    """
+    if len(scores) < 2:
+        return np.zeros(len(LIMITS), np.int64)
+    best = np.partition(scores, len(scores) - 2, axis=0)[-2:]
+    margin = (best[1].astype(np.float64) - best[0]).reshape(-1)
+    near = np.sort(margin[~(margin > LIMITS[-1])])  # what is not a number counts as near
+    near[np.isnan(near)] = 0
+    near.sort()
+    return np.searchsorted(near, LIMITS, side="right").astype(np.int64)
+
+
+def uncertain_pixels(counts: NDArray[np.int64], epsilon: float) -> int:
+    """At most how many pixels have a margin of 2 `epsilon` or less."""
+    if epsilon == 0:
+        return 0
+    place = int(np.searchsorted(LIMITS, 2 * epsilon))
+    return int(counts[min(place, len(counts) - 1)])

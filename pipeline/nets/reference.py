@@ -1,0 +1,48 @@
+"""A model as a recipe names it: a folder, and the digest of what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeAlias
+
+from pydantic import BeforeValidator, PlainSerializer, SerializationInfo
+
+from pipeline.errors import TilewrightError
+from pipeline.nets.model_folder import find_model, model_digest
+
+
+class ModelReference(NamedTuple):
+    """A model that was found.
+
+    Parameters
+    ----------
+    path : str
+        Absolute.
+    digest : str
+        Of its card and weights.
+    """
+
+    path: str
+    digest: str
+
+
+def _find(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    try:
+        path = find_model(given).absolute()
+        return ModelReference(str(path), model_digest(path))
+    except TilewrightError as error:
+        raise ValueError(str(error).rstrip(".")) from error
+
+
+def _shown(reference: ModelReference, info: SerializationInfo) -> str:
+    # What a model holds decides labels, not where it lies.
+    is_identity = isinstance(info.context, dict) and info.context.get("identity", False)
+    return reference.digest if is_identity else reference.path
+
+
+#: In a recipe: the name of a shipped model, or a path.
+AnyModel: TypeAlias = Annotated[
+    ModelReference, BeforeValidator(_find), PlainSerializer(_shown, return_type=str)
+]

@@ -1,0 +1,119 @@
+"""The rounds of a network: statistics of whole frames, then its outputs, block by block.
+
+    [survey of grey values] -> [statistic 0] -> [statistic 1] ... -> outputs of every block to scratch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from pipeline.grid import TileGrid
+from pipeline.methods.base import Output, Round, State
+from pipeline.nets.blocks import block_grid, own_blocks
+from pipeline.nets.margins import LIMITS, count_margins
+from pipeline.nets.settings import Settings, statistic_key, totals
+from pipeline.records import Record
+from pipeline.view import TileView
+
+#: Scratch: scores of every block, float32 (K, \*block).
+SCORES = "network"
+
+DONE = "network.done"
+EPSILON = "network.epsilon"
+MARGINS = "network.margins"
+PIXELS = "network.pixels"
+CHECKED = "network.checked"
+
+FRAMES = "frames"
+NUMBERS = "numbers"
+SUMS = "sums"
+
+
+class BlockRound(Round):
+    """A round that visits the blocks of a network by the tiles that hold their first pixels."""
+
+    settings: Settings
+
+    device: ClassVar[Literal["cpu", "gpu"]] = "gpu"
+
+    def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
+        blocks = block_grid(grid, self.settings.block_px)
+        return [tile.number for tile in grid.tiles() if any(own_blocks(blocks, tile))]
+
+
+@dataclass(frozen=True)
+class Statistic(BlockRound):
+    """Sum up one statistic of every frame.
+
+    Sums are of blocks, in 64 bits, and are added in the order of blocks: no trace of tiles.
+    """
+
+    settings: Settings
+    member: int
+    number: int
+
+    name: ClassVar[str] = "statistic"
+
+    def map(self, view: TileView, state: State) -> Output:
+        from pipeline.nets.evaluation import collect_statistic  # noqa: PLC0415  needs torch
+
+        blocks = block_grid(view.grid, self.settings.block_px)
+        own = list(own_blocks(blocks, view.tile))
+        sums = [collect_statistic(self.settings, self.member, self.number, block, view, state) for block in own]
+        return Output(
+            {
+                FRAMES: np.array([block.frame for block in own]),
+                NUMBERS: np.array([block.number for block in own]),
+                SUMS: np.stack(sums),
+            }
+        )
+
+    def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
+        known = [record for _, record in records]
+        parts = (np.concatenate([r[key] for r in known]) for key in (FRAMES, NUMBERS, SUMS))
+        return {**state, statistic_key(self.member, self.number): totals(*parts)}
+
+
+@dataclass(frozen=True)
+class Infer(BlockRound):
+    """Keep the scores of every block, and measure how far rounding can move them."""
+
+    settings: Settings
+
+    name: ClassVar[str] = "infer"
+
+    def map(self, view: TileView, state: State) -> Output:
+        from pipeline.nets.evaluation import evaluate  # noqa: PLC0415  needs torch
+
+        margins = np.zeros(len(LIMITS), np.int64)
+        epsilon = pixels = checked = 0
+        for block, scores, apart in evaluate(self.settings, view, state):
+            view.scratch.put(SCORES, block.number, scores)
+            margins += count_margins(scores[self.settings.class_channels])
+            pixels += block.core.size
+            if apart is not None:
+                epsilon, checked = max(epsilon, apart), checked + 1
+        return Output(
+            {
+                MARGINS: margins,
+                EPSILON: np.array(float(epsilon)),
+                PIXELS: np.array(pixels),
+                CHECKED: np.array(checked),
+            }
+        )
+
+    def combine(self, records: Iterable[Record]) -> Record:
+        known = list(records)
+        return {
+            MARGINS: sum((r[MARGINS] for r in known), np.zeros(len(LIMITS), np.int64)),
+            EPSILON: np.array(max((float(r[EPSILON]) for r in known), default=0.0)),
+            PIXELS: np.array(sum(int(r[PIXELS]) for r in known)),
+            CHECKED: np.array(sum(int(r[CHECKED]) for r in known)),
+        }
+
+    def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
+        return {**state, **self.combine(r for _, r in records), DONE: np.array(1)}

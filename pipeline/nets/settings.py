@@ -1,0 +1,78 @@
+"""How a recipe runs its models: what travels to the workers, and the state's names for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.methods.base import State
+from pipeline.nets.card import ModelCard
+from pipeline.nets.reference import ModelReference
+
+if TYPE_CHECKING:
+    from pipeline.nets.variants import Augmentation
+
+Precision: TypeAlias = Literal["float32", "tf32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Models and how they are run.
+
+    Parameters
+    ----------
+    models : tuple of ModelReference
+    cards : tuple of ModelCard
+    block_px : tuple of int
+        Side of a block on every axis, a multiple of all strides.
+    augment : tuple of {"flips", "rotations"}
+    precision : Precision
+    """
+
+    models: tuple[ModelReference, ...]
+    cards: tuple[ModelCard, ...]
+    block_px: tuple[int, ...]
+    augment: tuple[Augmentation, ...]
+    precision: Precision
+
+    def normalisation_key(self, model: int) -> str:
+        """Name of a model's shifts and scales in the state."""
+        return f"network.{model}.normalisation"
+
+
+def statistic_key(member: int, number: int) -> str:
+    """Name in the state of a statistic's totals, one a frame, of a member of the ensemble."""
+    return f"network.statistic.{member}.{number}"
+
+
+def totals(
+    frames: Sequence[int] | NDArray[np.int64], numbers: NDArray[np.int64], sums: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Add the sums of blocks frame by frame, in the order of their numbers.
+
+    Parameters
+    ----------
+    frames, numbers : ndarray of shape (B,), int64
+        Frame and number of every block.
+    sums : ndarray of shape (B, ...), float64
+
+    Returns
+    -------
+    ndarray of shape (frames, ...), float64
+    """
+    order = np.argsort(numbers, kind="stable")
+    found = np.zeros((int(np.max(frames)) + 1, *sums.shape[1:]))
+    for frame, one in zip(np.asarray(frames)[order], sums[order], strict=True):
+        found[frame] += one
+    return found
+
+
+def found_for(
+    state: State, member: int, count: int, frame: int
+) -> list[NDArray[np.float64]]:
+    """Totals of the first `count` statistics of a frame."""
+    return [state[statistic_key(member, number)][frame] for number in range(count)]

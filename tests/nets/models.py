@@ -1,0 +1,76 @@
+"""Small models with random weights, for tests."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.nets.architectures import build
+from pipeline.nets.card import ModelCard, parse_card
+from pipeline.nets.model_folder import write_model
+
+CLASSES = {"head": "classes", "names": ["background", "cell", "rim"], "background": "background"}
+BORDER = {"head": "border"}
+DISTANCE = {"head": "distance", "unit": "normalised"}
+FLOW = {"head": "flow"}
+
+#: An argument set of every architecture that is small and quick, whatever it sees.
+TINY: dict[str, dict[str, Any]] = {
+    "unet": {"depth": 2, "base_channels": 4},
+}
+
+
+def card_content(architecture: str, arguments: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "name": f"tiny {architecture}",
+        "architecture": architecture,
+        "arguments": arguments,
+        "ndim": 2,
+        "channels": ["grey"],
+        "heads": [CLASSES],
+        "normalisation": {"kind": "percentiles"},
+        "weights": "weights.safetensors",
+        "licence": "CC0-1.0",
+        **fields,
+    }
+
+
+def random_network(card: ModelCard, seed: int = 0) -> nn.Module:
+    """A network whose outputs vary: norms have statistics as after training."""
+    torch.manual_seed(seed)
+    network = build(
+        card.architecture, len(card.channels), card.output_channels, card.arguments
+    ).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.running_var, 0.1, 0.3)
+    return network
+
+
+@functools.cache
+def folder() -> Path:
+    """Where the models of this process lie."""
+    kept = tempfile.TemporaryDirectory()
+    _kept.append(kept)
+    return Path(kept.name)
+
+
+_kept: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def tiny_model(architecture: str = "unet", seed: int = 0, **fields: Any) -> str:
+    """The folder of a small model; `fields` of its card."""
+    arguments = {**TINY[architecture], **fields.pop("arguments", {})}
+    content = card_content(architecture, arguments, **fields)
+    path = folder() / str(abs(hash(repr((content, seed)))))
+    if not path.exists():
+        card = parse_card(content, "card")
+        write_model(path, random_network(card, seed), card)
+    return str(path)
