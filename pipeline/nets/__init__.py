@@ -1,0 +1,1 @@
+"""Networks: what they compute, how far they look, and the folders that hold them. Needs torch."""
