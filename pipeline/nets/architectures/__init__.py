@@ -79,14 +79,12 @@ def build(name: str, in_channels: int, classes: int, arguments: Mapping[str, obj
                 f"It takes {', '.join(known)}."
             )
     try:
-        return kind(in_channels, classes, **arguments)
+        return kind(in_channels=in_channels, classes=classes, **arguments)
     except ValidationError as error:
-        first = error.errors()[0]
-        # An argument without a name has its position: 0 is the module itself.
-        at = [("", "in_channels", "classes")[p] if type(p) is int else p for p in first["loc"][:1]]
-        raise ModelError(
-            f"architecture {name}: {at[0]} is {first['input']!r}: {first['msg']}."
-        ) from error
+        given = {"in_channels": in_channels, "classes": classes, **arguments}
+        key = str(error.errors()[0]["loc"][0])
+        wrong = ", or: ".join(each["msg"] for each in error.errors() if each["loc"][0] == key)
+        raise ModelError(f"architecture {name}: {key} is {given[key]!r}: {wrong}.") from error
 
 
 def architecture(name: str) -> type[nn.Module]:

@@ -25,6 +25,9 @@ class FCN(nn.Module):
         Of the finest scores: 32 (FCN-32s), 16 or 8.
     width : int
         Channels of the first stage, 64 in the paper; all others follow.
+    dense_channels : int or None
+        Of the two convolutions that were dense layers; None: 64 times the width, 4096 in the
+        paper. They hold most of the parameters.
 
     References
     ----------
@@ -39,11 +42,12 @@ class FCN(nn.Module):
         classes: Count,
         stride: Literal[8, 16, 32] = 8,
         width: Count = 64,
+        dense_channels: Count | None = None,
     ) -> None:
         super().__init__()
         self.stages = vgg16_stages(in_channels, width, batch_norm=False)
         self.pool = nn.MaxPool2d(2)
-        dense = 64 * width
+        dense = dense_channels or 64 * width
         self.classify = nn.Sequential(
             nn.Conv2d(width * WIDENING[-1], dense, 7, padding=3),
             nn.ReLU(inplace=True),

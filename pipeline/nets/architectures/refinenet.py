@@ -8,7 +8,10 @@ from torch.nn import functional
 
 from pipeline.nets.architectures.arguments import Count, ResNetName
 from pipeline.nets.architectures.resnet import ResNet
-from pipeline.nets.architectures.weights import initialise
+from pipeline.nets.architectures.weights import initialise, scale
+
+#: Nothing here is normalised: what is added to a sum begins small, or sums of sums grow too large.
+BRANCH_GAIN = 1 / 3
 
 
 class RefineNet(nn.Module):
@@ -21,8 +24,9 @@ class RefineNet(nn.Module):
     backbone : str
         "resnet18" to "resnet152".
     width : int
-        Channels of the backbone's first convolution, 64 in the paper; those of the blocks follow:
-        8 times as many in the coarsest, 4 times in the others.
+        Channels of the backbone's first convolution, 64 in the paper.
+    block_channels : int or None
+        Of the three finer blocks; the coarsest has twice as many. None: 4 times the width.
     pooling_steps : int
         Of each chained residual pooling: 4 in the networks that the authors published, 2 in
         the paper's figure.
@@ -39,19 +43,25 @@ class RefineNet(nn.Module):
         classes: Count,
         backbone: ResNetName = "resnet101",
         width: Count = 64,
+        block_channels: Count | None = None,
         pooling_steps: Count = 4,
     ) -> None:
         super().__init__()
         self.backbone = ResNet(backbone, in_channels, width)
-        coarsest, others = 8 * width, 4 * width
+        others = block_channels or 4 * width
         self.blocks = nn.ModuleList()
         coarser = 0
         for into in reversed(self.backbone.channels):
-            channels = others if coarser else coarsest
+            channels = others if coarser else 2 * others
             self.blocks.append(RefineBlock(into, coarser, channels, pooling_steps))
             coarser = channels
         self.classify = nn.Conv2d(others, classes, 3, padding=1)
         initialise(self)
+        for layer in self.modules():
+            if isinstance(layer, ResidualUnit):
+                scale(layer.layers[-1], BRANCH_GAIN)
+            elif isinstance(layer, ChainedPooling):
+                scale(layer.weigh, BRANCH_GAIN)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, Y, X) to logits (N, classes, Y, X); sides are multiples of 32."""

@@ -87,7 +87,7 @@ def _block(
         shortcut = nn.Sequential(
             nn.Conv2d(into, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out)
         )
-    block = kind(into, planes, stride, shortcut)
+    block: nn.Module = kind(into, planes, stride, shortcut)
     # torchvision's small block refuses dilation, so that all get theirs here.
     for layer in block.modules():
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):

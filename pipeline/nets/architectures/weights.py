@@ -34,6 +34,13 @@ def initialise(module: nn.Module) -> None:
 
 
 @torch.no_grad()
+def scale(module: nn.Module, gain: float) -> None:
+    """Multiply all parameters."""
+    for parameter in module.parameters():
+        parameter *= gain
+
+
+@torch.no_grad()
 def make_bilinear(layer: nn.ConvTranspose2d) -> None:
     """Let a transposed convolution begin as bilinear interpolation of each channel.
 
