@@ -37,7 +37,7 @@ def initialise(module: nn.Module) -> None:
 def scale(module: nn.Module, gain: float) -> None:
     """Multiply all parameters."""
     for parameter in module.parameters():
-        parameter *= gain
+        parameter.mul_(gain)
 
 
 @torch.no_grad()
