@@ -1,0 +1,1 @@
+"""Networks: what they compute, on which windows, and what makes tiles exact."""
