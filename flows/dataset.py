@@ -23,7 +23,14 @@ from flows.survey import survey_dataset
 from flows.warm import load_in_background
 from pipeline.admission import Admitted, Refused
 from pipeline.engine import Engine, Published
-from pipeline.errors import ImageError, OutputError, PlanError, TilewrightError, WorkError
+from pipeline.errors import (
+    ClusterError,
+    ImageError,
+    OutputError,
+    PlanError,
+    TilewrightError,
+    WorkError,
+)
 from pipeline.files import digest
 from pipeline.manifest import ImageRow, Manifest, ManifestLedger
 from pipeline.methods.base import State
@@ -192,6 +199,8 @@ class DatasetRun:
     def _small_batches(self, batches: Iterable[SmallImages]) -> None:
         lost: list[SmallImages] = []
         for batch, answer in self.submit(segment_small, batches):
+            if isinstance(answer, ClusterError):
+                raise answer
             if isinstance(answer, BaseException) and len(batch.plans) > 1:
                 # One image can take its worker down; the others must not suffer for it.
                 lost += [SmallImages((plan,), batch.state) for plan in batch.plans]
@@ -371,7 +380,7 @@ def _small_batches(plans: Sequence[ImagePlan], state: State) -> Iterator[SmallIm
 
 def _raise_if_fatal(error: BaseException) -> None:
     """Stop the run for what is no image's fault."""
-    if isinstance(error, OutputError | PlanError):
+    if isinstance(error, OutputError | PlanError | ClusterError):
         raise error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         raise OutputError(

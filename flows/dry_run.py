@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flows.admission import admit_sources, list_sources
+from flows.devices import own_gpus
 from flows.request import Request
 from pipeline.admission import Refused
 from pipeline.errors import ImageError
 from pipeline.graph.merging import Merging
 from pipeline.plan import ImagePlan, Machine, check_disk, plan_image
 from pipeline.run_folder import RunFolder
+from workers.gpu import ORDERS_PER_GPU
 from workers.submit import run_serially
 
 #: Images that are listed one by one.
@@ -96,7 +98,8 @@ def dry_run(request: Request) -> DryRun:
     TilewrightError
         If the run would be refused.
     """
-    machine = Machine.of(request.recipe, request.workers)
+    gpu_orders = ORDERS_PER_GPU * len(own_gpus(request))
+    machine = Machine.of(request.recipe, request.workers, gpu_orders)
     folder = RunFolder(request.out)
     plans: list[ImagePlan] = []
     refused: list[ImageError] = []

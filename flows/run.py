@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.dataset import DatasetRun
+from flows.devices import choose_device, own_gpus
 from flows.progress import RunProgress
 from flows.request import Request, claim
 from flows.server import ServerHandle, start_server
@@ -19,6 +20,7 @@ from pipeline.plan import Machine
 from pipeline.run_folder import RunFolder
 from pipeline.sources import discover
 from workers.cluster import capacity, open_cluster
+from workers.gpu import ORDERS_PER_GPU
 from workers.submit import run_batches
 
 log = logging.getLogger(__name__)
@@ -57,8 +59,10 @@ def run_request(request: Request, started: float | None = None) -> dict[str, Any
     with folder.writing() as manifest:
         claim(request, folder, manifest)
         with _server() as server, _log_file(folder.hidden / "run.log"):
-            machine = Machine.of(request.recipe, request.workers)
-            with open_cluster(machine.workers, request.scheduler) as client:
+            gpus = own_gpus(request)
+            machine = Machine.of(request.recipe, request.workers, ORDERS_PER_GPU * len(gpus))
+            with open_cluster(machine.workers, request.scheduler, gpus=gpus) as client:
+                use_gpus = choose_device(request, manifest, client, gpus) == "gpu"
                 if request.scheduler is not None:
                     threads, room = capacity(client)
                     machine = Machine(threads, room or machine.bytes_per_worker)
@@ -66,7 +70,7 @@ def run_request(request: Request, started: float | None = None) -> dict[str, Any
                     request,
                     folder,
                     manifest,
-                    lambda function, batches: run_batches(client, function, batches),
+                    lambda *work: run_batches(client, *work, use_gpus=use_gpus),
                     machine,
                     RunProgress(request.recipe.label, artifact_key=_artifact_key(request)),
                     begun,

@@ -6,6 +6,7 @@
     ├── OutputError          the output folder holds something else
     │   └── WorkError        scratch or records of unfinished work are lost or damaged
     ├── ModelError           a model cannot be used: its folder, card, weights or layers
+    ├── ClusterError         the workers that a run needs are gone: it stops and can be continued
     ├── ConformanceError     a method is not exact: for the tests of methods
     └── ImageError           one image: it is quarantined, the others go on
         ├── UnreadableError  the file cannot be read
@@ -51,6 +52,10 @@ class WorkError(OutputError):
 
 class ModelError(TilewrightError):
     """A model cannot be used: its folder, card, weights or layers."""
+
+
+class ClusterError(TilewrightError):
+    """The cluster lacks what the run needs; no image is to blame, so that the run stops."""
 
 
 class ConformanceError(TilewrightError):

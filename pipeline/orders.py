@@ -72,6 +72,11 @@ class Order(ABC):
     job: ImageJob
     numbers: tuple[int, ...]
 
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether it should go to a worker that has a GPU."""
+        return False
+
     @abstractmethod
     def perform(self) -> Receipt:
         """Do it; raise a TilewrightError if it cannot be done."""
@@ -113,6 +118,10 @@ class MapOrder(Order):
     record_path: str
     objects: Objects
     scratch: Scratch | None = None
+
+    @property
+    def wants_gpu(self) -> bool:
+        return self.round.device == "gpu"
 
     def perform(self) -> Receipt:
         begun = time.perf_counter()

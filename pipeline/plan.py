@@ -52,12 +52,15 @@ class Machine:
     bytes_per_worker: int
 
     @classmethod
-    def of(cls, recipe: Recipe, workers: int | None) -> Machine:
-        """This machine, as far as the recipe and the command allow."""
+    def of(cls, recipe: Recipe, workers: int | None, gpu_orders: int = 0) -> Machine:
+        """This machine, as far as the recipe and the command allow.
+
+        Orders for GPUs run beside the workers' own, and take their part of the memory.
+        """
         count = workers or recipe.resources.workers or len(os.sched_getaffinity(0))
         gib = recipe.resources.memory_gib
         total = int(gib * 2**30) if gib else int(0.7 * psutil.virtual_memory().available)
-        return cls(count, total // count)
+        return cls(count, total // (count + gpu_orders))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import __version__
 from pipeline.errors import TilewrightError
+from workers.gpu import ORDERS_PER_GPU, gpu_environment
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
@@ -93,6 +94,7 @@ def open_cluster(
     scheduler: str | None,
     memory_limit_bytes: int | None = None,
     preload: Sequence[str] = (),
+    gpus: Sequence[str] = (),
 ) -> Iterator[Client]:
     """Connect to `scheduler`, or run an embedded cluster for as long as the context lasts.
 
@@ -108,6 +110,9 @@ def open_cluster(
         Limit of *each* embedded worker; at 95 % of it the worker is killed and its batch retried.
     preload : sequence of str
         As in `start_forkserver`, of no effect if that was called before.
+    gpus : sequence of str
+        GPUs of the embedded cluster, see `workers.gpu.gpus`. Each gets a worker process beside the
+        others, which takes `ORDERS_PER_GPU` orders for a GPU at once.
 
     Yields
     ------
@@ -126,7 +131,7 @@ def open_cluster(
     start_forkserver(preload)
     if workers is not None and workers < 1:
         raise TilewrightError(f"workers is {workers}: at least 1 worker process is needed.")
-    with _embedded(workers, memory_limit_bytes) as client:
+    with _embedded(workers, memory_limit_bytes, gpus) as client:
         yield client
 
 
@@ -143,7 +148,9 @@ def capacity(client: Client) -> tuple[int, int]:
 
 
 @contextmanager
-def _embedded(workers: int | None, memory_limit_bytes: int | None) -> Iterator[Client]:
+def _embedded(
+    workers: int | None, memory_limit_bytes: int | None, gpus: Sequence[str]
+) -> Iterator[Client]:
     """Run scheduler and nannies in threads of this process, each worker in its own process."""
     import dask  # noqa: PLC0415  see the module's docstring
     from dask.system import CPU_COUNT  # noqa: PLC0415  cgroup limits are counted too
@@ -160,11 +167,15 @@ def _embedded(workers: int | None, memory_limit_bytes: int | None) -> Iterator[C
             # Importing bokeh takes 0.5-1.4 s, in front of the first worker: see below.
             scheduler_kwargs={"dashboard": False},
             memory_limit=memory_limit_bytes or 0,
+            # What is not for a GPU asks for a CPU, which GPU workers do not have.
+            resources={"CPU": 1} if gpus else None,
             # Below CRITICAL: heartbeats that fail because we close. Failed batches are data.
             silence_logs=logging.CRITICAL,
             security=True,
         )
         stack.callback(_close_cluster, cluster)
+        if gpus:
+            _add_gpu_workers(cluster, gpus)
         client = Client(cluster, set_as_default=False)
         stack.callback(client.close)
         timer = threading.Timer(DASHBOARD_DELAY_SECONDS, _mount_dashboard, (cluster,))
@@ -172,6 +183,21 @@ def _embedded(workers: int | None, memory_limit_bytes: int | None) -> Iterator[C
         timer.start()
         stack.callback(timer.cancel)
         yield client
+
+
+def _add_gpu_workers(cluster: LocalCluster, gpus: Sequence[str]) -> None:
+    """Start a worker process for each GPU, and do not wait for it."""
+    (pattern,) = cluster.new_worker_spec().values()
+    for gpu in gpus:
+        options = {
+            **pattern["options"],
+            "nthreads": ORDERS_PER_GPU,
+            "resources": {"GPU": ORDERS_PER_GPU},
+            "memory_limit": ORDERS_PER_GPU * pattern["options"]["memory_limit"],
+            "env": gpu_environment(gpu),
+        }
+        cluster.worker_spec[f"gpu-{gpu}"] = {**pattern, "options": options}
+    cluster.scale(len(cluster.worker_spec))
 
 
 def _embedded_configuration() -> dict[str, object]:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from distributed import CancelledError, Client, Future
 from distributed.client import ClosedClientError
-from distributed.scheduler import KilledWorker
+from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
-from pipeline.errors import TilewrightError
+from pipeline.errors import ClusterError, TilewrightError
+from workers.place import GPU, OnGpu, Place, find_place, wants_gpu
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,15 @@ REFRESH_SECONDS = 2.0
 
 POLL_SECONDS = 0.2
 """How soon `cancelled` is noticed while nothing completes."""
+
+NO_WORKERS_SECONDS = 120.0
+"""How long batches for a GPU wait for a worker that has one: Dask restarts dead ones in 2 s."""
+
+_NO_GPU = (
+    f"No worker with a GPU has been there for {NO_WORKERS_SECONDS:.0f} s. This run computes on GPUs, "
+    "and does not change to CPUs half way: their results differ in the last digits. "
+    "Start a GPU worker and run the same command again: what is finished is kept."
+)
 
 PULL_SECONDS = 0.05
 """A slow source of batches is pulled for this long before what it gave is submitted."""
@@ -50,7 +60,7 @@ def run_batches(
     batches: Iterable[B],
     *,
     window: int | None = None,
-    resources: Mapping[str, float] | None = None,
+    use_gpus: bool = False,
     cancelled: Callable[[], bool] = never,
 ) -> Iterator[tuple[B, R | BaseException]]:
     """Run `function` on every batch on the cluster, and yield each with its answer as it completes.
@@ -69,9 +79,11 @@ def run_batches(
         Consumed lazily, at most a window ahead of the answers.
     window : int, optional
         Batches in flight; by default `BATCHES_PER_THREAD` for each thread that the cluster has at
-        the moment.
-    resources : mapping of str to float, optional
-        What a batch occupies on its worker, such as ``{"GPU": 1}``.
+        the moment, or one where only some workers will do: a batch that waits at such a worker is
+        blamed with the others when it dies.
+    use_gpus : bool
+        Batches that say ``wants_gpu`` go to workers that have a GPU, and to no others. Those of one
+        call are of a kind: the first speaks for all.
     cancelled : callable
         Once it returns True nothing more is submitted or yielded, and the iterator ends.
 
@@ -84,11 +96,18 @@ def run_batches(
 
     Raises
     ------
-    TilewrightError
-        The connection to the scheduler is lost.
+    ClusterError
+        The connection to the scheduler is lost, or no worker has had a GPU for
+        `NO_WORKERS_SECONDS`.
     """
     source = iter(batches)
-    room = _Room(client, window, resources)
+    first = list(islice(source, 1))
+    if not first or cancelled():
+        return
+    source = chain(first, source)
+    on_gpu = use_gpus and wants_gpu(first[0])
+    work = OnGpu(function) if on_gpu else function
+    room = _Room(client, window, on_gpu)
     pending: dict[str, tuple[Future, B]] = {}
     done: SimpleQueue[Future] = SimpleQueue()
     exhausted = False
@@ -98,7 +117,7 @@ def run_batches(
             if not exhausted and free > 0:
                 pulled = _pull(source, free)
                 exhausted = not pulled
-                _submit(client, function, pulled, resources, pending, done)
+                _submit(client, work, pulled, room.place, pending, done)
             if not pending and exhausted:
                 return
             full = exhausted or len(pending) >= room.limit()
@@ -130,45 +149,39 @@ def run_serially(
 
 
 class _Room:
-    """How many batches may be in flight: given, or a multiple of the cluster's threads."""
+    """Where batches go, and how many may be in flight: given, or by what the workers can run."""
 
-    def __init__(
-        self, client: Client, window: int | None, resources: Mapping[str, float] | None
-    ) -> None:
+    def __init__(self, client: Client, window: int | None, on_gpu: bool) -> None:
         if window is not None and window < 1:
             raise TilewrightError(f"The window is {window}: at least 1 batch must be in flight.")
         self._client = client
         self._window = window
-        self._resources = resources
-        self._limit = window or 0
+        self._on_gpu = on_gpu
+        self.place = Place(None, 0)
         self._asked = float("-inf")
+        self._seen = time.monotonic()
 
     def limit(self) -> int:
         """Return the bound, at most `REFRESH_SECONDS` old."""
         now = time.monotonic()
-        if self._window is None and now - self._asked > REFRESH_SECONDS:
-            # Without any worker yet, a few batches wait at the scheduler and make it scale up.
-            slots = max(1, _slots(self._client, self._resources))
-            self._limit = BATCHES_PER_THREAD * slots
+        if now - self._asked > REFRESH_SECONDS:
+            self.place = self._look()
             self._asked = now
-        return self._limit
+            if self.place.slots or not self._on_gpu:
+                self._seen = now
+            elif now - self._seen > NO_WORKERS_SECONDS:
+                raise ClusterError(_NO_GPU)
+        if self._window is not None:
+            return self._window
+        # Without any worker yet, a few batches wait at the scheduler and make it scale up.
+        slots = max(1, self.place.slots)
+        return slots if self.place.resources else BATCHES_PER_THREAD * slots
 
-
-def _slots(client: Client, resources: Mapping[str, float] | None) -> int:
-    """Count the batches that the cluster can run at the same time."""
-    try:
-        if not resources:
-            return sum(client.nthreads().values())
-        workers = client.scheduler_info()["workers"].values()
-    except (OSError, TimeoutError) as error:
-        raise _lost(client) from error
-    return sum(
-        min(
-            int(worker["nthreads"]),
-            *(int(worker["resources"].get(name, 0) // need) for name, need in resources.items()),
-        )
-        for worker in workers
-    )
+    def _look(self) -> Place:
+        try:
+            return find_place(self._client, self._on_gpu)
+        except (OSError, TimeoutError) as error:
+            raise _lost(self._client) from error
 
 
 def _pull(source: Iterator[B], count: int) -> list[B]:
@@ -186,7 +199,7 @@ def _submit(
     client: Client,
     function: Callable[[B], R],
     batches: list[B],
-    resources: Mapping[str, float] | None,
+    place: Place,
     pending: dict[str, tuple[Future, B]],
     done: SimpleQueue[Future],
 ) -> None:
@@ -195,7 +208,7 @@ def _submit(
         return
     # pure=False: Dask would hash every argument to recognise repeated work. retries=0: an
     # exception is an answer, and only the death of a worker is tried again.
-    wanted = dict(resources) if resources else None
+    wanted = dict(place.resources) if place.resources else None
     try:
         futures = client.map(function, batches, pure=False, retries=0, resources=wanted)
     except ClosedClientError as error:
@@ -258,6 +271,8 @@ def _fetch(client: Client, future: Future, batch: B) -> R | BaseException:
 def _failed(batch: object, error: Exception) -> BaseException:
     """Log the remote traceback, which Dask attaches, and put KilledWorker into plain words."""
     log.debug("batch %s failed", _short(batch), exc_info=error)
+    if isinstance(error, NoValidWorkerError | NoWorkerError):
+        return _no_worker(error)
     if not isinstance(error, KilledWorker):
         return error
     deaths = error.allowed_failures + 1
@@ -269,10 +284,20 @@ def _failed(batch: object, error: Exception) -> BaseException:
     return message
 
 
-def _lost(client: Client) -> TilewrightError:
+def _no_worker(error: NoValidWorkerError | NoWorkerError) -> ClusterError:
+    """Put the scheduler's own time-out into plain words."""
+    if isinstance(error, NoValidWorkerError) and GPU.keys() & error.resource_restrictions.keys():
+        return ClusterError(_NO_GPU)
+    return ClusterError(
+        f"No worker has been there for {error.timeout:.0f} s. Start workers and run the same "
+        "command again: what is finished is kept."
+    )
+
+
+def _lost(client: Client) -> ClusterError:
     """Return the error for a scheduler that went away."""
     address = client.scheduler.address if client.scheduler is not None else "unknown address"
-    return TilewrightError(
+    return ClusterError(
         f"{address}: the connection to the Dask scheduler is lost. Run the same command again: "
         "finished tiles are kept."
     )

@@ -29,6 +29,11 @@ class SmallImages:
     plans: tuple[ImagePlan, ...]
     state: State
 
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether the recipe has rounds for a GPU: the images then go to one as a whole."""
+        return any(plan.job.recipe.segment.wants_gpu() for plan in self.plans)
+
 
 def perform(order: Order) -> Receipt | TilewrightError:
     """Perform one order; an error is an answer, so that it arrives without what it came from."""

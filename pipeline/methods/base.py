@@ -133,6 +133,8 @@ class Round(ABC):
     name: ClassVar[str]
     #: "dataset": the records of all images are reduced together, before any image goes on.
     scope: Literal["image", "dataset"] = "image"
+    #: "gpu": its tiles go to workers that have a GPU, where the cluster has such.
+    device: Literal["cpu", "gpu"] = "cpu"
     #: Keys of the state that `map` reads, where the state is large; None: all.
     reads: ClassVar[tuple[str, ...] | None] = None
 
@@ -231,6 +233,10 @@ class Method(BaseModel, ABC):
 
     def is_dataset_wide(self) -> bool:
         """Whether the first rounds look at all images together (`Round.scope` "dataset")."""
+        return False
+
+    def wants_gpu(self) -> bool:
+        """Whether some of its rounds want a GPU (`Round.device`)."""
         return False
 
     @abstractmethod
