@@ -1,0 +1,1 @@
+"""Neural networks: models, what they look at, and how they are evaluated."""
