@@ -3,9 +3,9 @@
 What loading runs, and what not
 -------------------------------
 `torch.export.load` trusts its file: it unpickles (sample inputs, and weights that say so),
-evaluates expressions of shapes with sympy's parser, which is Python's `eval`, and compiles guards
-and the names in the graph into Python. So the archive is read here first and written anew, with what
-was checked only:
+evaluates expressions of shapes with sympy's parser, which is Python's `eval`, and compiles
+guards and names of the graph into Python. So the archive is read here first and written anew,
+with only what was checked:
 
 * the graph: operators of torch that compute (`aten`) and arithmetic of sizes; every other
   text is a plain name, and an expression is a sum, product or quotient of symbols and numbers;

@@ -5,9 +5,9 @@ What loading runs, and what not
 `torch.jit.load` reads the file's pickles with an unpickler of its own in C++, which knows torch's
 types and can call nothing else, and compiles the program in the file. That program may run
 while it is loaded (`__setstate__`) and runs with every window. It is no Python and cannot import,
-but two operators of the language touch files, `save` and `from_file`. So before torch sees the file,
-programs with such operators, or with operators of other libraries, are refused, and so
-are pickles with foreign names. What is left can compute, and loop for ever.
+but two operators of the language touch files, `save` and `from_file`. So before torch sees the
+file, programs with such operators, or with operators of other libraries, are refused, and so are
+pickles with foreign names. What is left can compute, and loop for ever.
 """
 
 from __future__ import annotations
