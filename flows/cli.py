@@ -12,8 +12,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from pipeline.errors import ModelError, PlanError, RecipeError, TilewrightError
 from pipeline.errors import OutputError as _OutputError
-from pipeline.errors import PlanError, RecipeError, TilewrightError
 
 #: When the command began; the interpreter itself takes another 20 ms.
 STARTED = time.time()
@@ -144,11 +144,32 @@ def verify(out: Out) -> None:
     _end(go)
 
 
+@app.command()
+def model(
+    path: Annotated[
+        str, typer.Argument(help="A model's folder or file, or the name of a shipped one.")
+    ],
+) -> None:
+    """Say what a model takes and gives, and check that it opens.
+
+    Exit status: 0 it can be used, 2 it cannot, or its card is missing.
+    """
+
+    def go() -> Exit:
+        from flows.model import card_to_write, model_text
+
+        missing = card_to_write(path)
+        typer.echo(missing if missing is not None else model_text(path))
+        return Exit.DONE if missing is None else Exit.REFUSED
+
+    _end(go)
+
+
 def _end(action: Any) -> NoReturn:
     """Run a command's body; turn errors into a message and a status."""
     try:
         status = action()
-    except (RecipeError, PlanError, _OutputError) as error:
+    except (RecipeError, PlanError, ModelError, _OutputError) as error:
         status = _complain(error, Exit.REFUSED)
     except TilewrightError as error:
         status = _complain(error, Exit.FAILED)
