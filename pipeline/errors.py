@@ -2,6 +2,7 @@
 
     TilewrightError
     ├── RecipeError          the recipe or the arguments: nothing starts
+    ├── ModelError           a network cannot be used: nothing starts
     ├── PlanError            the request cannot fit: memory, disk, size
     ├── OutputError          the output folder holds something else
     │   └── WorkError        scratch or records of unfinished work are lost or damaged
@@ -36,6 +37,10 @@ class TilewrightError(Exception):
 
 class RecipeError(TilewrightError):
     """A recipe or an argument is wrong; nothing was started."""
+
+
+class ModelError(TilewrightError):
+    """A model cannot be used: its folder, card, weights or layers."""
 
 
 class PlanError(TilewrightError):
