@@ -55,10 +55,6 @@ class WorkError(OutputError):
     """Scratch or records of an unfinished image are lost or damaged: it starts over."""
 
 
-class ModelError(TilewrightError):
-    """A model cannot be used: its folder, card, weights or layers."""
-
-
 class ClusterError(TilewrightError):
     """The cluster lacks what the run needs; no image is to blame, so that the run stops."""
 

@@ -1,6 +1,6 @@
 """Networks that say something of every pixel: classes, borders, distances, flows.
 
-    [survey] -> [statistics of frames] -> scores of blocks in scratch -> classes, objects, probabilities
+    [survey] -> [statistics of frames] -> outputs of blocks in scratch -> classes, objects
 
 What they say is published as classes or probabilities, or as objects: components of classes here,
 or touching objects split by the watershed, which takes a network for its `foreground`.
@@ -22,9 +22,9 @@ from pipeline.methods.classifier import OutputKind
 from pipeline.methods.soft import SoftClassifier
 from pipeline.nets.blocks import block_grid, view_of_blocks
 from pipeline.nets.card import ModelCard, check_channels
+from pipeline.nets.device import Precision
 from pipeline.nets.facts import Facts, facts_of
 from pipeline.nets.margins import uncertain_pixels
-from pipeline.nets.model_folder import read_card
 from pipeline.nets.reading import (
     OBJECTNESS_REACH_PX,
     background_class,
@@ -43,8 +43,9 @@ from pipeline.nets.rounds import (
     Infer,
     Statistic,
 )
-from pipeline.nets.settings import Augmentation, Precision, Settings, statistic_key
+from pipeline.nets.settings import Settings, statistic_key
 from pipeline.nets.survey import is_dataset_wide, is_surveyed, survey
+from pipeline.nets.variants import Augmentation
 from pipeline.view import TileView
 
 #: Sides of a block that are tried, and what a block may take of memory.
@@ -93,11 +94,16 @@ class Network(SoftClassifier):
                         f"model: {card.name} and {first.name} differ in their {field}, so that "
                         "their outputs cannot be averaged"
                     )
+        if "rotations" in self.augment and len(set(self.stride_px[-2:])) > 1:
+            raise ValueError(
+                f"augment: the model's total stride is {self.stride_px} px, so that planes cannot "
+                "be turned; use `augment: [flips]`"
+            )
         return self
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
-        return tuple(read_card(model.path) for model in self.model)
+        return tuple(model.card for model in self.model)
 
     @property
     def facts(self) -> tuple[Facts, ...]:
@@ -117,7 +123,7 @@ class Network(SoftClassifier):
             step = survey(card.normalisation, settings.normalisation_key(number), state, context)
             if step is not None:
                 return step
-        for member, model in enumerate(settings.member_models):
+        for member, (model, _) in enumerate(settings.members):
             for number in range(self.facts[model].statistics):
                 if statistic_key(member, number) not in state:
                     return Statistic(settings, member, number)
@@ -127,16 +133,27 @@ class Network(SoftClassifier):
     def settings(self) -> Settings:
         """How the models are run; the same for every image and tiling."""
         return Settings(
-            self.model, self.cards, self._block(), self.augment, self.precision
+            self.model,
+            self.cards,
+            self.block_sides,
+            self.stride_px,
+            self.augment,
+            self.precision,
         )
 
-    def _block(self) -> tuple[int, ...]:
-        """Side of a block: given, or the largest that its memory allows."""
+    @property
+    def stride_px(self) -> tuple[int, ...]:
+        """The smallest multiple of the total strides of all models."""
+        return tuple(
+            math.lcm(*sides) for sides in zip(*(f.stride_px for f in self.facts), strict=True)
+        )
+
+    @property
+    def block_sides(self) -> tuple[int, ...]:
+        """Side of a block on every axis: given, or the largest that its memory allows."""
         facts = self.facts
-        ndim = self.cards[0].ndim
-        stride = [math.lcm(*(f.stride_px[axis] for f in facts)) for axis in range(ndim)]
-        for side in [self.block_px] if self.block_px else BLOCKS_PX[ndim]:
-            block = tuple(-(-side // s) * s for s in stride)
+        for side in [self.block_px] if self.block_px else BLOCKS_PX[self.cards[0].ndim]:
+            block = tuple(-(-side // s) * s for s in self.stride_px)
             if max(f.window_bytes(block) for f in facts) <= BLOCK_BYTES:
                 break
         return block
@@ -165,7 +182,7 @@ class Network(SoftClassifier):
         return view_of_blocks(view, SCORES, self._blocks(view.grid), halo_px)
 
     def _blocks(self, grid: TileGrid) -> TileGrid:
-        return block_grid(grid, self._block())
+        return block_grid(grid, self.block_sides)
 
     def mask(self, view: TileView, state: State, halo_px: int = 0) -> NDArray[np.bool_]:
         if self.object_classes is not None:
@@ -193,7 +210,7 @@ class Network(SoftClassifier):
         return any(is_dataset_wide(card.normalisation) for card in self.cards)
 
     def extra_bytes(self, context: Context) -> int:
-        block = block_grid(context.grid, self._block()).side
+        block = block_grid(context.grid, self.block_sides).side
         window = max(facts.window_bytes(block, context.grid.shape) for facts in self.facts)
         return LIBRARY_BYTES + window + sum(facts.weight_bytes for facts in self.facts)
 
@@ -202,12 +219,15 @@ class Network(SoftClassifier):
 
     def least_passes(self) -> int:
         surveyed = any(is_surveyed(card.normalisation) for card in self.cards)
-        views = [self.facts[model].statistics for model in self.settings.member_models]
-        return surveyed + sum(views) + len(views) + 1
+        passes = [1 + self.facts[model].statistics for model, _ in self.settings.members]
+        return surveyed + sum(passes) + 1
 
     def cpu_seconds_per_megapixel(self) -> float:
-        passes = [self.facts[model] for model in self.settings.member_models]
-        flops = sum(f.block_flops_per_px(self._block()) * (1 + f.statistics) for f in passes)
+        block = self.block_sides
+        flops = sum(
+            facts.flops_per_px * facts.overhead(block) * (1 + facts.statistics)
+            for facts in (self.facts[model] for model, _ in self.settings.members)
+        )
         return flops * 1e6 / FLOPS_PER_SECOND + super().cpu_seconds_per_megapixel()
 
     def certificate(self, state: State) -> dict[str, Any]:
@@ -215,7 +235,7 @@ class Network(SoftClassifier):
             "exact": True,
             "rule": "one network on blocks that do not depend on tiles; halo from its layers",
             "models": [card.name for card in self.cards],
-            "block_px": list(self._block()),
+            "block_px": list(self.block_sides),
             "halo_px": [list(f.halo_px) for f in self.facts],
             "precision": self.precision,
         }

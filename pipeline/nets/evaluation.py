@@ -6,7 +6,6 @@ over all members: of probabilities for classes, of the numbers themselves for ot
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +19,13 @@ from pipeline.grid import Tile, TileGrid
 from pipeline.methods.base import State
 from pipeline.nets.blocks import block_grid, extended, own_blocks
 from pipeline.nets.card import ModelCard
-from pipeline.nets.context import FrameWindow
+from pipeline.nets.device import Precision
+from pipeline.nets.frame_window import FrameWindow
 from pipeline.nets.heads import BorderHead, ClassesHead
 from pipeline.nets.normalisation import normalise
 from pipeline.nets.predictor import Predictor, predictor
-from pipeline.nets.settings import Precision, Settings, found_for
+from pipeline.nets.settings import Settings, statistic_key
 from pipeline.nets.survey import terms
-from pipeline.nets.variants import Variant, variants
 from pipeline.view import TileView
 
 Array = NDArray[Any]
@@ -58,9 +57,9 @@ class Evaluation:
     def blocks(self) -> TileGrid:
         return block_grid(self.view.grid, self.settings.block_px)
 
-    def own(self) -> Iterator[Tile]:
+    def own(self) -> list[Tile]:
         """Blocks that the tile computes."""
-        return own_blocks(self.blocks, self.view.tile)
+        return list(own_blocks(self.blocks, self.view.tile))
 
     def outputs(self, box: Box, precision: Precision) -> NDArray[np.float32]:
         """Outputs of all members together, on a box of the tile's frame.
@@ -75,9 +74,10 @@ class Evaluation:
         for member, (model, variant) in enumerate(members):
             net = self._predictor(model)
             pixels, window = self._window(net, model, box)
-            found = found_for(self.state, member, net.network.count, self.view.tile.frame)
+            found = self._found(net, member, net.network.count)
             out = net.run(pixels, window, variant, found, precision)
-            inside = out[(0, slice(None), *window.inside.slices)]
+            cut = box.relative_to(window.start).slices
+            inside = out[(0, slice(None), *cut)]
             if len(members) > 1:
                 inside = _probabilities(card, inside)
             total = inside if total is None else total + inside
@@ -85,16 +85,15 @@ class Evaluation:
             raise ValueError("there is no model")
         if len(members) > 1:
             total = _scores(card, total / len(members))
-        cut = box.relative_to(box.start).slices  # less what the frame was extended by
-        found_here: NDArray[np.float32] = total[(slice(None), *cut)].contiguous().cpu().numpy()
-        return found_here
+        outputs: NDArray[np.float32] = total.contiguous().cpu().numpy()
+        return outputs
 
     def sums(self, member: int, number: int, block: Tile) -> Array:
         """What a block adds to a statistic of its frame."""
         model, variant = self.settings.members[member]
         net = self._predictor(model)
         pixels, window = self._window(net, model, block.core)
-        found = found_for(self.state, member, number, block.frame)
+        found = self._found(net, member, number)
         return net.collect(pixels, window, variant, found)
 
     def apart(self, block: Tile, outputs: NDArray[np.float32]) -> float | None:
@@ -110,17 +109,37 @@ class Evaluation:
         known = outputs[(slice(None), *part.within(block.core))]
         return float(np.abs(known.astype(np.float64) - again).max(initial=0.0))
 
+    def _found(self, net: Predictor, member: int, count: int) -> list[Array]:
+        """The first `count` statistics of the tile's frame."""
+        keys = [statistic_key(member, number) for number in range(count)]
+        totals = [self.state[key][self.view.tile.frame] for key in keys]
+        return [net.network.finish(number, total) for number, total in enumerate(totals)]
+
     def _predictor(self, model: int) -> Predictor:
         return predictor(self.settings.models[model])
 
-    def _window(self, net: Predictor, model: int, box: Box) -> tuple[NDArray[np.float32], FrameWindow]:
-        window = box.grow(net.reach.halo_px, self.blocks.frame_box)
+    def _window(
+        self, net: Predictor, model: int, box: Box
+    ) -> tuple[NDArray[np.float32], FrameWindow]:
+        frame = self.blocks.frame_box
+        window = box.grow(self._halo(net), frame)
         rule = self.settings.cards[model].normalisation
         key = self.settings.normalisation_key(model)
         pixels = self.view.image_of(window)
         known = normalise(pixels, terms(rule, key, self.state, self.view.context))
-        known = extended(known, net.reach.stride)
-        return known, net.frame_window(window, box, self.view.grid.shape)
+        stride = net.reach.stride
+        # What the frame's end is extended by belongs to the blocks there.
+        whole = tuple(-(-n // s) * s for n, s in zip(frame.stop, stride, strict=True))
+        stop = tuple(
+            w if b == n else b for b, n, w in zip(box.stop, frame.stop, whole, strict=True)
+        )
+        return extended(known, stride), FrameWindow(window.start, box.start, stop, whole)
+
+    def _halo(self, net: Predictor) -> tuple[int, ...]:
+        halo = list(net.reach.halo_px)
+        if "rotations" in self.settings.augment:
+            halo[-2:] = [max(halo[-2:])] * 2
+        return tuple(halo)
 
 
 def _middle(core: Box, stride_px: tuple[int, ...]) -> Box:

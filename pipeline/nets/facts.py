@@ -1,81 +1,22 @@
-"""What running a network takes and sees, measured without running it on numbers.
-
-Tensors on torch's "meta" device have shapes and no values, so that a large network is measured in a
-moment and without memory.
-"""
+"""What running a model takes and sees, for the plan: known before any tile runs."""
 
 from __future__ import annotations
 
 import functools
-import weakref
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from pipeline.nets.card import FOREIGN
+from pipeline.nets.model_folder import load_module, read_card
+from pipeline.nets.places import missing_extra
+from pipeline.nets.reference import ModelReference
 
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Cost of a pass, a px of its window.
-
-    Parameters
-    ----------
-    bytes_per_px : float
-        Largest memory of all tensors that live at the same time, without the weights.
-    flops_per_px : float
-        Multiplications and additions of convolutions and matrix products.
-    """
-
-    bytes_per_px: float
-    flops_per_px: float
-
-
-def measure_cost(module: nn.Module, in_channels: int, shape: tuple[int, ...]) -> Cost:
-    """Follow a pass over a window of `shape`, a multiple of the network's stride."""
-    window = torch.zeros((1, in_channels, *shape), device="meta")
-    size = functools.reduce(lambda a, b: a * b, shape, 1)
-    counter = FlopCounterMode(display=False)
-    living = _Living()
-    with torch.inference_mode(), counter, living:
-        module(window)
-    return Cost(living.peak / size, counter.get_total_flops() / size)
-
-
-class _Living(TorchDispatchMode):
-    """Adds up the bytes of tensors as they come and go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0
-        self.peak = 0
-        self._seen: set[int] = set()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(tensor, Tensor):
-                self._count(tensor)
-        self.peak = max(self.peak, self.now)
-        return out
-
-    def _count(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._seen:
-            return  # a view, or in place
-        size = storage.nbytes()
-        self._seen.add(key)
-        self.now += size
-        weakref.finalize(storage, self._drop, key, size)
-
-    def _drop(self, key: int, size: int) -> None:
-        self._seen.discard(key)
-        self.now -= size
+#: Side of the window that a pass is followed on, before it is rounded to the stride.
+MEASURED_PX = {2: 512, 3: 64}
+#: Bytes and operations a px of programs that cannot be followed: those of a U-Net of 64 channels.
+UNKNOWN_COST = 1500.0, 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +30,7 @@ class Facts:
     statistics : int
         Of a whole frame, each a pass of its own.
     bytes_per_px, flops_per_px : float
-        See `Cost`.
+        See `pipeline.nets.cost`.
     weight_bytes : int
     """
 
@@ -126,14 +67,23 @@ def facts_of(reference: ModelReference) -> Facts:
     """
     path = Path(reference.path)
     card = read_card(path)
-    module = skeleton(card) if card.architecture not in FOREIGN else load_module(path)
-    network = GlobalContext(module)
+    try:
+        from pipeline.nets.cost import measure_cost  # noqa: PLC0415
+        from pipeline.nets.opening import context_of, reach_of, skeleton  # noqa: PLC0415
+    except ImportError as error:
+        raise missing_extra(error, f"{path}: a model") from error
+    module = load_module(path)
+    network = context_of(module, card)
     reach = reach_of(network, card)
-    shape = tuple(max(s, -(-MEASURED_PX[card.ndim] // s) * s) for s in reach.stride)
+    cost = UNKNOWN_COST
+    if card.architecture not in FOREIGN:
+        shape = tuple(-(-MEASURED_PX[card.ndim] // s) * s for s in reach.stride)
+        cost = measure_cost(skeleton(card), len(card.channels), shape)
     return Facts(
         reach.stride,
         reach.halo_px,
         network.count,
-        *measure_cost(module, card, shape),
+        card.bytes_per_px or cost[0],
+        cost[1],
         sum(p.numel() * p.element_size() for p in module.parameters()),
     )

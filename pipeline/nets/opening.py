@@ -12,9 +12,10 @@ from torch import nn
 
 from pipeline.errors import ModelError
 from pipeline.nets.architectures import build
-from pipeline.nets.card import ModelCard
+from pipeline.nets.card import FOREIGN, ModelCard
+from pipeline.nets.context import GlobalContext
 from pipeline.nets.places import missing_extra
-from pipeline.nets.reach import measure_reach
+from pipeline.nets.reach import Reach
 from pipeline.nets.torchscript import first_line
 from pipeline.nets.weights import fill, read_tensors
 
@@ -66,6 +67,30 @@ def open_weights(
     return module.float().eval()
 
 
+def skeleton(card: ModelCard) -> nn.Module:
+    """A network of ours without numbers, on torch's "meta" device: for what follows from layers."""
+    with torch.device("meta"):
+        return _built(card.architecture, card.arguments, card).eval()
+
+
+def context_of(module: nn.Module, card: ModelCard) -> GlobalContext:
+    """The network of a model, with what it needs to know of whole frames."""
+    return GlobalContext(module, len(card.channels), card.ndim, card.name)
+
+
+def reach_of(network: GlobalContext, card: ModelCard) -> Reach:
+    """How far a model looks: from its layers, or from the card where they cannot be followed.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be told.
+    """
+    if card.architecture in FOREIGN and card.halo_px and card.stride_px:
+        return Reach(card.stride_px, card.halo_px, card.halo_px)
+    return network.reach
+
+
 def probe(module: nn.Module, card: ModelCard, where: str) -> None:
     """Try a foreign module on one window.
 
@@ -105,7 +130,7 @@ def probe(module: nn.Module, card: ModelCard, where: str) -> None:
 
 def measured(module: nn.Module, card: ModelCard) -> dict[str, Any]:
     """Facts of a module for its card: halo and stride."""
-    reach = measure_reach(module.eval(), len(card.channels), card.ndim)
+    reach = context_of(module.eval(), card).reach
     return {"halo_px": tuple(reach.halo_px), "stride_px": tuple(reach.stride)}
 
 

@@ -13,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.box import Box
+from pipeline.errors import ModelError
 from pipeline.nets.card import ModelCard
-from pipeline.nets.context import FrameWindow, GlobalContext
-from pipeline.nets.device import autocast, device
-from pipeline.nets.model_folder import load_module, read_card
+from pipeline.nets.context import GlobalContext
+from pipeline.nets.device import Precision, autocast, device
+from pipeline.nets.frame_window import FrameWindow
+from pipeline.nets.model_folder import load_module, model_digest, read_card
+from pipeline.nets.opening import context_of, reach_of
 from pipeline.nets.probe import check_reach
 from pipeline.nets.reach import Reach
 from pipeline.nets.reference import ModelReference
-from pipeline.nets.settings import Precision
 from pipeline.nets.variants import Variant
 
 Array = NDArray[Any]
@@ -52,9 +53,9 @@ class Predictor:
         precision: Precision,
     ) -> Tensor:
         """Outputs (1, K, \\*S) of a normalised and extended window (C, \\*S), float32."""
-        with torch.inference_mode(), autocast(precision):
+        with torch.no_grad(), autocast(precision):
             out = self.network.forward(
-                variant.apply(_batch(pixels)), variant.apply_window(window), found
+                variant.apply(_batch(pixels)), variant.apply_window(window, pixels.shape[1:]), found
             )
         return self._turned_back(out.float(), variant)
 
@@ -66,9 +67,9 @@ class Predictor:
         found: Sequence[Array],
     ) -> Array:
         """Sums of a block for the next statistic of its frame, always in float32."""
-        with torch.inference_mode():
+        with torch.no_grad():
             return self.network.collect(
-                variant.apply(_batch(pixels)), variant.apply_window(window), found
+                variant.apply(_batch(pixels)), variant.apply_window(window, pixels.shape[1:]), found
             )
 
     def _turned_back(self, out: Tensor, variant: Variant) -> Tensor:
@@ -82,3 +83,28 @@ class Predictor:
 
 def _batch(pixels: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels))[None].to(device())
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(reference: ModelReference, kind: str) -> Predictor:
+    path = Path(reference.path)
+    if model_digest(path) != reference.digest:
+        raise ModelError(f"{path}: the model changed since the run was planned. Run again.")
+    card = read_card(path)
+    module = load_module(path)
+    network = context_of(module, card)
+    reach = reach_of(network, card)
+    check_reach(network.windowed, len(card.channels), reach, card.name)
+    module.to(kind)
+    return Predictor(card, network, reach)
+
+
+def predictor(reference: ModelReference) -> Predictor:
+    """A model, opened once a process and device; the last four stay open.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be opened, was changed, or looks farther than its card says.
+    """
+    return _loaded(reference, device().type)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
 from pydantic import BeforeValidator, PlainSerializer, SerializationInfo
 
 from pipeline.errors import TilewrightError
-from pipeline.nets.model_folder import find_model, model_digest
+from pipeline.nets.card import ModelCard
+from pipeline.nets.model_folder import find_model, model_digest, read_card
 
 
 class ModelReference(NamedTuple):
@@ -24,6 +26,16 @@ class ModelReference(NamedTuple):
 
     path: str
     digest: str
+
+    @property
+    def card(self) -> ModelCard:
+        """Its card, read once a process."""
+        return _card(self)
+
+
+@functools.lru_cache(maxsize=64)
+def _card(reference: ModelReference) -> ModelCard:
+    return read_card(Path(reference.path))
 
 
 def _find(given: Any) -> Any:

@@ -1,6 +1,6 @@
 """The rounds of a network: statistics of whole frames, then its outputs, block by block.
 
-    [survey of grey values] -> [statistic 0] -> [statistic 1] ... -> outputs of every block to scratch
+[survey of grey values] -> [statistic 0] -> [statistic 1] ... -> outputs of every block to scratch
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pipeline.grid import TileGrid
 from pipeline.methods.base import Output, Round, State
 from pipeline.nets.blocks import block_grid, own_blocks
 from pipeline.nets.margins import LIMITS, count_margins
+from pipeline.nets.reading import class_scores
 from pipeline.nets.settings import Settings, statistic_key, totals
 from pipeline.records import Record
 from pipeline.view import TileView
@@ -38,7 +39,7 @@ class BlockRound(Round):
 
     settings: Settings
 
-    device: ClassVar[Literal["cpu", "gpu"]] = "gpu"
+    device: Literal["cpu", "gpu"] = "gpu"
 
     def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
         blocks = block_grid(grid, self.settings.block_px)
@@ -59,11 +60,11 @@ class Statistic(BlockRound):
     name: ClassVar[str] = "statistic"
 
     def map(self, view: TileView, state: State) -> Output:
-        from pipeline.nets.evaluation import collect_statistic  # noqa: PLC0415  needs torch
+        from pipeline.nets.evaluation import Evaluation  # noqa: PLC0415  needs torch
 
-        blocks = block_grid(view.grid, self.settings.block_px)
-        own = list(own_blocks(blocks, view.tile))
-        sums = [collect_statistic(self.settings, self.member, self.number, block, view, state) for block in own]
+        evaluation = Evaluation(self.settings, view, state)
+        own = evaluation.own()
+        sums = [evaluation.sums(self.member, self.number, block) for block in own]
         return Output(
             {
                 FRAMES: np.array([block.frame for block in own]),
@@ -87,20 +88,23 @@ class Infer(BlockRound):
     name: ClassVar[str] = "infer"
 
     def map(self, view: TileView, state: State) -> Output:
-        from pipeline.nets.evaluation import evaluate  # noqa: PLC0415  needs torch
+        from pipeline.nets.evaluation import Evaluation  # noqa: PLC0415  needs torch
 
         margins = np.zeros(len(LIMITS), np.int64)
-        epsilon = pixels = checked = 0
-        for block, scores, apart in evaluate(self.settings, view, state):
-            view.scratch.put(SCORES, block.number, scores)
-            margins += count_margins(scores[self.settings.class_channels])
+        epsilon, pixels, checked = 0.0, 0, 0
+        evaluation = Evaluation(self.settings, view, state)
+        for block in evaluation.own():
+            outputs = evaluation.outputs(block.core, self.settings.precision)
+            view.scratch.put(SCORES, block.number, outputs)
+            margins += count_margins(class_scores(self.settings.cards[0], outputs))
             pixels += block.core.size
+            apart = evaluation.apart(block, outputs)
             if apart is not None:
                 epsilon, checked = max(epsilon, apart), checked + 1
         return Output(
             {
                 MARGINS: margins,
-                EPSILON: np.array(float(epsilon)),
+                EPSILON: np.array(epsilon),
                 PIXELS: np.array(pixels),
                 CHECKED: np.array(checked),
             }

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.methods.base import State
 from pipeline.nets.card import ModelCard
+from pipeline.nets.device import Precision
 from pipeline.nets.reference import ModelReference
-
-if TYPE_CHECKING:
-    from pipeline.nets.variants import Augmentation
-
-Precision: TypeAlias = Literal["float32", "tf32", "bf16", "fp16"]
+from pipeline.nets.variants import Augmentation, Variant, variants
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +24,9 @@ class Settings:
     models : tuple of ModelReference
     cards : tuple of ModelCard
     block_px : tuple of int
-        Side of a block on every axis, a multiple of all strides.
+        Side of a block on every axis, a multiple of `stride_px`.
+    stride_px : tuple of int
+        The smallest multiple of the total strides of all models.
     augment : tuple of {"flips", "rotations"}
     precision : Precision
     """
@@ -36,8 +34,15 @@ class Settings:
     models: tuple[ModelReference, ...]
     cards: tuple[ModelCard, ...]
     block_px: tuple[int, ...]
+    stride_px: tuple[int, ...]
     augment: tuple[Augmentation, ...]
     precision: Precision
+
+    @property
+    def members(self) -> tuple[tuple[int, Variant], ...]:
+        """The ensemble: numbers of models, and the ways that each sees a frame."""
+        ways = variants(self.augment, len(self.block_px))
+        return tuple((model, way) for model in range(len(self.models)) for way in ways)
 
     def normalisation_key(self, model: int) -> str:
         """Name of a model's shifts and scales in the state."""
@@ -69,10 +74,3 @@ def totals(
     for frame, one in zip(np.asarray(frames)[order], sums[order], strict=True):
         found[frame] += one
     return found
-
-
-def found_for(
-    state: State, member: int, count: int, frame: int
-) -> list[NDArray[np.float64]]:
-    """Totals of the first `count` statistics of a frame."""
-    return [state[statistic_key(member, number)][frame] for number in range(count)]

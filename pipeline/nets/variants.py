@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from torch import Tensor, stack
+from pipeline.nets.frame_window import FrameWindow
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Augmentation: TypeAlias = Literal["flips", "rotations"]
 
@@ -33,26 +36,26 @@ class Variant:
             batch = batch.flip([axis + 2 for axis in self.flipped])
         return batch.transpose(-1, -2) if self.transposed else batch
 
-    def apply_window(self, window: FrameWindow) -> FrameWindow:
-        """Where the turned window lies in the turned frame."""
-        start, stop, inner, outer, frame = (
+    def apply_window(self, window: FrameWindow, shape: Sequence[int]) -> FrameWindow:
+        """Where the turned window, of a shape in px, lies in the turned frame."""
+        start, first, last, frame = (
             list(part)
-            for part in (
-                window.start,
-                window.stop,
-                window.block_start,
-                window.block_stop,
-                window.frame,
-            )
+            for part in (window.start, window.block_start, window.block_stop, window.frame_shape)
         )
         for axis in self.flipped:
             n = frame[axis]
-            start[axis], stop[axis] = n - stop[axis], n - start[axis]
-            inner[axis], outer[axis] = n - outer[axis], n - inner[axis]
+            start[axis] = n - start[axis] - shape[axis]
+            first[axis], last[axis] = n - last[axis], n - first[axis]
         if self.transposed:
-            for part in (start, stop, inner, outer, frame):
+            for part in (start, first, last, frame):
                 part[-1], part[-2] = part[-2], part[-1]
-        return FrameWindow(*(tuple(part) for part in (start, stop, inner, outer, frame)))
+        return replace(
+            window,
+            start=tuple(start),
+            block_start=tuple(first),
+            block_stop=tuple(last),
+            frame_shape=tuple(frame),
+        )
 
     def undo(self, batch: Tensor) -> Tensor:
         """Turn results (N, K, \\*S) back."""
@@ -65,10 +68,13 @@ class Variant:
 
         Their places were turned by `undo` before.
         """
-        parts = list(batch.unbind(1))
+        order = list(range(batch.shape[1]))
         if self.transposed:
-            parts[-1], parts[-2] = parts[-2], parts[-1]
-        return stack([-p if i in self.flipped else p for i, p in enumerate(parts)], dim=1)
+            order[-1], order[-2] = order[-2], order[-1]
+        turned = batch[:, order]
+        for axis in self.flipped:
+            turned[:, axis].neg_()
+        return turned
 
 
 def variants(augment: Sequence[Augmentation], ndim: int) -> tuple[Variant, ...]:
