@@ -5,7 +5,7 @@
     ├── PlanError            the request cannot fit: memory, disk, size
     ├── OutputError          the output folder holds something else
     │   └── WorkError        scratch or records of unfinished work are lost or damaged
-    ├── ModelError           a model cannot be used: its folder, card, weights or layers
+    ├── ModelError           a model cannot be used: nothing starts
     ├── ConformanceError     a method is not exact: for the tests of methods
     └── ImageError           one image: it is quarantined, the others go on
         ├── UnreadableError  the file cannot be read
