@@ -24,18 +24,18 @@ LOCAL = {
     "deeplab-16": (
         "deeplab",
         {"backbone": "resnet18", "width": 4, "image_pooling": False, "atrous_rates": (2, 3)},
-        *(16, 352),
+        *(16, 288),
     ),
     "deeplab-8": (
         "deeplab",
         {"backbone": "resnet50", "width": 2, "image_pooling": False, "output_stride": 8}
         | {"atrous_rates": (2, 3)},
-        *(8, 352),
+        *(8, 256),
     ),
     "refinenet": (
         "refinenet",
         {"backbone": "resnet18", "width": 4, "block_channels": 4, "pooling_steps": 2},
-        *(32, 960),
+        *(32, 1248),
     ),
     "fc_densenet": ("fc_densenet", {"layout": (1, 2, 3), "growth": 4, "first_channels": 6}, 4, 32),
 }

@@ -17,6 +17,7 @@ from pipeline.errors import ModelError  # noqa: E402
 from pipeline.nets.architectures import ARCHITECTURES, build  # noqa: E402
 from pipeline.nets.architectures.padding import pad_to_stride  # noqa: E402
 from pipeline.nets.architectures.presets import SMALL, architecture_of  # noqa: E402
+from pipeline.nets.architectures.weights import initialise  # noqa: E402
 
 #: The smallest networks that still have every layer, and their total stride.
 TINY = {
@@ -136,7 +137,7 @@ def test_channels_of_fc_densenet103() -> None:
     """Table 2 of the paper, which prints 578 where its layers have 576."""
     with torch.device("meta"):
         module = build("fc_densenet", 3, 11, {"layout": 103})
-    down = [shrink[0][2].in_channels for shrink in module.shrink]
+    down = [halve[0][2].in_channels for halve in module.halvers]
     assert down == [112, 192, 304, 464, 656]
     assert 656 + 16 * len(module.bottom.layers) == 896
     inputs = [block.layers[0][2].in_channels for block in module.up]
@@ -180,6 +181,23 @@ def test_equal_seeds_equal_networks(key: str) -> None:
         assert torch.equal(module(x), logits[-1])
     assert torch.equal(logits[0], logits[1])
     assert not torch.equal(logits[0], logits[2])
+
+
+@pytest.mark.parametrize(
+    ("layer", "terms"),
+    [
+        (nn.Conv2d(64, 64, 3), 64 * 9),
+        (nn.Conv3d(16, 64, 3), 16 * 27),
+        # An output pixel sees one of the 4 weights of a channel.
+        (nn.ConvTranspose2d(64, 256, 2, stride=2), 64),
+        # And 9 / 4 of 9 on average.
+        (nn.ConvTranspose2d(64, 64, 3, stride=2), 64 * 9 / 4),
+    ],
+)
+def test_first_weights_keep_the_variance(layer: nn.Module, terms: float) -> None:
+    initialise(layer)
+    assert layer.weight.std().item() == pytest.approx((2 / terms) ** 0.5, rel=0.03)
+    assert layer.bias.abs().max() == 0
 
 
 @pytest.mark.parametrize("preset", SMALL)

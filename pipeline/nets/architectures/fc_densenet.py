@@ -61,19 +61,21 @@ class FCDenseNet(nn.Module):
         growth = usual if growth is None else growth
         self.first = nn.Conv2d(in_channels, first_channels, 3, padding=1)
         self.down = nn.ModuleList()
-        self.shrink = nn.ModuleList()
+        self.halvers = nn.ModuleList()
         channels, kept = first_channels, []
         for number in layers[:-1]:
             self.down.append(DenseBlock(channels, growth, number, dropout))
             channels += growth * number
             kept.append(channels)
-            self.shrink.append(nn.Sequential(_layer(channels, channels, 1, dropout), _halve()))
+            self.halvers.append(
+                nn.Sequential(_layer(channels, channels, 1, dropout), nn.MaxPool2d(2))
+            )
         self.bottom = DenseBlock(channels, growth, layers[-1], dropout)
-        self.raise_ = nn.ModuleList()
+        self.doublers = nn.ModuleList()
         self.up = nn.ModuleList()
         new = growth * layers[-1]
         for number in reversed(layers[:-1]):
-            self.raise_.append(_double(new))
+            self.doublers.append(_double(new))
             channels = new + kept.pop()
             self.up.append(DenseBlock(channels, growth, number, dropout))
             new = growth * number
@@ -84,13 +86,13 @@ class FCDenseNet(nn.Module):
         """Map (N, C, Y, X) to logits (N, classes, Y, X); sides are multiples of the stride."""
         x = self.first(x)
         skips = []
-        for block, shrink in zip(self.down, self.shrink, strict=True):
+        for block, halve in zip(self.down, self.halvers, strict=True):
             x = torch.cat([x, block(x)], dim=1)
             skips.append(x)
-            x = shrink(x)
+            x = halve(x)
         new = self.bottom(x)
-        for raise_, block in zip(self.raise_, self.up, strict=True):
-            x = torch.cat([raise_(new), skips.pop()], dim=1)
+        for double, block in zip(self.doublers, self.up, strict=True):
+            x = torch.cat([double(new), skips.pop()], dim=1)
             new = block(x)
         logits: Tensor = self.classify(torch.cat([x, new], dim=1))
         return logits
@@ -120,10 +122,6 @@ def _layer(into: int, out: int, kernel: int, dropout: float) -> nn.Sequential:
         nn.Conv2d(into, out, kernel, padding=kernel // 2),
         nn.Dropout(dropout),
     )
-
-
-def _halve() -> nn.MaxPool2d:
-    return nn.MaxPool2d(2)
 
 
 def _double(channels: int) -> nn.ConvTranspose2d:

@@ -6,7 +6,7 @@ from pydantic import validate_call
 from torch import Tensor, nn
 
 from pipeline.nets.architectures.arguments import Count
-from pipeline.nets.architectures.vgg import CONVOLUTIONS, convolutions, vgg16_stages
+from pipeline.nets.architectures.vgg import CONVOLUTIONS, WIDENING, convolutions, vgg16_stages
 from pipeline.nets.architectures.weights import initialise
 
 
@@ -32,16 +32,13 @@ class SegNet(nn.Module):
         self.encoders = vgg16_stages(in_channels, width, batch_norm=True)
         self.pool = nn.MaxPool2d(2, return_indices=True)
         self.unpool = nn.MaxUnpool2d(2)
-        outs = [width, width, 2 * width, 4 * width, 8 * width]
+        channels = [width * widening for widening in WIDENING]
         self.decoders = nn.ModuleList()
-        for number, into, out in zip(
-            reversed(CONVOLUTIONS), (8 * width, *reversed(outs[1:])), reversed(outs), strict=True
-        ):
-            self.decoders.append(convolutions([into] * number + [out], batch_norm=True))
-        # The last convolution of all gives the classes: it has neither norm nor ReLU.
-        last = self.decoders[-1]
-        assert isinstance(last, nn.Sequential)
-        self.decoders[-1] = last[:-3]
+        for stage in reversed(range(len(channels))):
+            # The last convolution of all is `classify`, which has neither norm nor ReLU.
+            number = CONVOLUTIONS[stage] - (stage == 0)
+            sizes = [channels[stage]] * number + [channels[max(0, stage - 1)]]
+            self.decoders.append(convolutions(sizes, batch_norm=True))
         self.classify = nn.Conv2d(width, classes, 3, padding=1)
         initialise(self)
 
