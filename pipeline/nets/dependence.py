@@ -124,7 +124,7 @@ class Dependence(TorchDispatchMode):
     ) -> Layout:
         """The layout of arrays that meet at `shape`, whatever they have along `free`."""
         found = list(plain(tuple(shape)))
-        known = [(t, self.layout(t)) for t in tensors]
+        known = [(t, self.layout(t)) for t in tensors if t.numel()]
         for tensor, layout in known:
             for k, dim in enumerate(layout, len(shape) - tensor.dim()):
                 if k != free and size_of(dim) == shape[k]:
