@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from pipeline.nets.axes import Axis, Dim, Factor, Layout, MixingError, is_space, single
@@ -156,3 +157,26 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
         return function
 
     return enter
+
+
+def is_composite(func: Any) -> bool:
+    """Whether an operation is made of others that are better looked at."""
+    name = func.name()
+    return bool(
+        torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd")
+    )
+
+
+def operation_name(func: Any) -> str:
+    """The name of an operation, without its namespace and the mark of in-place ones."""
+    name: str = func._schema.name.removeprefix("aten::")
+    return name.removesuffix("_") if func._schema.is_mutable else name
+
+
+def bound_arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments by their names, with defaults."""
+    found = {}
+    for k, argument in enumerate(func._schema.arguments):
+        given = args[k] if k < len(args) else kwargs.get(argument.name, argument.default_value)
+        found[argument.name] = given
+    return found

@@ -18,7 +18,16 @@ from torch.utils._pytree import tree_leaves
 from pipeline.errors import ModelError
 from pipeline.nets import rules, shape_rules  # noqa: F401  they fill the table RULES
 from pipeline.nets.axes import Axis, Factor, Layout, MixingError, hull, is_space, plain
-from pipeline.nets.call import RULES, Call, Pool, demand_channels, size_of
+from pipeline.nets.call import (
+    RULES,
+    Call,
+    Pool,
+    bound_arguments,
+    demand_channels,
+    is_composite,
+    operation_name,
+    size_of,
+)
 
 #: Operations that make an array of one value.
 _FILLING = {"zeros", "ones", "full", "scalar_tensor", "new_zeros", "new_ones", "new_full"} | {
@@ -48,14 +57,6 @@ def watched_path(module: nn.Module) -> Iterator[list[str]]:
 
 def void(_: object) -> None:
     """None: what a hook returns takes the place of the module's result."""
-
-
-def is_composite(func: Any) -> bool:
-    """Whether an operation is made of others that are better looked at."""
-    name = func.name()
-    return bool(
-        torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd")
-    )
 
 
 class Dependence(TorchDispatchMode):
@@ -101,7 +102,7 @@ class Dependence(TorchDispatchMode):
         outputs = [leaf for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
         self._alive += [*inputs, *outputs]
         try:
-            self._follow(func, _bind(func, args, kwargs), inputs, outputs)
+            self._follow(func, bound_arguments(func, args, kwargs), inputs, outputs)
         except MixingError as error:
             self.refused = ModelError(f"{self._place(func)} {error}")
             raise self.refused from error
@@ -149,8 +150,7 @@ class Dependence(TorchDispatchMode):
         self, func: Any, args: dict[str, Any], inputs: list[Tensor], outputs: list[Tensor]
     ) -> None:
         """Note what the arrays that an operation made depend on."""
-        name = func._schema.name.removeprefix("aten::")
-        name = name.removesuffix("_") if func._schema.is_mutable else name
+        name = operation_name(func)
         pointwise = torch.Tag.pointwise in func.tags
         if not any(id(t) in self._layouts or id(t) in self._pools for t in inputs):
             spread = pointwise or name in ("expand", "clone", "alias", "detach", "_to_copy")
@@ -192,12 +192,3 @@ class Dependence(TorchDispatchMode):
     def _place(self, func: Any) -> str:
         where = next((name for name in reversed(self._running) if name), "")
         return f"{func._schema.name}{f' in the module {where}' if where else ''}"
-
-
-def _bind(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments by their names, with defaults."""
-    found = {}
-    for k, argument in enumerate(func._schema.arguments):
-        given = args[k] if k < len(args) else kwargs.get(argument.name, argument.default_value)
-        found[argument.name] = given
-    return found

@@ -82,7 +82,7 @@ def measure_reach(
     """
     name = name or type(module).__name__
     problem: Exception | str = ""
-    for side, mode in _attempts():
+    for side, mode in attempts():
         try:
             found = [_measure(module, (1, in_channels, *(k * side,) * ndim), mode) for k in (1, 2)]
         except ModelError as error:
@@ -99,7 +99,8 @@ def measure_reach(
     ) from (problem if isinstance(problem, Exception) else None)
 
 
-def _attempts() -> Iterator[tuple[int, Callable[[], AbstractContextManager[object]]]]:
+def attempts() -> Iterator[tuple[int, Callable[[], AbstractContextManager[object]]]]:
+    """Sides of an input to try, in px, and the mode that its arrays are made in."""
     for side in _FAKE_SIDES:
         yield side, lambda: FakeTensorMode(allow_non_fake_inputs=True)
     for side in _REAL_SIDES:
