@@ -32,6 +32,30 @@ def tiny(in_channels: int = 1, classes: int = 3, seed: int = 0) -> nn.Module:
     return module.eval()
 
 
+class Plain(nn.Module):
+    """A network that is nobody's: two levels, stride 2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.down = nn.MaxPool2d(2)
+        self.low = nn.Conv2d(4, 4, 3, padding=1)
+        self.up = nn.ConvTranspose2d(4, 4, 2, stride=2)
+        self.last = nn.Conv2d(8, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first = torch.relu(self.norm(self.first(x)))
+        low = self.up(torch.relu(self.low(self.down(first))))
+        return self.last(torch.cat([first, low], 1))
+
+
+def plain() -> nn.Module:
+    """That network in eval mode."""
+    torch.manual_seed(0)
+    return Plain().eval()
+
+
 def card_content(**changes: Any) -> dict[str, Any]:
     """A card's keys; None removes one."""
     content = {
@@ -75,9 +99,9 @@ def window(in_channels: int = 1, side: int = 48, seed: int = 1) -> torch.Tensor:
     return torch.rand((1, in_channels, side, side + 16), generator=generator)
 
 
-def export(module: nn.Module, path: Path, in_channels: int = 1) -> Path:
+def export(module: nn.Module, path: Path) -> Path:
     """Write a module in the format that its suffix says: .pt, .pt2 or .onnx."""
-    example = torch.rand(2, in_channels, 32, 48)
+    example = torch.rand(2, 1, 32, 48)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if path.suffix == ".pt":

@@ -16,6 +16,7 @@ from model_files import (
     description,
     entry,
     export,
+    plain,
     tiny,
     window,
     write_card,
@@ -33,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One file of each format that packages have, of the same network."""
     folder = tmp_path_factory.mktemp("made")
     for name in ("net.pt", "net.onnx"):
-        export(tiny(), folder / name)
+        export(plain(), folder / name)
     return folder
 
 
@@ -86,7 +87,7 @@ def test_a_package_says_what_a_card_says(made: Path, tmp_path: Path, kind: str) 
     }
     with torch.no_grad():
         found = load_module(path)(window())
-        assert (found - tiny()(window())).abs().max() < 1e-5
+        assert (found - plain()(window())).abs().max() < 1e-5
 
 
 def test_a_package_may_be_a_folder_or_in_a_model_folder(made: Path, tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_a_package_may_be_a_folder_or_in_a_model_folder(made: Path, tmp_path: Pa
     unpacked = tmp_path / "unpacked"
     with zipfile.ZipFile(archive) as files:
         files.extractall(unpacked)
-    wanted = tiny()(window())
+    wanted = plain()(window())
     with torch.no_grad():
         assert torch.equal(load_module(unpacked)(window()), wanted)
         assert read_card(unpacked).weights == "rdf.yaml"
@@ -261,7 +262,7 @@ def test_code_of_a_package_is_not_run(made: Path, tmp_path: Path) -> None:
     code = tmp_path / "net.py"
     code.write_text("from pathlib import Path\nPath('harm').touch()\nclass Net: pass\n")
     weights = tmp_path / "net.pth"
-    torch.save(tiny().state_dict(), weights)
+    torch.save(plain().state_dict(), weights)
     state = entry(
         weights,
         pytorch_version="2.7",
@@ -363,4 +364,4 @@ def test_a_package_of_format_0_4_is_read(made: Path, tmp_path: Path) -> None:
     assert card.normalisation == Percentiles(kind="percentiles", low=1, high=99.8)
     assert card.stride_px == (2, 2)
     with torch.no_grad():
-        assert torch.equal(load_module(path)(window()), tiny()(window()))
+        assert torch.equal(load_module(path)(window()), plain()(window()))

@@ -21,7 +21,7 @@ from model_files import (
     card_content,
     export,
     foreign_card,
-    tiny,
+    plain,
     window,
     write_card,
 )
@@ -40,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One file of each format, of the same network."""
     folder = tmp_path_factory.mktemp("made")
     for name in FILES:
-        export(tiny(), folder / name)
+        export(plain(), folder / name)
     return folder
 
 
@@ -69,7 +69,7 @@ def test_a_foreign_file_gives_what_its_module_gave(made: Path, tmp_path: Path, n
     assert not module.training
     with torch.no_grad():
         for side in (32, 50):
-            found, wanted = module(window(side=side)), tiny()(window(side=side))
+            found, wanted = module(window(side=side)), plain()(window(side=side))
             assert found.dtype == torch.float32
             if name == "net.onnx":  # onnxruntime adds in another order
                 assert (found - wanted).abs().max() < 1e-5
@@ -90,24 +90,24 @@ def test_a_foreign_file_may_lie_in_a_folder(made: Path, tmp_path: Path, name: st
     write_card(folder / "card.yaml", **content, halo_px=[8, 8], stride_px=[2, 2])
     with torch.no_grad():
         found = load_module(folder)(window())
-    assert (found - tiny()(window())).abs().max() < 1e-5
+    assert (found - plain()(window())).abs().max() < 1e-5
     before = model_digest(folder)
     (folder / name).write_bytes((folder / name).read_bytes() + b"\0")
     assert model_digest(folder) != before
 
 
 def test_a_traced_module_is_torchscript_too(tmp_path: Path) -> None:
-    torch.jit.trace(tiny(), torch.rand(1, 1, 32, 32)).save(str(tmp_path / "net.pt"))
+    torch.jit.trace(plain(), torch.rand(1, 1, 32, 32)).save(str(tmp_path / "net.pt"))
     foreign_card(tmp_path / "net.pt")
     with torch.no_grad():
-        assert torch.equal(load_module(tmp_path / "net.pt")(window()), tiny()(window()))
+        assert torch.equal(load_module(tmp_path / "net.pt")(window()), plain()(window()))
 
 
 def test_a_module_may_return_its_tensor_in_a_tuple(tmp_path: Path) -> None:
     class Wrapped(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.net = tiny()
+            self.net = plain()
 
         def forward(self, x: Tensor) -> tuple[Tensor]:
             return (self.net(x),)
@@ -115,7 +115,7 @@ def test_a_module_may_return_its_tensor_in_a_tuple(tmp_path: Path) -> None:
     export(Wrapped().eval(), tmp_path / "net.pt2")
     foreign_card(tmp_path / "net.pt2")
     with torch.no_grad():
-        assert torch.equal(load_module(tmp_path / "net.pt2")(window()), tiny()(window()))
+        assert torch.equal(load_module(tmp_path / "net.pt2")(window()), plain()(window()))
 
 
 # ---- what does not belong together ----
@@ -159,7 +159,7 @@ def test_a_module_in_training_is_found(tmp_path: Path) -> None:
     class Drops(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.net = tiny()
+            self.net = plain()
 
         def forward(self, x: Tensor) -> Tensor:
             return torch.nn.functional.dropout(self.net(x), 0.5, True)
@@ -177,7 +177,7 @@ def test_two_outputs_are_not_read(tmp_path: Path) -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.net = tiny()
+            self.net = plain()
 
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
             return self.net(x), x
@@ -224,7 +224,7 @@ def rewritten(path: Path, change: Callable[[str, bytes], bytes | None], **added:
 def test_a_pickle_is_no_torchscript(tmp_path: Path) -> None:
     harm = tmp_path / "harm"
     path = tmp_path / "net.pt"
-    for content in (tiny(), tiny().state_dict(), Harm(harm)):
+    for content in (plain(), plain().state_dict(), Harm(harm)):
         torch.save(content, path)
         foreign_card(path)
         assert refusal(path) == (
@@ -333,7 +333,7 @@ def test_torch_itself_would_run_code_of_an_exported_program(
     assert (tmp_path / "harm").exists()
     (tmp_path / "harm").unlink()
     with torch.no_grad():  # sample inputs are not looked at
-        assert torch.equal(load_module(path)(window()), tiny()(window()))
+        assert torch.equal(load_module(path)(window()), plain()(window()))
     assert not (tmp_path / "harm").exists()
 
 
@@ -416,7 +416,7 @@ def test_pickled_tensors_of_an_exported_program_are_refused(made: Path, tmp_path
 
     rewritten(path, pickled)
     assert re.match(
-        r"MODEL: data/weights/model_weights_config\.json: tensors that are pickled: first\.weight\.",
+        r"MODEL: data/weights/model_weights_config\.json: tensors that are pickled: first\.weight",
         refusal(path),
     )
     path = taken(made, tmp_path, "net.pt2")
@@ -433,7 +433,7 @@ def test_an_archive_of_more_is_read_without_it(made: Path, tmp_path: Path) -> No
     added = {"data__weights__model.pt": bad, "data__constants__model.pt": bad}
     rewritten(path, lambda name, data: data, **added)
     with torch.no_grad():
-        assert torch.equal(load_module(path)(window()), tiny()(window()))
+        assert torch.equal(load_module(path)(window()), plain()(window()))
     assert not (tmp_path / "harm").exists()
 
 

@@ -38,6 +38,11 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+def names(folder: Path) -> list[str]:
+    """What lies in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def rewrite(folder: Path, **changes: Any) -> None:
     """Change keys of the card; None removes one."""
     content = {**yaml.safe_load((folder / CARD).read_text()), **changes}
@@ -75,8 +80,8 @@ def test_writing_fills_in_the_facts(folder: Path) -> None:
     assert found.halo_px == tuple(reach.halo_px)
     assert found.stride_px == tuple(reach.stride)
     assert found.sha256 == file_sha256(folder / WEIGHTS)
-    assert sorted(os.listdir(folder)) == [CARD, WEIGHTS]
-    assert os.listdir(folder.parent) == ["cells"]
+    assert names(folder) == [CARD, WEIGHTS]
+    assert names(folder.parent) == ["cells"]
     given = card()
     for key in set(ModelCard.model_fields) - {"halo_px", "stride_px", "sha256"}:
         assert getattr(found, key) == getattr(given, key)
@@ -96,7 +101,7 @@ def test_writing_refuses_to_overwrite(folder: Path) -> None:
 
 
 def test_a_model_that_would_not_open_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="weights have no place|has the shape"):
+    with pytest.raises(ModelError, match=r"weights have no place|has the shape"):
         write_model(tmp_path / "a", tiny(classes=4), card())
     broken = tiny()
     next(broken.parameters()).data.fill_(float("nan"))
@@ -104,7 +109,7 @@ def test_a_model_that_would_not_open_is_not_written(tmp_path: Path) -> None:
         write_model(tmp_path / "a", broken, card())
     with pytest.raises(ModelError, match="architecture 'torchscript' is written by others"):
         write_model(tmp_path / "a", tiny(), card(architecture="torchscript"))
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
@@ -290,20 +295,20 @@ def test_weights_of_another_network_are_named(folder: Path) -> None:
         return refusal(folder)
 
     whole = {name: x.clone() for name, x in tiny().state_dict().items()}
-    names = list(whole)
+    keys = list(whole)
     remedy = "Do `architecture`, `arguments`, `channels` and `heads` of the card belong to them?"
-    less = {name: x for name, x in whole.items() if name != names[0]}
-    renamed = {**less, f"{names[0]}s": whole[names[0]]}
+    less = {name: x for name, x in whole.items() if name != keys[0]}
+    renamed = {**less, f"{keys[0]}s": whole[keys[0]]}
     assert saved(renamed) == (
-        f"MODEL/{WEIGHTS}: weights are missing: {names[0]} (did you mean '{names[0]}s'?). {remedy}"
+        f"MODEL/{WEIGHTS}: weights are missing: {keys[0]} (did you mean '{keys[0]}s'?). {remedy}"
     )
     assert saved({**whole, "head.extra": torch.zeros(1)}).startswith(
         f"MODEL/{WEIGHTS}: weights have no place: head.extra"
     )
-    assert saved({**whole, names[0]: torch.zeros(7)}).startswith(
-        f"MODEL/{WEIGHTS}: {names[0]} has the shape (7,), and the network wants "
+    assert saved({**whole, keys[0]: torch.zeros(7)}).startswith(
+        f"MODEL/{WEIGHTS}: {keys[0]} has the shape (7,), and the network wants "
     )
-    assert f"{names[0]}, {names[1]}, {names[2]} and {len(names) - 3} more" in saved(
+    assert f"{keys[0]}, {keys[1]}, {keys[2]} and {len(keys) - 3} more" in saved(
         {"a": torch.zeros(1)}
     )
 
