@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import tempfile
 import warnings
 import zipfile
 from pathlib import Path
@@ -123,6 +125,13 @@ def export(module: nn.Module, path: Path) -> Path:
                 verbose=False,
             )
     return path
+
+
+@functools.cache
+def exported(suffix: str) -> bytes:
+    """That network in the format of a suffix; made once, for exporting takes seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        return export(plain(), Path(folder, f"net{suffix}")).read_bytes()
 
 
 def description(**changes: Any) -> dict[str, Any]:
