@@ -91,7 +91,7 @@ def load_torchscript(data: bytes, where: str) -> nn.Module:
         for name, held in files.items()
         if name in programs
         or name in pickles
-        or name in {"version", "byteorder"}
+        or name in {"version", ".data/version", "byteorder"}
         or re.fullmatch(r"(data|constants)/\d+", name)
     }
     try:

@@ -86,6 +86,39 @@ def test_a_foreign_file_may_lie_in_a_folder(made: Path, tmp_path: Path, name: st
     assert model_digest(folder) != before
 
 
+class Sized(nn.Module):
+    """Layers whose programs hold sizes of the input, and newer operators."""
+
+    def __init__(self, ndim: int) -> None:
+        super().__init__()
+        self.ndim = ndim
+        conv = nn.Conv2d if ndim == 2 else nn.Conv3d
+        self.down = conv(1, 8, 3, padding=1, stride=2)
+        self.norm = nn.GroupNorm(2, 8)
+        self.last = conv(8, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mode = "bilinear" if self.ndim == 2 else "trilinear"
+        low = self.last(torch.nn.functional.gelu(self.norm(self.down(x))))
+        return torch.nn.functional.interpolate(low, size=x.shape[2:], mode=mode)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_programs_hold_sizes(tmp_path: Path, ndim: int) -> None:
+    torch.manual_seed(0)
+    module = Sized(ndim).eval()
+    example = torch.rand(2, 1, *(16,) * ndim)
+    sizes = {axis: torch.export.Dim.AUTO for axis in (0, *range(2, 2 + ndim))}
+    torch.jit.script(module).save(str(tmp_path / "net.pt"))
+    program = torch.export.export(module, (example,), dynamic_shapes=(sizes,))
+    torch.export.save(program, tmp_path / "net.pt2")
+    x = torch.rand(1, 1, *(20, 28, 24)[:ndim])
+    for name in ("net.pt", "net.pt2"):
+        foreign_card(tmp_path / name, ndim=ndim)
+        with torch.no_grad():
+            assert torch.equal(load_module(tmp_path / name)(x), module(x))
+
+
 def test_a_traced_module_is_torchscript_too(tmp_path: Path) -> None:
     torch.jit.trace(plain(), torch.rand(1, 1, 32, 32)).save(str(tmp_path / "net.pt"))
     foreign_card(tmp_path / "net.pt")
