@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
 from bioimageio.spec import InvalidDescr, ValidationContext, build_description
 
 from pipeline.errors import ModelError
 from pipeline.nets.archive import check_ratio
-from pipeline.nets.card import MAX_CARD_BYTES
 from pipeline.nets.places import DESCRIPTIONS, description_of, file_inside
+from pipeline.nets.plain_yaml import parse_yaml
 
 #: Where architectures of ours are imported from.
 OURS = "pipeline.nets.architectures"
@@ -108,17 +107,8 @@ class Package:
 
     def _describe(self) -> Any:
         name = self._description_name()
-        text = self.read(name)
-        if len(text) > MAX_CARD_BYTES:
-            raise ModelError(
-                f"{self.path}: {name} has {len(text):,} bytes; {MAX_CARD_BYTES:,} are read at most."
-            )
-        try:
-            content = yaml.safe_load(text)
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-            shown = " ".join(str(error).split())
-            raise ModelError(f"{self.path}: {name} is not plain YAML: {shown}.") from error
-        if not isinstance(content, dict) or content.get("type") != "model":
+        content = parse_yaml(self.read(name), f"{self.path}: {name}")
+        if content.get("type") != "model":
             raise ModelError(f"{self.path}: {name} describes no model (`type: model`).")
         with ValidationContext(perform_io_checks=False), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what a conversion from format 0.4 guesses

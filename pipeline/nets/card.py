@@ -6,10 +6,8 @@ This file needs no torch: a recipe is planned, and refused, without it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from pipeline.errors import MethodError, ModelError
@@ -20,8 +18,6 @@ from pipeline.nets.parts import Part
 
 #: Architectures that stand for a file of another program.
 FOREIGN = ("torchscript", "exported", "onnx", "bioimageio")
-#: A card is text written by hand; what is larger is none.
-MAX_CARD_BYTES = 2**20
 #: Sections that a card chooses by a word.
 _CHOICES: dict[str, type[Part]] = {
     "classes": ClassesHead,
@@ -86,7 +82,7 @@ class ModelCard(Part):
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
     ndim: Literal[2, 3]
     channels: tuple[str, ...] = Field(min_length=1)
-    heads: tuple[AnyHead, ...] = Field(min_length=1)
+    heads: tuple[AnyHead, ...]
     normalisation: AnyNormalisation
     pixel_size_um: Size | tuple[Size, ...] | None = None
     weights: str = Field(min_length=1)
@@ -104,7 +100,9 @@ class ModelCard(Part):
 
     @field_validator("heads")
     @classmethod
-    def _one_of_a_kind(cls, heads: tuple[AnyHead, ...]) -> tuple[AnyHead, ...]:
+    def _one_of_each(cls, heads: tuple[AnyHead, ...]) -> tuple[AnyHead, ...]:
+        if not heads:
+            raise ValueError("there is none; name one, for example {head: border}")
         kinds = [head.head for head in heads]
         if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
             raise ValueError(f"there are several heads {twice[0]!r}; one of a kind is read")
@@ -158,33 +156,6 @@ def check_channels(card: ModelCard, channels: int, image: str) -> None:
             f"{len(card.channels)} ({', '.join(card.channels)})",
             "Choose them with `source.channels`, in this order.",
         )
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a card's keys; only plain YAML, no tags and no aliases.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be read, is too large, not YAML or not a mapping.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_CARD_BYTES:
-            raise ModelError(f"{path}: {size:,} bytes; a card has at most {MAX_CARD_BYTES:,}.")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: the card cannot be read ({error}).") from error
-    try:
-        # Aliases of aliases fill the memory when they are written out.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ModelError(f"{path}: a card has no YAML aliases (*name). Write the value out.")
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ModelError(f"{path}: not plain YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: a card is a mapping of keys, not {type(content).__name__}.")
-    return {str(key): value for key, value in content.items()}
 
 
 def parse_card(content: dict[str, Any], where: str) -> ModelCard:

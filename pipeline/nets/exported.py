@@ -63,6 +63,11 @@ class Exported(nn.Module):
     def __init__(self, program: nn.Module) -> None:
         super().__init__()
         self.program = program
+        self.training = False
+
+    def train(self, mode: bool = True) -> Exported:
+        """Do nothing: what a program does in training was decided when it was exported."""
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of shape (N, K, \\*S) of pixels of shape (N, C, \\*S)."""

@@ -16,7 +16,7 @@ import xxhash
 import yaml
 
 from pipeline.errors import ModelError
-from pipeline.nets.card import FOREIGN, ModelCard, parse_card, read_yaml
+from pipeline.nets.card import FOREIGN, ModelCard, parse_card
 from pipeline.nets.places import (
     CARD,
     SUFFIXES,
@@ -27,6 +27,7 @@ from pipeline.nets.places import (
     find_model,
     missing_extra,
 )
+from pipeline.nets.plain_yaml import read_yaml
 
 if TYPE_CHECKING:
     from torch import nn

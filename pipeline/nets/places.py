@@ -63,8 +63,9 @@ def model_folders() -> list[Path]:
     """Folders whose models go by name: the user's, then the shipped ones."""
     given = [Path(x).expanduser() for x in os.environ.get(VARIABLE, "").split(os.pathsep) if x]
     package = Path(__file__).parents[1]
-    installed = package / "models"
-    return [*given, installed if installed.is_dir() else package.parent / "configs" / "models"]
+    installed = [package / "models", package / "configs" / "models"]
+    checkout = package.parent / "configs" / "models"
+    return [*given, next((folder for folder in installed if folder.is_dir()), checkout)]
 
 
 def is_model(path: Path) -> bool:

@@ -16,6 +16,7 @@ import ast
 import io
 import re
 import tokenize
+import warnings
 
 import torch
 from torch import Tensor, nn
@@ -90,13 +91,15 @@ def load_torchscript(data: bytes, where: str) -> nn.Module:
         for name, held in files.items()
         if name in programs
         or name in pickles
-        or name in {"version", "byteorder"}
+        or name in {"version", ".data/version", "byteorder"}
         or re.fullmatch(r"(data|constants)/\d+", name)
     }
     try:
-        module: nn.Module = torch.jit.load(  # type: ignore[no-untyped-call]
-            write_archive(kept), map_location="cpu"
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch prefers exported programs
+            module: nn.Module = torch.jit.load(  # type: ignore[no-untyped-call]
+                write_archive(kept), map_location="cpu"
+            )
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{where}: not a TorchScript program ({first_line(error)}).") from error
     return TorchScript(module.eval().float())

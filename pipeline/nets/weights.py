@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from pathlib import Path
 
@@ -55,19 +54,19 @@ def read_tensors(data: bytes, where: str) -> dict[str, Tensor]:
     ModelError
         If it is something else, such as a pickle, or its header does not fit the file.
     """
-    if data[:2] == b"PK" or data[:1] == b"\x80":
-        raise ModelError(
-            f"{where}: a pickle of Python objects under the name of safetensors; opening it could "
-            "run any code. Write it with `safetensors.torch.save_file` where the model is known."
-        )
     length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
     if not 2 <= length <= min(MAX_HEADER_BYTES, len(data) - 8):
+        if data[:2] == b"PK" or data[:1] == b"\x80":
+            raise ModelError(
+                f"{where}: a pickle of Python objects under the name of safetensors; opening it "
+                "could run any code. Write it with `safetensors.torch.save_file` where the model "
+                "is known."
+            )
         raise ModelError(
             f"{where}: no safetensors file: its header would have {length:,} bytes, of a file of "
             f"{len(data):,}; {MAX_HEADER_BYTES:,} are read at most."
         )
     try:
-        json.loads(data[8 : 8 + length])
         return load_tensors(data)
     except (SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise ModelError(f"{where}: a damaged safetensors file ({error}).") from error
