@@ -1,7 +1,7 @@
 """The GPUs of this machine, found without loading CUDA, and the workers that they get.
 
-A process that has loaded CUDA must not be forked, and torch takes 2 s to import: the driver is asked
-by NVML where `nvidia-ml-py` is installed, else by `nvidia-smi`.
+A process that has loaded CUDA must not be forked, and torch takes 2 s to import: the driver is
+asked by NVML where `nvidia-ml-py` is installed, else by `nvidia-smi`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from importlib import import_module
 
 log = logging.getLogger(__name__)
 
-#: Names the GPUs to use, such as ``0,1`` or their UUIDs; empty or ``none`` for none. It is believed:
-#: a GPU that is not there is a worker that computes on its CPU, as tests want it.
+#: Names the GPUs to use, such as ``0,1`` or their UUIDs; empty or ``none`` for none. It is
+#: believed: a GPU that is not there is a worker that computes on its CPU, as tests want it.
 GPUS_VARIABLE = "TILEWRIGHT_GPUS"
 
 #: Orders that share a GPU: one reads and writes while the other computes.

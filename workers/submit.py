@@ -40,8 +40,8 @@ NO_WORKERS_SECONDS = 120.0
 """How long batches for a GPU wait for a worker that has one: Dask restarts dead ones in 2 s."""
 
 _NO_GPU = (
-    f"No worker with a GPU has been there for {NO_WORKERS_SECONDS:.0f} s. This run computes on GPUs, "
-    "and does not change to CPUs half way: their results differ in the last digits. "
+    f"No worker with a GPU has been there for {NO_WORKERS_SECONDS:.0f} s. This run computes on "
+    "GPUs, and does not change to CPUs half way: their results differ in the last digits. "
     "Start a GPU worker and run the same command again: what is finished is kept."
 )
 

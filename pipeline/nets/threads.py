@@ -22,11 +22,15 @@ def ahead(source: Iterable[T], count: int) -> Iterator[Iterator[T]]:
     thread ends with the item that it is at.
     """
     items = iter(source)
+
+    def following() -> T:
+        return next(items, _END)
+
     context = contextvars.copy_context()
     with _one_thread("ahead") as thread:
 
         def draw() -> Future[T]:
-            return thread.submit(context.run, next, items, _END)
+            return thread.submit(context.run, following)
 
         def drawn() -> Iterator[T]:
             waiting = deque(draw() for _ in range(count))

@@ -181,20 +181,6 @@ def test_several_threads_share_a_client(client: Any) -> None:
     assert len(answers) == 4
 
 
-def test_resources_without_a_worker_that_has_them() -> None:
-    import dask
-
-    with (
-        open_cluster(1, None) as client,
-        dask.config.set({"distributed.scheduler.no-workers-timeout": "1s"}),
-    ):
-        assert submit._slots(client, {"GPU": 1}) == 0
-        client.cluster.scheduler.no_workers_timeout = 1.0
-        pairs = list(run_batches(client, double, [1], resources={"GPU": 1}))
-    assert len(pairs) == 1
-    assert isinstance(pairs[0][1], Exception)
-
-
 def record_and_sleep(batch: tuple[str, int]) -> int:
     folder, number = batch
     with (Path(folder) / str(number)).open("a") as log:
