@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from pipeline.box import Box
 from pipeline.detection.detections import Candidates, Detections, Masks
 from pipeline.grid import Tile, TileGrid
-from pipeline.records import Record, pack, unpack
+from pipeline.records import Record
 from pipeline.scratch import Scratch
 
 CANDIDATES = "detect-candidates"
-MASKS = "detect-masks"
+MASK_BOXES = "detect-mask-boxes"
+MASK_BITS = "detect-mask-bits"
 
 
 def cut_into_blocks(grid: TileGrid, block_px: int) -> TileGrid:
@@ -57,23 +58,22 @@ def blocks_near(
 
 def keep(scratch: Scratch, block: int, found: Detections) -> None:
     """Put what a block owns to scratch."""
-    scratch.put(CANDIDATES, block, _packed(found.candidates.record()))
-    scratch.put(MASKS, block, _packed(found.masks.record()))
+    scratch.put(CANDIDATES, block, found.candidates.packed())
+    boxes = np.concatenate([found.masks.start, found.masks.shape], axis=1)
+    scratch.put(MASK_BOXES, block, boxes)
+    scratch.put(MASK_BITS, block, found.masks.bits)
 
 
 def kept_candidates(scratch: Scratch, block: int) -> Candidates:
-    return Candidates(**unpack(scratch.get(CANDIDATES, block).tobytes()))
+    return Candidates.unpack(scratch.get(CANDIDATES, block))
 
 
 def kept_masks(scratch: Scratch, block: int) -> Masks:
-    return Masks(**unpack(scratch.get(MASKS, block).tobytes()))
+    start, shape = np.hsplit(scratch.get(MASK_BOXES, block), 2)
+    return Masks(start, shape, scratch.get(MASK_BITS, block))
 
 
 def numbers_in(records: Iterable[Record], key: str) -> NDArray[np.int64]:
     """Block numbers that several records have under a key, ascending."""
     found = [record[key] for record in records]
     return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
-
-
-def _packed(record: Record) -> NDArray[np.uint8]:
-    return np.frombuffer(pack(record), np.uint8)

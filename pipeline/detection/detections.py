@@ -10,8 +10,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.records import Record
-
 Longs = NDArray[np.int64]
 
 #: Scores are whole numbers of steps, so that their order has no last digits.
@@ -40,9 +38,6 @@ class Table:
         columns = ([getattr(part, f.name) for part in parts] for f in fields(cls))
         return cls(*(np.concatenate(column) for column in columns))
 
-    def record(self) -> Record:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
 
 @dataclass(frozen=True, slots=True)
 class Candidates(Table):
@@ -63,6 +58,19 @@ class Candidates(Table):
     box: NDArray[np.float32]
     score: NDArray[np.int32]
     class_id: NDArray[np.int32]
+
+    def packed(self) -> Longs:
+        """All columns as one table of shape (n, 3 ndim + 2), for scratch; `unpack` undoes it."""
+        box = np.ascontiguousarray(self.box, np.float32).view(np.int32)
+        columns = [self.anchor, box, self.score[:, None], self.class_id[:, None]]
+        return np.concatenate(columns, axis=1, dtype=np.int64)
+
+    @classmethod
+    def unpack(cls, table: Longs) -> Candidates:
+        ndim = (table.shape[1] - 2) // 3
+        box = np.ascontiguousarray(table[:, ndim:-2], np.int32).view(np.float32)
+        score, class_id = table[:, -2:].T.astype(np.int32)
+        return cls(np.ascontiguousarray(table[:, :ndim]), box, score, class_id)
 
     def rank(self, index: Longs) -> Longs:
         """Place of each row in the order of suppression: 0 is the first.
@@ -134,9 +142,6 @@ class Masks:
             np.concatenate([p.shape for p in parts]),
             np.concatenate([p.bits for p in parts]),
         )
-
-    def record(self) -> Record:
-        return {"start": self.start, "shape": self.shape, "bits": self.bits}
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from pipeline.detection.blocks import (
 from pipeline.detection.detect import REACH
 from pipeline.detection.detections import Candidates, Masks, Table
 from pipeline.grid import Tile, TileGrid
-from pipeline.kernels.overlap import UNDECIDED, decide, earlier_overlaps
+from pipeline.kernels.overlap import UNDECIDED, decide, earlier_overlaps, forget_apart
 from pipeline.methods.base import Output, Round, State
 from pipeline.records import Record
 from pipeline.scratch import Scratch
@@ -187,20 +187,13 @@ def _name(turn: int) -> str:
 
 def _forget_apart(own: Longs, first: Longs, earlier: Longs, masks: Masks, threshold: float) -> None:
     """Take out of `earlier` the masks that do not overlap enough: they become -1."""
+    count, ndim = masks.shape.shape
     needed = np.unique(np.concatenate([own, earlier]))
-    place = np.searchsorted(needed, own)
-    chosen = masks.select(needed)
-    pixels = list(chosen.unpacked())
-    area = [int(mask.sum()) for mask in pixels]
-    start, stop = chosen.start, chosen.stop
-    for k, i in enumerate(place):
-        for e in range(first[k], first[k + 1]):
-            j = int(np.searchsorted(needed, earlier[e]))
-            low, high = np.maximum(start[i], start[j]), np.minimum(stop[i], stop[j])
-            cut = [
-                tuple(slice(a - o, b - o) for a, b, o in zip(low, high, start[n], strict=True))
-                for n in (i, j)
-            ]
-            both = int(np.count_nonzero(pixels[i][cut[0]] & pixels[j][cut[1]]))
-            if not both > threshold * (area[i] + area[j] - both):
-                earlier[e] = -1
+    sizes = np.zeros(count, np.int64)
+    sizes[needed] = masks.shape[needed].prod(axis=1)
+    pixels = [mask.reshape(-1).view(np.uint8) for mask in masks.select(needed).unpacked()]
+    start, shape = np.zeros((count, 3), np.int64), np.ones((count, 3), np.int64)
+    start[:, 3 - ndim :], shape[:, 3 - ndim :] = masks.start, masks.shape
+    offset = np.cumsum(sizes) - sizes
+    flat = np.concatenate([np.empty(0, np.uint8), *pixels])
+    forget_apart(own, first, earlier, start, shape, offset, flat, threshold)

@@ -94,3 +94,64 @@ def decide(
             if status[j] == UNDECIDED:
                 found = UNDECIDED
         status[own[k]] = found
+
+
+@njit(cache=True, nogil=True)
+def forget_apart(
+    own: NDArray[np.int64],
+    first: NDArray[np.int64],
+    earlier: NDArray[np.int64],
+    start: NDArray[np.int64],
+    shape: NDArray[np.int64],
+    offset: NDArray[np.int64],
+    pixels: NDArray[np.uint8],
+    threshold: float,
+) -> None:
+    """Make -1 of the entries of `earlier` whose masks do not overlap by more than a threshold.
+
+    Parameters
+    ----------
+    own, first, earlier
+        As `earlier_overlaps` has them, for masks that it was asked for.
+    start, shape : ndarray of shape (n, 3), int64
+        Boxes of the masks; in 2D the first axis is 0 and 1.
+    offset : ndarray of shape (n,), int64
+        First pixel of each mask in `pixels`.
+    pixels : ndarray of uint8
+        0 or 1, one mask behind the other.
+    threshold : float
+        Of intersection over union, in whole pixels.
+    """
+    area = np.full(len(start), -1, np.int64)
+    for k in range(len(own)):
+        for e in range(first[k], first[k + 1]):
+            i, j = own[k], earlier[e]
+            for n in (i, j):
+                if area[n] < 0:
+                    size = shape[n, 0] * shape[n, 1] * shape[n, 2]
+                    area[n] = pixels[offset[n] : offset[n] + size].sum()
+            both = _common(start, shape, offset, pixels, i, j)
+            if not both > threshold * (area[i] + area[j] - both):
+                earlier[e] = -1
+
+
+@njit(cache=True, nogil=True)
+def _common(
+    start: NDArray[np.int64],
+    shape: NDArray[np.int64],
+    offset: NDArray[np.int64],
+    pixels: NDArray[np.uint8],
+    i: int,
+    j: int,
+) -> int:
+    """Pixels that two masks share."""
+    low = np.maximum(start[i], start[j])
+    high = np.minimum(start[i] + shape[i], start[j] + shape[j])
+    found = 0
+    for z in range(low[0], high[0]):
+        for y in range(low[1], high[1]):
+            a = ((z - start[i, 0]) * shape[i, 1] + y - start[i, 1]) * shape[i, 2] - start[i, 2]
+            b = ((z - start[j, 0]) * shape[j, 1] + y - start[j, 1]) * shape[j, 2] - start[j, 2]
+            for x in range(low[2], high[2]):
+                found += pixels[offset[i] + a + x] & pixels[offset[j] + b + x]
+    return found
