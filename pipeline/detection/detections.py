@@ -35,8 +35,10 @@ class Table:
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """The rows of several, of which there is at least one."""
-        columns = ([getattr(part, f.name) for part in parts] for f in fields(cls))
-        return cls(*(np.concatenate(column) for column in columns))
+        columns: list[list[NDArray[Any]]] = [
+            [getattr(part, f.name) for part in parts] for f in fields(cls)
+        ]
+        return cls(*map(np.concatenate, columns))
 
 
 @dataclass(frozen=True, slots=True)

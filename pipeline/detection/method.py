@@ -1,8 +1,8 @@
 """The fields that methods with a detector share, and their rounds.
 
-    detect      blocks, in windows with a margin; again where an object may be cut
-    suppress    the candidates of all blocks, until every one is kept or suppressed
-    paste       the kept masks that meet each tile
+detect      blocks, in windows with a margin; again where an object may be cut
+suppress    the candidates of all blocks, until every one is kept or suppressed
+paste       the kept masks that meet each tile
 """
 
 from __future__ import annotations

@@ -74,12 +74,6 @@ class MaskRCNN(DetectorMethod):
         return found
 
     def check(self, context: Context) -> None:
-        if context.grid.ndim not in self.dims:
-            raise MethodError(
-                context.name,
-                "the method finds objects in planes, and the recipe has `dims: 3d`",
-                "Use `source: {dims: 2d}`.",
-            )
         trained = read_trained(self.model, context)
         if context.channels != trained.channels:
             raise MethodError(

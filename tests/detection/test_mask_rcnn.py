@@ -45,7 +45,7 @@ def drawn_network(classes: int = 3) -> MaskRCNN:
         net.roi_heads.box_predictor.cls_score.weight *= 40
         net.roi_heads.box_predictor.bbox_pred.weight *= 10
         net.roi_heads.mask_predictor.mask_fcn_logits.weight *= 10
-        net.rpn.head.cls_logits.weight *= 30
+        net.rpn.head.cls_logits.weight *= 100
         net.rpn.head.bbox_pred.weight *= 10
     return small.eval()
 
@@ -119,7 +119,7 @@ def test_backbones_have_levels_at_all_strides(backbone: Any) -> None:
 def test_wrong_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="5 levels"):
         MaskRCNN(1, 2, "resnet18", (8, 16))
-    with pytest.raises(ValueError, match="classes"):
+    with pytest.raises(ValueError, match="greater than or equal to 2"):
         MaskRCNN(1, 1, "resnet18")
 
 
@@ -132,7 +132,7 @@ def test_one_block_finds_what_torchvision_finds(network: MaskRCNN) -> None:
     net.roi_heads.nms_thresh = 1.0  # nothing is suppressed: `Suppress` does that
     with torch.inference_mode():
         theirs = net([torch.from_numpy((pixels.astype(np.float32) - 100) / 60)])[0]
-    assert 200 < len(found) == len(theirs["boxes"])
+    assert 50 < len(found) == len(theirs["boxes"])
     boxes = theirs["boxes"].numpy()[:, [1, 0, 3, 2]]
     kinds, scores = theirs["labels"].numpy(), theirs["scores"].numpy()
     # Heads see 512 proposals at a time, torchvision's all of them: last digits differ.
@@ -190,18 +190,20 @@ def test_anchors_lie_on_the_grid_and_in_their_block() -> None:
         last = anchor == np.array(frame.stop) - 1  # of those behind the end
         assert ((anchor % 4 == 0) | last).all()
         seen += len(found)
-    assert seen > 1000
+    assert seen > 60
 
 
-@pytest.mark.parametrize("own", [{}, {"object_px": 12, "overlap_of": "mask"}], ids=["wide", "hasty"])
+@pytest.mark.parametrize(
+    "own", [{}, {"object_px": 1, "context_px": 30, "overlap_of": "mask"}], ids=["wide", "hasty"]
+)
 def test_tiled_is_untiled(own: dict[str, object], tmp_path: Path) -> None:
     asked = parse_recipe(recipe(**own), "recipe")
     cuts = [Cut(48, 1), Cut((100, 37), 2, 3)]
     found = check_image(asked, image_of((150, 170)), cuts, tmp_path)
     assert isinstance(found, Result)
-    assert len(found.table) > 50
+    assert len(found.table) > 30
     again = found.certificate["blocks_looked_at_again"]
-    assert again >= 9 if own else again < 9
+    assert again > 0 if own else again == 0
     table = found.table
     assert min(table["score"].to_pylist()) > 0.55
     assert set(table["class_id"].to_pylist()) == {1, 2}
@@ -214,8 +216,8 @@ def test_tiled_is_untiled(own: dict[str, object], tmp_path: Path) -> None:
 
 def test_the_table_tells_the_classes_apart_if_they_do_not_meet(tmp_path: Path) -> None:
     image = image_of((130, 140))
-    apart = run_untiled(parse_recipe(recipe(), "r"), image, tmp_path)
-    across = run_untiled(parse_recipe(recipe(across_classes=True), "r"), image, tmp_path)
+    apart = run_untiled(parse_recipe(recipe(overlap=0), "r"), image, tmp_path)
+    across = run_untiled(parse_recipe(recipe(across_classes=True, overlap=0), "r"), image, tmp_path)
     assert len(across.table) < len(apart.table)
 
 
@@ -226,12 +228,11 @@ def test_hard_images_are_taken_or_refused(tmp_path: Path) -> None:
 
 def test_volumes_and_other_channels_are_refused(tmp_path: Path) -> None:
     image = image_of((40, 40))
+    one = parse_recipe({**recipe(), "source": {"channels": [0]}}, "r")
     with pytest.raises(MethodError, match="takes 2 channels, 1 are selected"):
-        one = {**recipe(), "source": {"channels": [0]}}
-        run_untiled(parse_recipe(one, "r"), image, tmp_path)
-    with pytest.raises(MethodError, match="dims: 2d"):
-        volume = {**recipe(), "source": {"channels": [0, 1], "dims": "3d"}}
-        run_untiled(parse_recipe(volume, "r"), image, tmp_path)
+        run_untiled(one, image, tmp_path)
+    with pytest.raises(RecipeError, match="not defined in 3d"):
+        parse_recipe({**recipe(), "source": {"channels": [0, 1], "dims": "3d"}}, "r")
 
 
 def test_it_is_registered_and_travels() -> None:

@@ -100,7 +100,9 @@ def test_the_table_has_score_class_and_box(image: np.ndarray, tmp_path: Path) ->
     assert set(table["class_id"].to_pylist()) == {1}
     for axis in "yx":
         for end in ("start", "stop"):
-            assert np.array_equal(table[f"detected_{axis}_{end}_px"], table[f"bbox_{axis}_{end}_px"])
+            assert np.array_equal(
+                table[f"detected_{axis}_{end}_px"], table[f"bbox_{axis}_{end}_px"]
+            )
     assert str(table["score"].type) == "float"
     assert str(table["class_id"].type) == "int32"
 

@@ -132,7 +132,7 @@ def test_blocks_keep_what_the_whole_list_keeps(
 def test_a_chain_across_blocks_takes_as_many_turns_as_it_crosses() -> None:
     # Each suppresses the next one, if it is kept itself: every second one is.
     start = np.stack([np.zeros(20, np.int64), np.arange(20) * 4], axis=1)
-    stop = start + [10, 8]
+    stop = start + np.array([10, 8])
     box = np.concatenate([start, stop], axis=1).astype(np.float32)
     score = quantised(np.linspace(1, 0.5, 20))
     candidates = Candidates((start + stop) // 2, box, score, np.ones(20, np.int32))

@@ -14,6 +14,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "mobilenet_v3_large"]
 Count = Annotated[int, Field(ge=1, le=65536, strict=True)]
@@ -85,11 +86,8 @@ class MaskRCNN(nn.Module):
             rpn_pre_nms_top_n_test=NO_LIMIT,
             rpn_post_nms_top_n_test=NO_LIMIT,
             box_detections_per_img=NO_LIMIT,
-            image_mean=[0.0] * in_channels,
-            image_std=[1.0] * in_channels,
-            size_divisible=TOTAL_STRIDE,
-            _skip_resize=True,
         )
+        self.net.transform = _Unchanged(in_channels)
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
         """What torchvision gives: losses in training, else objects with boxes, scores, masks.
@@ -102,6 +100,17 @@ class MaskRCNN(nn.Module):
             "boxes" (n, 4) as (x, y, x, y), "labels" (n,), "masks" (n, Y, X).
         """
         return self.net(images, targets)
+
+
+class _Unchanged(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
+    """Put images together as they are."""
+
+    def __init__(self, channels: int) -> None:
+        mean, std = [0.0] * channels, [1.0] * channels
+        super().__init__(1, 1, mean, std, size_divisible=TOTAL_STRIDE)
+
+    def resize(self, image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
+        return image, target
 
 
 def _pyramid(name: str, in_channels: int, width: int) -> nn.Module:
