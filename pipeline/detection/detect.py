@@ -148,12 +148,12 @@ class Detect(Round):
 
 def _anchored(found: Detections, block: Box) -> NDArray[np.bool_]:
     anchor = found.candidates.anchor
-    owned: NDArray[np.bool_] = ((anchor >= block.start) & (anchor < block.stop)).all(axis=1)
-    return owned
+    owned = (anchor >= np.array(block.start)) & (anchor < np.array(block.stop))
+    return np.asarray(owned.all(axis=1))
 
 
 def _reach_of(found: Detections, block: Box) -> NDArray[np.int64]:
     """How far objects reach out of their block, in px, on each axis."""
     before = (np.array(block.start) - found.start).max(axis=0, initial=0)
     behind = (found.stop - np.array(block.stop)).max(axis=0, initial=0)
-    return np.ceil(np.maximum(before, behind)).astype(np.int64)
+    return np.asarray(np.ceil(np.maximum(before, behind)), np.int64)

@@ -35,10 +35,9 @@ class Table:
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """The rows of several, of which there is at least one."""
-        columns: list[list[NDArray[Any]]] = [
-            [getattr(part, f.name) for part in parts] for f in fields(cls)
-        ]
-        return cls(*map(np.concatenate, columns))
+        return cls(
+            *(np.concatenate([np.asarray(getattr(p, f.name)) for p in parts]) for f in fields(cls))
+        )
 
 
 @dataclass(frozen=True, slots=True)

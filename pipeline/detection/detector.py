@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
@@ -19,7 +19,7 @@ class Detector(ABC):
     """
 
     #: Origins of windows are multiples of it, and so are ends that lie behind the frame's.
-    stride_px: int = 1
+    stride_px: ClassVar[int] = 1
 
     @abstractmethod
     def detect(self, pixels: NDArray[Any], window: Box, block: Box, frame: Box) -> Detections:

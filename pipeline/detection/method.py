@@ -7,6 +7,7 @@ paste       the kept masks that meet each tile
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, Literal
 
@@ -44,7 +45,7 @@ class DetectorMethod(Method):
     block_px: int = Field(default=512, ge=16, le=16384)
     object_px: int = Field(default=128, ge=1, le=16384)
     context_px: int = Field(default=32, ge=0, le=16384)
-    max_object_px: int = Field(default=1024, ge=1, le=2**20)
+    max_object_px: int = Field(default=512, ge=1, le=2**20)
 
     @abstractmethod
     def detector(self, context: Context) -> Detector:
@@ -71,11 +72,9 @@ class DetectorMethod(Method):
         return 0  # windows are those of blocks: see `extra_bytes`
 
     def window_px(self, context: Context) -> int:
-        """Pixels of the window of a block, when it is looked at first."""
-        count = 1
-        for n in context.grid.shape:
-            count *= min(n, self.block_px + 2 * self.margin_px)
-        return count
+        """Pixels of the largest window that a block may have."""
+        margin = max(self.margin_px, self.max_object_px + self.context_px)
+        return math.prod(min(n, self.block_px + 2 * margin) for n in context.grid.shape)
 
     def peak_bytes_per_px(self) -> float:
         # labels 4, and masks that are kept: a bit, then a byte each, two deep

@@ -116,7 +116,7 @@ class Suppress(Round):
         mine = np.flatnonzero(known.block == block.number)
         own = mine[np.argsort(rank[mine])]
         own = own[known.status[own] == UNDECIDED]
-        pairs = earlier_overlaps(
+        first, earlier = earlier_overlaps(
             known.start,
             known.stop,
             rank,
@@ -125,8 +125,8 @@ class Suppress(Round):
             self.threshold if masks is None else 0.0,
         )
         if masks is not None:
-            _forget_apart(own, *pairs, masks, self.threshold)
-        decide(own, *pairs, known.status)
+            _forget_apart(own, first, earlier, masks, self.threshold)
+        decide(own, first, earlier, known.status)
         return known.status[mine]
 
     def _near(

@@ -56,8 +56,8 @@ class MaskRCNN(DetectorMethod):
     mask_threshold: float = Field(default=0.5, gt=0, lt=1)
 
     dims: ClassVar[tuple[int, ...]] = (2,)
-    #: ResNet-50 on one core of a CPU, measured with windows of 832 px around blocks of 512.
-    seconds_per_megapixel: ClassVar[float] = 8.0
+    #: Of windows, by ResNet-50 on one core of a CPU.
+    seconds_per_megapixel: ClassVar[float] = 7.0
 
     def detector(self, context: Context) -> Detector:
         detector = importlib.import_module("pipeline.nets.detector")
@@ -84,12 +84,17 @@ class MaskRCNN(DetectorMethod):
             )
 
     def extra_bytes(self, context: Context) -> int:
-        # measured: features of all levels, and what the largest layer of ResNet-50 takes
-        return int(self.window_px(context) * BYTES_PER_PX)
+        return NETWORK_BYTES + self.window_px(context) * BYTES_PER_PX
+
+    def cpu_seconds_per_megapixel(self) -> float:
+        windows = (1 + 2 * self.margin_px / self.block_px) ** 2
+        return self.seconds_per_megapixel * windows
 
 
-#: Of a window, float32 throughout.
-BYTES_PER_PX = 1000
+#: Measured with ResNet-50: 700 bytes a pixel of a window for its features, and pixels as floats.
+BYTES_PER_PX = 800
+#: Torch, the weights of ResNet-50, and 256 objects in the layers of the mask head.
+NETWORK_BYTES = 1_200_000_000
 
 
 def read_trained(model: str, context: Context) -> Trained:

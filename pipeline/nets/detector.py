@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -34,8 +35,8 @@ from pipeline.detection.detections import Candidates, Detections, Masks, no_dete
 from pipeline.detection.detector import Detector
 from pipeline.nets.architectures.mask_rcnn import TOTAL_STRIDE, MaskRCNN
 
-#: Objects that go through a head together: their features take 0.1 MB each in the mask head.
-ROIS = 512
+#: Objects that go through a head together: a layer of the mask head takes 0.2 MB for each.
+ROIS = 256
 #: Smallest side of a proposal and of an object, in px, as torchvision has them.
 SMALLEST_PROPOSAL, SMALLEST_OBJECT = 1e-3, 1e-2
 
@@ -147,7 +148,7 @@ class MaskRCNNDetector(Detector):
         """Boxes in the window, scores, classes, and the proposal that each comes from."""
         heads = net.roi_heads
         logits, deltas = [], []
-        for part in proposals.split(ROIS):
+        for part in torch.split(proposals, ROIS):
             pooled = heads.box_roi_pool(features, [part], [size])
             logit, delta = heads.box_predictor(heads.box_head(pooled))
             logits.append(logit)
@@ -167,11 +168,15 @@ def _soft_masks(
     """Probabilities of the masks within their boxes, (n, 1, M, M)."""
     heads = net.roi_heads
     found = []
-    for part, kinds in zip(boxes.split(ROIS), classes.split(ROIS), strict=True):
+    for part, kinds in _parts(boxes, classes):
         pooled = heads.mask_roi_pool(features, [part], [size])
         logits = heads.mask_predictor(heads.mask_head(pooled))
         found.append(maskrcnn_inference(logits, [kinds])[0])
     return torch.cat(found)
+
+
+def _parts(boxes: Tensor, classes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(torch.split(boxes, ROIS), torch.split(classes, ROIS), strict=True)
 
 
 def pasted(soft: Tensor, boxes: Tensor, frame: Box, threshold: float) -> Masks:

@@ -54,7 +54,8 @@ class Spoiling(Detector):
     """
 
     misses: bool = True
-    stride_px: int = 8
+
+    stride_px: ClassVar[int] = 8
 
     def detect(self, pixels: NDArray[Any], window: Box, block: Box, frame: Box) -> Detections:
         assert pixels.shape[1:] == window.shape

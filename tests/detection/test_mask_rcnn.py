@@ -135,7 +135,7 @@ def test_one_block_finds_what_torchvision_finds(network: MaskRCNN) -> None:
     assert 50 < len(found) == len(theirs["boxes"])
     boxes = theirs["boxes"].numpy()[:, [1, 0, 3, 2]]
     kinds, scores = theirs["labels"].numpy(), theirs["scores"].numpy()
-    # Heads see 512 proposals at a time, torchvision's all of them: last digits differ.
+    # Heads see 256 proposals at a time, torchvision's all of them: last digits differ.
     ours = found.candidates
     mine = np.lexsort((*np.round(ours.box, 2).T, ours.class_id))
     other = np.lexsort((*np.round(boxes, 2).T, kinds))
