@@ -18,6 +18,7 @@ from pipeline.job import ImageJob
 from pipeline.join import Pieces
 from pipeline.joined import Joined
 from pipeline.kernels.measure import SECOND_PAIRS, Quantum
+from pipeline.pieces import fact_key
 from pipeline.shape import axes_and_direction
 
 Column = NDArray[Any]
@@ -69,7 +70,7 @@ def class_table(
     """
     everything = np.ones(joined.count + 1, np.bool_)
     for _, tiles in itertools.groupby(job.grid.tiles(), lambda tile: tile.frame):
-        held = _no_rows(len(job.measured))
+        held = _no_rows(job)
         for tile in tiles:
             rows = _pieces_rows(job, pieces(tile.number), tile.number, joined, everything)
             held = _whole_rows([held, _select(rows, rows["area"] > 0)])
@@ -80,7 +81,7 @@ def class_table(
 def empty_table(job: ImageJob) -> pa.Table:
     """The table of an image without objects: the same columns, no rows."""
     ranges = [(0.0, 1.0)] * len(job.measured)
-    return _finish(job, _no_rows(len(job.measured)), ranges)
+    return _finish(job, _no_rows(job), ranges)
 
 
 def _bands(job: ImageJob) -> list[list[int]]:
@@ -121,18 +122,23 @@ def _pieces_rows(
         "frame": np.full(int(keep.sum()), tile.frame, np.int64),
         "origin": np.broadcast_to(origin, (int(keep.sum()), 3)),
     }
-    for key in ("area", "start", "stop", "sums", "seconds"):
+    for key in ("anchor", "area", "start", "stop", "sums", "seconds"):
         rows[key] = record[key][keep]
+    for name in job.recipe.fact_columns():
+        rows[fact_key(name)] = record[fact_key(name)][keep]
     for i, channel in enumerate(job.measured):
         rows[f"channel.{i}"] = record[f"channel.{channel}"][keep]
     return rows
 
 
-def _no_rows(channels: int) -> Rows:
+def _no_rows(job: ImageJob) -> Rows:
     shapes = {"origin": 3, "start": 3, "stop": 3, "sums": 3, "seconds": 6}
     rows: Rows = {key: np.empty((0, n), np.int64) for key, n in shapes.items()}
-    rows.update({key: np.empty(0, np.int64) for key in ("frame", "area")})
-    rows.update({f"channel.{i}": np.empty((0, 6), np.int64) for i in range(channels)})
+    rows.update({key: np.empty(0, np.int64) for key in ("frame", "anchor", "area")})
+    channels = range(len(job.measured))
+    rows.update({f"channel.{i}": np.empty((0, 6), np.int64) for i in channels})
+    facts = job.recipe.fact_columns().items()
+    rows.update({fact_key(name): np.empty(0, dtype) for name, dtype in facts})
     rows["label"] = np.empty(0, np.uint64)
     return rows
 
@@ -146,11 +152,14 @@ def _select(rows: Rows, index: NDArray[Any]) -> Rows:
 
 
 def _whole_rows(parts: Sequence[Rows]) -> Rows:
-    """Add up the pieces of each label; `sums` and `seconds` then count from `start`."""
+    """Add up the pieces of each label; `sums` and `seconds` then count from `start`.
+
+    Facts are those of the piece that holds the object's first pixel: filled holes bring none.
+    """
     rows = _concatenate(parts)
     if len(rows["label"]) == 0:
         return rows
-    rows = _select(rows, np.argsort(rows["label"], kind="stable"))
+    rows = _select(rows, np.lexsort((rows["anchor"], rows["label"])))
     heads = np.flatnonzero(np.diff(rows["label"].astype(np.int64), prepend=-1))
     counts = np.diff(np.append(heads, len(rows["label"])))
     start = np.minimum.reduceat(rows["start"], heads)
@@ -163,6 +172,7 @@ def _whole_rows(parts: Sequence[Rows]) -> Rows:
     whole: Rows = {
         "label": rows["label"][heads],
         "frame": rows["frame"][heads],
+        "anchor": rows["anchor"][heads],
         "origin": start,
         "area": area,
         "start": start,
@@ -173,6 +183,8 @@ def _whole_rows(parts: Sequence[Rows]) -> Rows:
     for key in rows:
         if key.startswith("channel."):
             whole[key] = _whole_channel(rows[key], heads)
+        elif key.startswith("fact."):
+            whole[key] = rows[key][heads]
     return whole
 
 
@@ -205,6 +217,7 @@ def _finish(job: ImageJob, rows: Rows, ranges: Sequence[tuple[float, float]]) ->
         **_place_columns(job, rows),
         **_shape_columns(job, rows),
         "touches_border": _at_border(job, rows),
+        **{name: rows[fact_key(name)] for name in job.recipe.fact_columns()},
     }
     for i, channel in enumerate(job.measured):
         quantum = Quantum.of(np.dtype(job.info.dtype), *ranges[i])

@@ -36,7 +36,7 @@ def describe_pieces(view: TileView, result: TileLabels) -> Record:
         anchor (n,): smallest linear index; area (n,); start, stop (n, 3): bounding box in the
         frame; sums (n, 3) and seconds (n, 6): from the core's origin; channel.{c}.*: integer
         intensity sums; objects: how many pieces are no background; touching; keys; links; kept,
-        where it was said;
+        where it was said; fact.{name}: of the method's facts, 0 for background;
         adjacent (m, 2): numbers that share a face within the tile, with `fill_holes`;
         face.{axis}.{side}: labels along the core's borders.
     """
@@ -54,6 +54,7 @@ def describe_pieces(view: TileView, result: TileLabels) -> Record:
     record["links"] = result.links
     if result.kept is not None:
         record["kept"] = result.kept
+    record.update(_facts(view, result, objects, count))
     record.update(faces_of(labels))
     view.keep_labels(labels)
     return record
@@ -85,6 +86,20 @@ def _keys(result: TileLabels, objects: int, count: int) -> NDArray[np.int64]:
     if result.keys is not None:
         keys[:objects] = result.keys
     return keys
+
+
+def _facts(view: TileView, result: TileLabels, objects: int, count: int) -> Record:
+    record: Record = {}
+    for name, dtype in view.job.recipe.fact_columns().items():
+        values = np.zeros(count, dtype)
+        values[:objects] = result.facts[name]
+        record[fact_key(name)] = values
+    return record
+
+
+def fact_key(name: str) -> str:
+    """Key of a fact in the records of pieces."""
+    return f"fact.{name}"
 
 
 def _with_background(labels: NDArray[np.uint32], objects: int) -> tuple[NDArray[np.uint32], int]:

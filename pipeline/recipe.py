@@ -133,6 +133,10 @@ class Recipe(Section):
         found = self.segment.certificate(state)
         return found if self.merge is None else {**found, "merge": merge_facts(state)}
 
+    def fact_columns(self) -> dict[str, str]:
+        """What the method tells of whole objects, name -> dtype; of merged regions nothing."""
+        return self.segment.fact_columns() if self.merge is None else {}
+
     @property
     def ndim(self) -> int:
         """Axes of a frame: 2 for planes, 3 for volumes."""

@@ -86,6 +86,9 @@ class TileLabels:
         object has that pixel.
     kept : ndarray of shape (n,), bool, or None
         An object stays if one of its pieces is kept, else it is background; None keeps all.
+    facts : dict of ndarray of shape (n,)
+        What is known of the object that a piece belongs to, the same for all its pieces, for the
+        columns of `Method.fact_columns`.
     """
 
     labels: NDArray[np.uint32]
@@ -93,6 +96,7 @@ class TileLabels:
     keys: NDArray[np.int64] | None = None
     links: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
     kept: NDArray[np.bool_] | None = None
+    facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +226,14 @@ class Method(BaseModel, ABC):
     def classes(self) -> tuple[ClassInfo, ...]:
         """Classes 1..n of a method that gives a semantic map; () where labels are objects."""
         return ()
+
+    def fact_columns(self) -> dict[str, str]:
+        """Columns that `TileLabels.facts` bring to the object table: name -> numeric dtype.
+
+        Where holes are filled, an object that takes another in keeps its own. Regions that
+        `merge:` makes have none.
+        """
+        return {}
 
     def companions(self) -> dict[str, str]:
         """Files beside each image that the method needs: what each is for -> its pattern."""

@@ -1,0 +1,1 @@
+"""Objects that a detector finds: blocks, suppression and pasting. No torch here."""
