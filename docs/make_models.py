@@ -54,7 +54,7 @@ def read_pairs(collection: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def targets(labels: np.ndarray) -> np.ndarray:
-    """Class 0, 1 or 2 of every pixel, and its distance to the edge, 1 in the middle of its object."""
+    """Class 0, 1 or 2 of every pixel, and its distance to the edge: 1 in its object's middle."""
     border = segmentation.find_boundaries(labels, mode="inner")
     distance = np.zeros(labels.shape, np.float32)
     for number, box in enumerate(ndimage.find_objects(labels), start=1):

@@ -164,7 +164,8 @@ class Network(SoftClassifier):
     def classify(self, view: TileView, state: State, halo_px: int = 0) -> NDArray[np.uint8]:
         if self.smoothing is not None:
             return super().classify(view, state, halo_px)
-        classes = self._class_scores(view, halo_px).argmax(axis=0).astype(np.uint8) + np.uint8(1)
+        classes = self._class_scores(view, halo_px).argmax(axis=0).astype(np.uint8)
+        classes += 1
         valid = view.valid(halo_px)
         return classes if valid is None else classes * valid
 

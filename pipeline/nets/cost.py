@@ -42,11 +42,11 @@ def measure_cost(module: nn.Module, in_channels: int, shape: tuple[int, ...]) ->
     return Cost(living.peak / size, counter.get_total_flops() / size)
 
 
-class _Living(TorchDispatchMode):
+class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the bytes of tensors as they come and go."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self.peak = 0
         self._seen: set[int] = set()

@@ -76,8 +76,7 @@ class Evaluation:
             pixels, window = self._window(net, model, box)
             found = self._found(net, member, net.network.count)
             out = net.run(pixels, window, variant, found, precision)
-            cut = box.relative_to(window.start).slices
-            inside = out[(0, slice(None), *cut)]
+            inside = _cut(out[0], box.relative_to(window.start))
             if len(members) > 1:
                 inside = _probabilities(card, inside)
             total = inside if total is None else total + inside
@@ -140,6 +139,13 @@ class Evaluation:
         if "rotations" in self.settings.augment:
             halo[-2:] = [max(halo[-2:])] * 2
         return tuple(halo)
+
+
+def _cut(outputs: Tensor, box: Box) -> Tensor:
+    """A box (K, \\*box) of outputs (K, \\*S)."""
+    for axis, (start, side) in enumerate(zip(box.start, box.shape, strict=True)):
+        outputs = outputs.narrow(axis + 1, start, side)
+    return outputs
 
 
 def _middle(core: Box, stride_px: tuple[int, ...]) -> Box:

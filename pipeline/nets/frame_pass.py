@@ -173,7 +173,12 @@ class FramePass(TorchDispatchMode):
     def _check_place(self, name: str, tensor: Tensor) -> None:
         """Refuse bins of the frame where pixels of the window are meant."""
         mark, ndim = _mark(tensor), len(self.sides)
-        if mark and mark.of == "frame" and tensor.dim() == ndim + 2 and tensor.shape[2:].numel() > 1:
+        if (
+            mark
+            and mark.of == "frame"
+            and tensor.dim() == ndim + 2
+            and tensor.shape[2:].numel() > 1
+        ):
             raise ModelError(
                 f"aten::{name} joins a pooled map of {list(tensor.shape[2:])} bins to pixels. "
                 "Upsample it to the size of the image first."

@@ -55,9 +55,7 @@ class Reach:
         )
 
 
-def measure_reach(
-    module: nn.Module, in_channels: int, ndim: int, name: str | None = None
-) -> Reach:
+def measure_reach(module: nn.Module, in_channels: int, ndim: int, name: str | None = None) -> Reach:
     """Find how far a network looks, by interval arithmetic over the operations that run.
 
     Parameters

@@ -85,7 +85,7 @@ def objectness(card: ModelCard, outputs: Floats) -> Floats:
     if isinstance(distance, DistanceHead):
         found: Floats = outputs[slices["distance"]][0]
         if distance.activation == "sigmoid":
-            found = 1 / (1 + np.exp(-np.ascontiguousarray(found)))
+            found = np.reciprocal(1 + np.exp(-np.ascontiguousarray(found)), dtype=np.float32)
         return found
     if head_of(card, FlowHead) is not None:
         return _convergence(outputs[slices["flow"]])
