@@ -227,9 +227,8 @@ def recipes_folder() -> Path:
 def shipped_recipes() -> list[str]:
     """Names of the shipped recipes."""
     folder = recipes_folder()
-    return sorted(
-        path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
-    )
+    names = (path.relative_to(folder).with_suffix("") for path in folder.rglob("*.yaml"))
+    return sorted(name.as_posix() for name in names if name.parts[0] != "models")
 
 
 def _explain(item: Any, content: Mapping[str, Any]) -> str:
