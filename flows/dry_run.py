@@ -69,6 +69,7 @@ class DryRun:
         modes = Counter(plan.output.mode for plan in self.plans)
         peak = max(plan.peak_bytes for plan in self.plans)
         yield f"passes over the pixels: {method.passes()}"
+        yield from method.notes()
         yield (
             "image: "
             + ", ".join(f"{mode} for {n}" for mode, n in sorted(modes.items()))

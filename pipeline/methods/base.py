@@ -292,6 +292,10 @@ class Method(BaseModel, ABC):
         """How often every tile is visited at least."""
         return 1
 
+    def notes(self) -> tuple[str, ...]:
+        """What else a user should know before the run: lines of the plan."""
+        return ()
+
     def certificate(self, state: State) -> dict[str, Any]:
         """What was proven or measured of "tiled equals untiled" in this run."""
         return {"exact": True}

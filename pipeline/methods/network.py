@@ -9,6 +9,7 @@ or touching objects split by the watershed, which takes a network for its `foreg
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -231,6 +232,14 @@ class Network(SoftClassifier):
         )
         return flops * 1e6 / FLOPS_PER_SECOND + super().cpu_seconds_per_megapixel()
 
+    def notes(self) -> tuple[str, ...]:
+        return tuple(
+            f"network {card.name}: blocks of {_sides(self.block_sides)} px and a halo of "
+            f"{_sides(facts.halo_px)} px, {facts.overhead(self.block_sides):.2f} px computed for one; "
+            f"{facts.window_bytes(self.block_sides) / 2**20:,.0f} MiB a block"
+            for card, facts in zip(self.cards, self.facts, strict=True)
+        )
+
     def certificate(self, state: State) -> dict[str, Any]:
         found: dict[str, Any] = {
             "exact": True,
@@ -249,3 +258,7 @@ class Network(SoftClassifier):
                 "pixels": int(state[PIXELS]),
             }
         return found
+
+
+def _sides(px: Sequence[int]) -> str:
+    return " x ".join(map(str, px))

@@ -181,6 +181,9 @@ class Watershed(Method):
     def passes(self) -> str:
         return f"{self.least_passes()}, and for components larger than a window 3 + rounds"
 
+    def notes(self) -> tuple[str, ...]:
+        return self.foreground.notes() if self._uses_foreground else ()
+
     def certificate(self, state: State) -> dict[str, Any]:
         found: dict[str, Any] = {}
         if self._uses_foreground:
