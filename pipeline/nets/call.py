@@ -162,9 +162,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 def is_composite(func: Any) -> bool:
     """Whether an operation is made of others that are better looked at."""
     name = func.name()
-    return bool(
-        torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd")
-    )
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd"))
 
 
 def operation_name(func: Any) -> str:

@@ -152,19 +152,25 @@ class Dependence(TorchDispatchMode):
         """Note what the arrays that an operation made depend on."""
         name = operation_name(func)
         pointwise = torch.Tag.pointwise in func.tags
+        if torch.Tag.nondeterministic_seeded in func.tags and name not in RULES:
+            raise MixingError("draws random numbers; call eval() on the model")
         if not any(id(t) in self._layouts or id(t) in self._pools for t in inputs):
             spread = pointwise or name in ("expand", "clone", "alias", "detach", "_to_copy")
             same = all(id(t) in self._filled or t.dim() == 0 for t in inputs)
             if name in _FILLING or (spread and same):
                 self._filled.update(map(id, outputs))
+            else:
+                self._filled.difference_update(map(id, outputs))
             return
-        if name in _FILLING or name in ("empty_like", "new_empty"):
+        if name in _FILLING:
             self._filled.update(map(id, outputs))
+            return
+        if name in ("empty_like", "new_empty"):
             return
         call = Call(name, args, [tuple(t.shape) for t in outputs], self)
         if name in RULES:
             found = RULES[name](call)
-        elif pointwise and torch.Tag.nondeterministic_seeded not in func.tags:
+        elif pointwise:
             found = [self.broadcast(inputs, call.shape)]
         else:
             raise MixingError("is not known to look at near pixels only")

@@ -173,7 +173,12 @@ class FramePass(TorchDispatchMode):
     def _check_place(self, name: str, tensor: Tensor) -> None:
         """Refuse bins of the frame where pixels of the window are meant."""
         mark, ndim = _mark(tensor), len(self.sides)
-        if mark and mark.of == "frame" and tensor.dim() == ndim + 2 and tensor.shape[2:].numel() > 1:
+        if (
+            mark
+            and mark.of == "frame"
+            and tensor.dim() == ndim + 2
+            and tensor.shape[2:].numel() > 1
+        ):
             raise ModelError(
                 f"aten::{name} joins a pooled map of {list(tensor.shape[2:])} bins to pixels. "
                 "Upsample it to the size of the image first."
@@ -231,6 +236,7 @@ class Inject(FramePass):
         self.answers = answers
         self.wanted = wanted
         self.totals: list[Array] = []
+        self.collected = False
 
     def meet(self, question: Asked, level: int) -> Any:
         expected = self.asked_for[self.number : self.number + 1]
@@ -243,6 +249,7 @@ class Inject(FramePass):
             layer = self.window.at_layer(self.sides, question.x.shape[2:])
             self.totals.append(question.statistic.collect(question.x, layer))
             if len(self.totals) == sum(at == level for at, _ in self.asked_for):
+                self.collected = True
                 raise Collected
         known = self.answers[self.number]
         return question.answer(neutral(question.statistic) if known is None else known)

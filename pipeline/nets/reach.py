@@ -20,7 +20,7 @@ from pipeline.nets.axes import MixingError, single
 from pipeline.nets.dependence import Dependence, watched_path
 
 #: Sides to try, in px: fake arrays cost nothing; real ones are for what reads values as it runs.
-_FAKE_SIDES = (960, 1344, 3072)
+_FAKE_SIDES = (960, 20160, 9216)
 _REAL_SIDES = (64, 96, 160)
 
 REMEDY = (
@@ -55,9 +55,7 @@ class Reach:
         )
 
 
-def measure_reach(
-    module: nn.Module, in_channels: int, ndim: int, name: str | None = None
-) -> Reach:
+def measure_reach(module: nn.Module, in_channels: int, ndim: int, name: str | None = None) -> Reach:
     """Find how far a network looks, by interval arithmetic over the operations that run.
 
     Parameters

@@ -15,7 +15,8 @@ from torch import Tensor
 from pipeline.nets.axes import Axis, Factor, Layout, MixingError, hull, is_space
 from pipeline.nets.call import Call, demand_channels, rule
 
-WHOLE_FRAME = "is taken over all pixels; it needs a GlobalContext, which finds it in a pass of its own"
+#: Why a statistic of the frame that `pipeline.nets.context` has not put in is refused.
+WHOLE_FRAME = "is taken over all pixels; only means, and instance and group norms, are found in passes of their own"
 
 
 # --- Windows that move with the pixel ------------------------------------------------------------
@@ -29,7 +30,9 @@ def _convolution(call: Call) -> list[Layout]:
         raise MixingError("has weights that are made of the image")
     demand_channels(call.source[1])
     strides, pads = call.each("stride", ndim), call.each("padding", ndim)
-    reaches = [d * (k - 1) for d, k in zip(call.each("dilation", ndim), weight.shape[2:], strict=True)]
+    reaches = [
+        d * (k - 1) for d, k in zip(call.each("dilation", ndim), weight.shape[2:], strict=True)
+    ]
     turned: bool = call.args["transposed"]
 
     def change(k: int, axis: Axis) -> Axis:
@@ -48,7 +51,9 @@ def _spread(axis: Axis, stride: int, padding: int, reach: int) -> Axis:
     )
 
 
-@rule("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices")
+@rule(
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices"
+)
 def _pool(call: Call) -> list[Layout]:
     pool = call.own_pool()
 
@@ -177,7 +182,7 @@ def _stack(call: Call) -> list[Layout]:
 )
 def _batch_norm(call: Call) -> list[Layout]:
     if call.args.get("training", False):
-        raise MixingError(f"takes means of the image, which {WHOLE_FRAME}")
+        raise MixingError(f"takes means of the image (is eval() called?), and {WHOLE_FRAME}")
     return [call.source]
 
 

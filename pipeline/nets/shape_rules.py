@@ -41,9 +41,7 @@ def _unsqueeze(call: Call) -> list[Layout]:
 @rule("squeeze")
 def _squeeze(call: Call) -> list[Layout]:
     dims = call.dims() if "dim" in call.args else set(range(len(call.source)))
-    return [
-        tuple(d for k, d in enumerate(call.source) if k not in dims or size_of(d) > 1)
-    ]
+    return [tuple(d for k, d in enumerate(call.source) if k not in dims or size_of(d) > 1)]
 
 
 @rule("expand", "repeat")
@@ -126,7 +124,9 @@ def _pixel_shuffle(call: Call) -> list[Layout]:
     demand_channels(call.source[-3])
 
     def change(k: int, axis: Axis) -> Axis:
-        return axis.reads(Fraction(1, r), Fraction(1 - r, r), 0) if finer else axis.reads(r, 0, r - 1)
+        return (
+            axis.reads(Fraction(1, r), Fraction(1 - r, r), 0) if finer else axis.reads(r, 0, r - 1)
+        )
 
     found = call.moved(2, change, beyond=False)[0]
     return [(*found[:-3], (Factor(call.shape[-3]),), *found[-2:])]

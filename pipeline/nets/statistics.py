@@ -115,7 +115,9 @@ def normalised(
     mean, variance = (torch.from_numpy(row) for row in found)
     spread = (variance + eps).rsqrt()
     column = (1, x.shape[1], *(1,) * (x.dim() - 2))
-    per_channel = [t.repeat_interleave(x.shape[1] // len(t)).reshape(column) for t in (mean, spread)]
+    per_channel = [
+        t.repeat_interleave(x.shape[1] // len(t)).reshape(column) for t in (mean, spread)
+    ]
     shift, scale = (t.to(x.device, x.dtype) for t in per_channel)
     result = (x - shift) * scale
     if weight is not None:
