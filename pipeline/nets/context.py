@@ -1,9 +1,9 @@
 """Networks that look at the whole frame, run in windows. Needs torch.
 
-Image pooling, pyramid pooling, squeeze and excitation, instance and group norm ask for statistics of all pixels. Each is
-summed over the blocks of the frame in a pass of its own, then put into the passes behind it; those that do
-not need one another share a pass. The frame is the image's, extended to a multiple of the total stride by
-repeating its last pixel.
+Image pooling, pyramid pooling, squeeze and excitation, instance and group norm ask for statistics
+of all pixels. Each is summed over the blocks of the frame in a pass of its own, then put into the
+passes behind it; those that do not need one another share a pass. The frame is the image's,
+extended to a multiple of the total stride by repeating its last pixel.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Watching a network run: which input pixels every array depends on. Needs torch.
 
-Intervals are handed on by the operations that really run, so control flow in Python, TorchScript and
-exported programs need no care of their own.
+Intervals are handed on by the operations that really run, so control flow in Python, TorchScript
+and exported programs need no care of their own.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def void(_: object) -> None:
     """None: what a hook returns takes the place of the module's result."""
 
 
-class Dependence(TorchDispatchMode):
+class Dependence(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
     """Follows what depends on the pixels of one array, while it is the active mode.
 
     Parameters
@@ -77,7 +77,7 @@ class Dependence(TorchDispatchMode):
     """
 
     def __init__(self, image: Tensor, running: list[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.extent = tuple(image.shape[2:])
         self.refused: ModelError | None = None
         self._running = running

@@ -46,7 +46,7 @@ class UNet(nn.Module):
             x = block(self.pool(x) if k else x)
             skips.append(x)
         skips.pop()
-        for turned, block in zip(self.turned, self.up):
+        for turned, block in zip(self.turned, self.up):  # noqa: B905  TorchScript knows no strict
             x = block(torch.cat([turned(x), skips.pop()], 1))
         return self.head(x)
 

@@ -222,8 +222,8 @@ def test_what_has_no_statistic_is_refused():
     cubic = Backbone(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Upsample((9, 9), mode="bicubic")), 8)
     with pytest.raises(ModelError, match="upsampled by cubics"):
         GlobalContext(cubic.eval())
+    context = GlobalContext(deeplab())
     with pytest.raises(ValueError, match="statistics need one"):
-        context = GlobalContext(deeplab())
         context.collect(torch.zeros(2, 1, 8, 8), FrameWindow.whole((8, 8)), [])
 
 
