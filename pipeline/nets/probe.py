@@ -2,8 +2,8 @@
 
 A block of one total stride is computed three times, axis by axis, in long narrow images. Outside
 its window all is NaN, then random numbers; then the window is computed alone, as it is in a run.
-NaN passes through sums, maxima and activations; what lets none pass, such as a comparison, shows by the
-numbers. The last shows a stride that is wrong, and how much rounding changes with the window.
+NaN passes through sums, maxima and activations; what lets none pass, such as a comparison, shows by
+the numbers. The last shows a stride that is wrong, and how much rounding changes with the window.
 """
 
 from __future__ import annotations
