@@ -47,8 +47,8 @@ class Axis:
     def padded(self, size: int, extent: int) -> Axis:
         """The axis, where indices outside 0..size-1 are read too, and count as pixels outside.
 
-        Inside a frame such an index is a pixel, at the edge of a window it is padding. The two differ
-        even where an array was cut before, and its index -1 lies on a pixel of the window.
+        Inside a frame such an index is a pixel, at the edge of a window it is padding. The two
+        differ even where an array was cut before, and its index -1 lies on a pixel of the window.
         """
         return replace(
             self,

@@ -1,9 +1,9 @@
 """Networks that look at the whole frame, run in windows. Needs torch.
 
-Image pooling, pyramid pooling, squeeze and excitation, instance and group norm ask for statistics of all pixels. Each is
-summed over the blocks of the frame in a pass of its own, then put into the passes behind it; those that do
-not need one another share a pass. The frame is the image's, extended to a multiple of the total stride by
-repeating its last pixel.
+Image pooling, pyramid pooling, squeeze and excitation, instance and group norm ask for statistics
+of all pixels. Each is summed over the blocks of the frame in a pass of its own, then put into the
+passes behind it; those that do not need one another share a pass. The frame is the image's,
+extended to a multiple of the total stride by repeating its last pixel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
-from pipeline.nets.frame_pass import Collected, FramePass, Inject, Neutral, Trace
+from pipeline.nets.frame_pass import FramePass, Inject, Neutral, Trace
 from pipeline.nets.frame_window import FrameWindow
 from pipeline.nets.reach import Reach, attempts, measure_reach
 from pipeline.nets.statistics import Array, Statistic
@@ -136,7 +136,8 @@ class GlobalContext:
         if len(found) != self.count:
             raise ValueError(f"there are {self.count} statistics, not {len(found)}")
         if not self.count:
-            logits: Tensor = self.module(x)
+            with torch.no_grad():
+                logits: Tensor = self.module(x)
             return logits
         x = x.detach()
         done = self._run(Inject(x, window, self._asked, self._answers(found)), x)
@@ -172,8 +173,8 @@ class GlobalContext:
         except Exception as error:
             if step.refused:
                 raise ModelError(f"{self.name}: {step.refused}") from error
-            # TorchScript makes another error of it.
-            if isinstance(error, Collected) or Collected.__name__ in str(error):
+            # TorchScript makes another error of `Collected`.
+            if isinstance(step, Inject) and step.collected:
                 return None
             raise
         return logits

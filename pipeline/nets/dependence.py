@@ -1,7 +1,7 @@
 """Watching a network run: which input pixels every array depends on. Needs torch.
 
-Intervals are handed on by the operations that really run, so control flow in Python, TorchScript and
-exported programs need no care of their own.
+Intervals are handed on by the operations that really run, so control flow in Python, TorchScript
+and exported programs need no care of their own.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def void(_: object) -> None:
     """None: what a hook returns takes the place of the module's result."""
 
 
-class Dependence(TorchDispatchMode):
+class Dependence(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
     """Follows what depends on the pixels of one array, while it is the active mode.
 
     Parameters
@@ -77,7 +77,7 @@ class Dependence(TorchDispatchMode):
     """
 
     def __init__(self, image: Tensor, running: list[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.extent = tuple(image.shape[2:])
         self.refused: ModelError | None = None
         self._running = running
@@ -152,19 +152,25 @@ class Dependence(TorchDispatchMode):
         """Note what the arrays that an operation made depend on."""
         name = operation_name(func)
         pointwise = torch.Tag.pointwise in func.tags
+        if torch.Tag.nondeterministic_seeded in func.tags and name not in RULES:
+            raise MixingError("draws random numbers; call eval() on the model")
         if not any(id(t) in self._layouts or id(t) in self._pools for t in inputs):
             spread = pointwise or name in ("expand", "clone", "alias", "detach", "_to_copy")
             same = all(id(t) in self._filled or t.dim() == 0 for t in inputs)
             if name in _FILLING or (spread and same):
                 self._filled.update(map(id, outputs))
+            else:
+                self._filled.difference_update(map(id, outputs))
             return
-        if name in _FILLING or name in ("empty_like", "new_empty"):
+        if name in _FILLING:
             self._filled.update(map(id, outputs))
+            return
+        if name in ("empty_like", "new_empty"):
             return
         call = Call(name, args, [tuple(t.shape) for t in outputs], self)
         if name in RULES:
             found = RULES[name](call)
-        elif pointwise and torch.Tag.nondeterministic_seeded not in func.tags:
+        elif pointwise:
             found = [self.broadcast(inputs, call.shape)]
         else:
             raise MixingError("is not known to look at near pixels only")

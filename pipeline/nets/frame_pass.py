@@ -1,8 +1,8 @@
 """One pass of a network over a window, with statistics of the frame put in. Needs torch.
 
-Layers that look at the whole frame are met as the operations that really run, so that it does not matter how a
-network spells them: modules, functions, TorchScript. Arrays carry a mark: made of the window's pixels, or of
-statistics alone and so the same in every window.
+Layers that look at the whole frame are met as the operations that really run, so that it does not
+matter how a network spells them: modules, functions, TorchScript. Arrays carry a mark: made of the
+window's pixels, or of statistics alone and so the same in every window.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Asked:
             pooled = torch.from_numpy(found).to(x.device, x.dtype)[None]
             drop = self.kind == "mean" and not args["keepdim"]
             return pooled.flatten(1) if drop else pooled
-        eps = args.get("eps", args.get("epsilon"))
+        eps: float = args["eps" if "eps" in args else "epsilon"]
         made = normalised(x, found, eps, args["weight"], args["bias"])
         return (*made, x.new_empty(0)) if "exponential_average_factor" in args else made
 
@@ -84,13 +84,12 @@ def asked(name: str, args: dict[str, Any], ndim: int) -> Asked | None:
         return Asked("bins", x, Means(channels, bins), args)
     elif name == "native_group_norm":
         return Asked("group", x, Moments(int(args["group"])), args)
-    elif name.endswith("batch_norm") or name.startswith("_native_batch_norm_legit"):
-        if args.get("training", False):
-            return Asked("batch", x, Moments(channels), args)
+    elif "batch_norm" in name and args.get("training", False):
+        return Asked("batch", x, Moments(channels), args)
     return None
 
 
-class FramePass(TorchDispatchMode):
+class FramePass(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
     """Runs a network with its statistics handled by a subclass, while it is the active mode.
 
     Parameters
@@ -102,7 +101,7 @@ class FramePass(TorchDispatchMode):
     """
 
     def __init__(self, image: Tensor, window: FrameWindow) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.refused: ModelError | None = None
         self.window = window
         self.sides = tuple(image.shape[2:])
@@ -197,7 +196,7 @@ def _set_marks(made: Any, mark: Mark) -> None:
             tensor._frame_mark = mark  # type: ignore[attr-defined]
 
 
-class Trace(FramePass):
+class Trace(FramePass):  # type: ignore[no-untyped-call]
     """Notes which statistics are asked for, and after how many others each is known."""
 
     def __init__(self, image: Tensor) -> None:
@@ -210,7 +209,7 @@ class Trace(FramePass):
         return question.answer(neutral(question.statistic))
 
 
-class Inject(FramePass):
+class Inject(FramePass):  # type: ignore[no-untyped-call]
     """Puts statistics in; level `wanted` is summed up instead, as soon as it is met.
 
     Parameters
@@ -236,6 +235,7 @@ class Inject(FramePass):
         self.answers = answers
         self.wanted = wanted
         self.totals: list[Array] = []
+        self.collected = False
 
     def meet(self, question: Asked, level: int) -> Any:
         expected = self.asked_for[self.number : self.number + 1]
@@ -248,6 +248,7 @@ class Inject(FramePass):
             layer = self.window.at_layer(self.sides, question.x.shape[2:])
             self.totals.append(question.statistic.collect(question.x, layer))
             if len(self.totals) == sum(at == level for at, _ in self.asked_for):
+                self.collected = True
                 raise Collected
         known = self.answers[self.number]
         return question.answer(neutral(question.statistic) if known is None else known)
@@ -257,8 +258,8 @@ class Collected(Exception):
     """All sums of a level are there: the rest of the network need not run."""
 
 
-class Neutral(FramePass):
-    """Means of 0 and variances of 1, and maps of bins that say where they are: to measure the reach."""
+class Neutral(FramePass):  # type: ignore[no-untyped-call]
+    """Means of 0 and variances of 1, and bins that stand at their places: to measure the reach."""
 
     def __init__(self, image: Tensor) -> None:
         super().__init__(image, FrameWindow.whole(image.shape[2:]))
@@ -270,7 +271,9 @@ class Neutral(FramePass):
     def spread(self, bins: Tensor, sides: tuple[int, ...], mode: str, corners: bool) -> Tensor:
         steps = (whole // side for whole, side in zip(self.sides, sides, strict=True))
         places = self._image[(slice(None), slice(1), *(slice(None, None, s) for s in steps))]
-        return bins[(..., *(slice(1),) * len(sides))] + 0 * places
+        for axis in range(2, bins.dim()):
+            bins = bins.narrow(axis, 0, 1)
+        return bins + 0 * places
 
 
 def neutral(statistic: Statistic) -> Array:

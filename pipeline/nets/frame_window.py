@@ -1,7 +1,7 @@
 """Where a window lies in its frame, in px and in the pixels of a layer. Needs no torch.
 
-The frame of a network is the image's frame, extended to a multiple of the total stride by repeating its
-last pixel: statistics of the whole frame count the repeated pixels too.
+The frame of a network is the image's frame, extended to a multiple of the total stride by
+repeating its last pixel: statistics of the whole frame count the repeated pixels too.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class FrameWindow:
             found = [place / step for place, step in zip(places, steps, strict=True)]
             if any(place.denominator > 1 for place in found):
                 raise ModelError(
-                    f"A layer of {list(sides)} px in a window of {list(window_px)} px has no statistic "
-                    "of the whole frame: its pixels do not fill the window evenly. Use convolutions "
-                    "that keep the size, or halve it."
+                    f"A layer of {list(sides)} px in a window of {list(window_px)} px has no "
+                    "statistic of the whole frame: its pixels do not fill the window evenly. Use "
+                    "convolutions that keep the size, or halve it."
                 )
             return tuple(int(place) for place in found)
 

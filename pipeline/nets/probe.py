@@ -1,9 +1,9 @@
 """Checking with numbers how far a network looks, when it is loaded. Needs torch.
 
-A block of one total stride is computed three times, axis by axis, in long narrow images. Outside its window all is
-NaN, then random numbers; then the window is computed alone, as it is in a run. NaN passes through
-sums, maxima and activations; what lets none pass, such as a comparison, shows by the numbers. The
-last shows a stride that is wrong, and how much rounding changes with the shape of a window.
+A block of one total stride is computed three times, axis by axis, in long narrow images. Outside
+its window all is NaN, then random numbers; then the window is computed alone, as it is in a run.
+NaN passes through sums, maxima and activations; what lets none pass, such as a comparison, shows by
+the numbers. The last shows a stride that is wrong, and how much rounding changes with the window.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def check_reach(
 ) -> float:
     """Check that a block does not depend on what is outside its window.
 
-    The block has the side of one total stride, so all phases are looked at. A reach that is too small by
-    less than what rounding up to the stride adds does no harm, and is not found.
+    The block has the side of one total stride, so all phases are looked at. A reach that is
+    too small, where blocks on the stride do not notice, does no harm and is not found.
 
     Parameters
     ----------

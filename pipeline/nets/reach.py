@@ -6,8 +6,9 @@ has the value that it has in the whole frame, but for the rounding of floats.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import floor, lcm
 
@@ -20,7 +21,7 @@ from pipeline.nets.axes import MixingError, single
 from pipeline.nets.dependence import Dependence, watched_path
 
 #: Sides to try, in px: fake arrays cost nothing; real ones are for what reads values as it runs.
-_FAKE_SIDES = (960, 1344, 3072)
+_FAKE_SIDES = (20160, 9216)
 _REAL_SIDES = (64, 96, 160)
 
 REMEDY = (
@@ -92,17 +93,29 @@ def measure_reach(module: nn.Module, in_channels: int, ndim: int, name: str | No
             return found[0]
         problem = f"how far it looks depends on the size of the image ({found[0]}, {found[1]})"
     raise ModelError(
-        f"{name}: {problem}. It must map an array of {in_channels} channels and any {ndim} sides that "
-        "its total stride divides to logits of the same sides."
+        f"{name}: {problem}. It must map an array of {in_channels} channels and any {ndim} sides "
+        "that its total stride divides to logits of the same sides."
     ) from (problem if isinstance(problem, Exception) else None)
 
 
 def attempts() -> Iterator[tuple[int, Callable[[], AbstractContextManager[object]]]]:
     """Sides of an input to try, in px, and the mode that its arrays are made in."""
     for side in _FAKE_SIDES:
-        yield side, lambda: FakeTensorMode(allow_non_fake_inputs=True)
+        yield side, _fake_arrays
     for side in _REAL_SIDES:
         yield side, nullcontext
+
+
+@contextmanager
+def _fake_arrays() -> Iterator[None]:
+    """Arrays of shapes and no values; a size that does not fit is not logged."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            yield
+    finally:
+        log.disabled = before
 
 
 def _measure(

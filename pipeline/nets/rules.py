@@ -15,8 +15,9 @@ from torch import Tensor
 from pipeline.nets.axes import Axis, Factor, Layout, MixingError, hull, is_space
 from pipeline.nets.call import Call, demand_channels, rule
 
+#: Why a statistic of the frame that `pipeline.nets.context` has not put in is refused.
 WHOLE_FRAME = (
-    "is taken over all pixels; it needs a GlobalContext, which finds it in a pass of its own"
+    "is taken over all pixels; only means, and instance and group norms, are summed over a frame"
 )
 
 
@@ -126,7 +127,7 @@ def _resample(call: Call, taps: str, before: Fraction, after: Fraction) -> list[
 
 
 def _ratio(call: Call, k: int, ndim: int) -> Fraction:
-    """Indices of the array before for each index behind; torch prefers a scale that it was given."""
+    """Indices of the array before for each one behind; torch prefers a scale that it was given."""
     key = "scales" if ndim == 1 else "scales_" + "dhw"[k - ndim]
     scale = call.args.get(key)
     if scale:
@@ -183,7 +184,7 @@ def _stack(call: Call) -> list[Layout]:
 )
 def _batch_norm(call: Call) -> list[Layout]:
     if call.args.get("training", False):
-        raise MixingError(f"takes means of the image, which {WHOLE_FRAME}")
+        raise MixingError(f"takes means of the image (is eval() called?), and {WHOLE_FRAME}")
     return [call.source]
 
 

@@ -1,10 +1,10 @@
-"""What ATen operations that only move or cut arrays read; see `pipeline.nets.rules`. Needs torch."""
+"""What ATen operations read that only move or cut arrays, see `nets.rules`. Needs torch."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
-from pipeline.nets.axes import Axis, Factor, Layout, regroup, single
+from pipeline.nets.axes import Axis, Dim, Factor, Layout, regroup, single
 from pipeline.nets.call import Call, demand_channels, rule, size_of
 
 
@@ -47,7 +47,7 @@ def _squeeze(call: Call) -> list[Layout]:
 @rule("expand", "repeat")
 def _expand(call: Call) -> list[Layout]:
     new = len(call.shape) - len(call.source)
-    found = [(Factor(size),) for size in call.shape]
+    found: list[Dim] = [(Factor(size),) for size in call.shape]
     for k, dim in enumerate(call.source, new):
         if size_of(dim) == call.shape[k]:
             found[k] = dim

@@ -1,7 +1,7 @@
 """Statistics of a frame that layers ask for: summed over blocks, then given to every window.
 
-Needs torch. Sums are float64 and are added by the caller in the order of the blocks, so that they do not depend
-on who computed which block.
+Needs torch. Sums are float64 and are added by the caller in the order of the blocks, so that they
+do not depend on who computed which block.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Array = NDArray[np.float64]
 class Means:
     """Means of bins: adaptive average pooling.
 
-    Bins overlap where their number does not divide the side, as torch has it: bin i of n along a side of
-    L px holds pixels floor(i L / n) to ceil((i + 1) L / n) - 1.
+    Bins overlap where their number does not divide the side, as torch has it: bin i of n along a
+    side of L px holds pixels floor(i L / n) to ceil((i + 1) L / n) - 1.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Means:
 
     def collect(self, x: Tensor, window: FrameWindow) -> Array:
         """Sums over the block: x of shape (1, C, \\*S)."""
-        sums = x[(0, slice(None), *window.block_slices())].double()
+        sums = x[0][(slice(None), *window.block_slices())].double()
         sums = torch.cat([torch.ones_like(sums[:1]), sums])
         for k, n in enumerate(self.bins):
             held = _membership(window, k, n)
@@ -96,7 +96,7 @@ class Moments:
 
     def collect(self, x: Tensor, window: FrameWindow) -> Array:
         """Sums over the block: x of shape (1, C, \\*S)."""
-        values = x[(0, slice(None), *window.block_slices())].double().reshape(self.groups, -1)
+        values = x[0][(slice(None), *window.block_slices())].double().reshape(self.groups, -1)
         counts = torch.full_like(values[:, 0], values.shape[1])
         return torch.stack([counts, values.sum(1), values.square().sum(1)]).cpu().numpy()
 
@@ -111,7 +111,7 @@ Statistic = Means | Moments
 def normalised(
     x: Tensor, found: Array, eps: float, weight: Tensor | None, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What a norm makes of a window, given the moments of the frame: result, means, 1 / deviations."""
+    """What a norm makes of a window with the frame's moments: result, means, 1 / deviations."""
     mean, variance = (torch.from_numpy(row) for row in found)
     spread = (variance + eps).rsqrt()
     column = (1, x.shape[1], *(1,) * (x.dim() - 2))
