@@ -35,9 +35,11 @@ class Table:
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """The rows of several, of which there is at least one."""
-        return cls(
-            *(np.concatenate([np.asarray(getattr(p, f.name)) for p in parts]) for f in fields(cls))
-        )
+        columns: list[NDArray[Any]] = []
+        for field in fields(cls):
+            column: list[NDArray[Any]] = [getattr(part, field.name) for part in parts]
+            columns.append(np.concatenate(column))
+        return cls(*columns)
 
 
 @dataclass(frozen=True, slots=True)
