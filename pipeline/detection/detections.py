@@ -65,7 +65,12 @@ class Candidates(Table):
     def packed(self) -> Longs:
         """All columns as one table of shape (n, 3 ndim + 2), for scratch; `unpack` undoes it."""
         box = np.ascontiguousarray(self.box, np.float32).view(np.int32)
-        columns = [self.anchor, box, self.score[:, None], self.class_id[:, None]]
+        columns: list[NDArray[Any]] = [
+            self.anchor,
+            box,
+            self.score[:, None],
+            self.class_id[:, None],
+        ]
         return np.concatenate(columns, axis=1, dtype=np.int64)
 
     @classmethod
