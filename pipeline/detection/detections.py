@@ -35,9 +35,11 @@ class Table:
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """The rows of several, of which there is at least one."""
-        return cls(
-            *(np.concatenate([np.asarray(getattr(p, f.name)) for p in parts]) for f in fields(cls))
-        )
+        columns: list[NDArray[Any]] = []
+        for field in fields(cls):
+            column: list[NDArray[Any]] = [getattr(part, field.name) for part in parts]
+            columns.append(np.concatenate(column))
+        return cls(*columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,12 @@ class Candidates(Table):
     def packed(self) -> Longs:
         """All columns as one table of shape (n, 3 ndim + 2), for scratch; `unpack` undoes it."""
         box = np.ascontiguousarray(self.box, np.float32).view(np.int32)
-        columns = [self.anchor, box, self.score[:, None], self.class_id[:, None]]
+        columns: list[NDArray[Any]] = [
+            self.anchor,
+            box,
+            self.score[:, None],
+            self.class_id[:, None],
+        ]
         return np.concatenate(columns, axis=1, dtype=np.int64)
 
     @classmethod

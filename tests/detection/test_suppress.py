@@ -111,14 +111,14 @@ def suppressed(
 
 @given(
     found=lists(),
-    block=st.integers(5, 40),
+    block=st.integers(9, 40),
     tile=st.integers(5, 40),
     threshold=st.sampled_from([0, 0.1, 0.3, 0.5, 0.9]),
     by=st.sampled_from(["box", "mask"]),
     across=st.booleans(),
     seed=st.integers(0, 99),
 )
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 def test_blocks_keep_what_the_whole_list_keeps(
     found: Detections, block: int, tile: int, threshold: float, by: Way, across: bool, seed: int
 ) -> None:
