@@ -25,6 +25,7 @@ from pipeline.kernels.edge_heap import (
     Longs,
     Nodes,
     Places,
+    Queue,
     add,
     append,
     numbers,
@@ -110,7 +111,7 @@ def agglomerate(
     small = 2 * len(low) <= np.iinfo(np.int32).max
     places = np.int32 if small else np.int64
     nodes = _nodes(count, sums, places)
-    edges = _edges(low, high, length, total, places)
+    edges = _edges(nodes, low, high, length, total, places)
     error = _rounding(count, sums, step)
     # Nothing can be said of weights that are not finite.
     hub_degree = HUB_DEGREE if error < HUGE else 2 * len(low) + 1
@@ -132,18 +133,26 @@ def _nodes(count: Longs, sums: Longs, places: type) -> Nodes:
     )
 
 
-def _edges(low: Longs, high: Longs, length: Longs, total: Longs, places: type) -> Edges:
+def _edges(
+    nodes: Nodes, low: Longs, high: Longs, length: Longs, total: Longs, places: type
+) -> Edges:
     size = len(low)
+    end = np.stack([low, high], axis=1).astype(places).ravel()
+    queue = Queue(
+        np.empty(size, np.float64),
+        np.arange(size, dtype=places),
+        np.full(size, NOWHERE, np.int32),
+        end,
+        nodes.name,
+        np.arange(size, dtype=places),
+        np.array([size]),
+    )
     return Edges(
         length.copy(),
         total.copy(),
-        np.empty(size, np.float64),
-        np.stack([low, high], axis=1).astype(places).ravel(),
+        end,
         np.empty(2 * size, places),
-        np.arange(size, dtype=places),
-        np.arange(size, dtype=places),
-        np.array([size]),
-        np.full(size, NOWHERE, np.int32),
+        queue,
         np.empty(size, np.float64),
         np.empty(size, places),
         np.empty(2 * size, places),
@@ -167,7 +176,7 @@ def _rounding(count: Longs, sums: Longs, step: Floats) -> float:
     channels = sums.shape[1]
     means = np.abs(sums) / np.maximum(count, 1)[:, None] * np.abs(step[:channels])
     largest = float(np.sqrt((means.max(axis=0, initial=0.0) ** 2).sum()))
-    return max(32 * (5 + channels) * 2.0**-52 * largest, TINY)
+    return float(max(32 * (5 + channels) * 2.0**-52 * largest, TINY))
 
 
 @njit(cache=True, nogil=True)
@@ -187,18 +196,18 @@ def _agglomerate(
     _begin(nodes, edges, hubs, step, rule, hub_degree)
     mark = np.full(nodes.name.size, -1, nodes.name.dtype)  # the edge that leads to each neighbour
     done = 0
-    while edges.size[0] > 0 and done < kept.size:
-        e = edges.heap[0]
-        if not edges.weight[e] < limit:
+    while edges.queue.size[0] > 0 and done < kept.size:
+        e = edges.queue.heap[0]
+        if not edges.queue.weight[e] < limit:
             break
-        if edges.seen[e] == BOUND:
+        if edges.queue.seen[e] == BOUND:
             _renew(nodes, edges, hubs, e, step, rule)
             continue
-        kept[done], gone[done] = numbers(nodes, edges, e)
-        weight[done] = edges.weight[e]
+        kept[done], gone[done] = numbers(edges.queue, e)
+        weight[done] = edges.queue.weight[e]
         done += 1
         detach(nodes, edges, hubs, e, rule)
-        edges.place[e] = GONE
+        edges.queue.place[e] = GONE
         a, b = edges.end[2 * e], edges.end[2 * e + 1]
         if _stays(nodes, b, a):
             a, b = b, a
@@ -220,9 +229,9 @@ def _begin(
         for half in (2 * e, 2 * e + 1):
             append(nodes, edges, edges.end[half], half)
             nodes.degree[edges.end[half]] += 1
-        edges.weight[e] = weigh(nodes, edges, e, step, rule)
-    for k in range(edges.size[0] // 2 - 1, -1, -1):
-        sink(nodes, edges, edges.heap[k])
+        edges.queue.weight[e] = weigh(nodes, edges, e, step, rule)
+    for k in range(edges.queue.size[0] // 2 - 1, -1, -1):
+        sink(edges.queue, edges.queue.heap[k])
     for slot in range(nodes.name.size):
         if nodes.degree[slot] >= hub_degree:
             _promote(nodes, edges, hubs, slot, step, rule)
@@ -260,8 +269,8 @@ def _promote(nodes: Nodes, edges: Edges, hubs: Hubs, hub: int, step: Floats, rul
         if nodes.row[edges.end[half ^ 1]] >= 0:
             link(nodes, edges, hubs, half)
             link(nodes, edges, hubs, half ^ 1)
-            edges.weight[half >> 1] = weigh(nodes, edges, half >> 1, step, rule)
-            add(nodes, edges, half >> 1)
+            edges.queue.weight[half >> 1] = weigh(nodes, edges, half >> 1, step, rule)
+            add(edges.queue, half >> 1)
         else:
             put(nodes, edges, hubs, hub, half, step, rule)
         half = edges.behind[half]
@@ -283,7 +292,7 @@ def _join(
         half = lists[turn]
         while half >= 0:
             following, e = edges.behind[half], half >> 1
-            if edges.place[e] != GONE:
+            if edges.queue.place[e] != GONE:
                 other = edges.end[half ^ 1]
                 if turn == 1:
                     # Out of the heap: its numbers change, or it becomes a part of another edge.
@@ -304,11 +313,11 @@ def _join(
             detach(nodes, edges, hubs, e, rule)
             kind = put(nodes, edges, hubs, other, half ^ 1, step, rule)
             show(nodes, edges, hubs, other, kind, rule)
-        elif edges.place[e] >= 0:
-            reweigh(nodes, edges, e, weigh(nodes, edges, e, step, rule))
+        elif edges.queue.place[e] >= 0:
+            reweigh(edges.queue, e, weigh(nodes, edges, e, step, rule))
         else:
-            edges.weight[e] = weigh(nodes, edges, e, step, rule)
-            add(nodes, edges, e)
+            edges.queue.weight[e] = weigh(nodes, edges, e, step, rule)
+            add(edges.queue, e)
         half = edges.behind[half]
 
 
@@ -317,7 +326,7 @@ def _unite(nodes: Nodes, edges: Edges, f: int, e: int, other: int) -> None:
     """Make edge e, which is in no heap, a part of edge f; both lead to `other`."""
     edges.length[f] += edges.length[e]
     edges.total[f] += edges.total[e]
-    edges.place[e] = GONE
+    edges.queue.place[e] = GONE
     nodes.degree[other] -= 1
 
 
@@ -344,7 +353,7 @@ def _join_hub(
     half = nodes.first[slot]
     while half >= 0:
         following = edges.behind[half]
-        if edges.place[half >> 1] != GONE:
+        if edges.queue.place[half >> 1] != GONE:
             _hand_over(nodes, edges, hubs, hub, half, mark, step, rule)
         half = following
     if nodes.row[slot] >= 0:
@@ -353,8 +362,8 @@ def _join_hub(
     while half >= 0:
         e = half >> 1
         mark[edges.end[half ^ 1]] = -1
-        edges.weight[e] = weigh(nodes, edges, e, step, rule)
-        add(nodes, edges, e)
+        edges.queue.weight[e] = weigh(nodes, edges, e, step, rule)
+        add(edges.queue, e)
         half = edges.beside[half]
     show_all(nodes, edges, hubs, hub, rule)
 
@@ -383,7 +392,7 @@ def _hand_over(
     was_hub, leads_to_hub = nodes.row[slot] >= 0, nodes.row[other] >= 0
     if not was_hub:
         detach(nodes, edges, hubs, e, rule)
-    edges.seen[e] = NOWHERE
+    edges.queue.seen[e] = NOWHERE
     known = mark[other] if leads_to_hub else _half_to(edges, nodes, other, hub) >> 1
     if known >= 0:
         _unite(nodes, edges, known, e, other)
@@ -409,7 +418,7 @@ def _half_to(edges: Edges, nodes: Nodes, slot: int, hub: int) -> int:
     before = -1
     while half >= 0:
         following = edges.behind[half]
-        if edges.place[half >> 1] == GONE:
+        if edges.queue.place[half >> 1] == GONE:
             if before < 0:
                 nodes.first[slot] = following
             else:

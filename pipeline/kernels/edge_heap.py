@@ -22,7 +22,7 @@ Floats: TypeAlias = NDArray[np.float64]
 MEAN_COLOR, WARD, BOUNDARY = 0, 1, 2
 #: Places of edges that are not in the heap now, or never again.
 OUT, GONE = -1, -2
-#: `Edges.seen` of an edge that is in no bucket, and of one whose weight is a lower bound.
+#: `Queue.seen` of an edge that is in no bucket, and of one whose weight is a lower bound.
 NOWHERE, BOUND = -1, -2
 
 
@@ -39,21 +39,31 @@ class Nodes(NamedTuple):
     row: Places
 
 
-class Edges(NamedTuple):
-    """Edges; the last four are those of buckets, see `hubs`."""
+class Queue(NamedTuple):
+    """A heap of edges, and what their order depends on."""
 
-    length: Longs
-    total: Longs
     weight: Floats
-    #: Slot of each half-edge, and the half-edge behind it in the slot's list; -1 at the end.
-    end: Places
-    behind: Places
     #: Place of each edge in the heap, or OUT, or GONE.
     place: Places
+    #: What each edge is in its bucket, see `hubs`.
+    seen: NDArray[np.int32]
+    #: Slot of each half-edge, and number of each slot's region: `Edges.end` and `Nodes.name`.
+    end: Places
+    name: Places
     heap: Places
     #: Entry 0: how many edges the heap holds.
     size: Longs
-    seen: NDArray[np.int32]
+
+
+class Edges(NamedTuple):
+    """Edges; the last three arrays are those of buckets, see `hubs`."""
+
+    length: Longs
+    total: Longs
+    #: Slot of each half-edge, and the half-edge behind it in the slot's list; -1 at the end.
+    end: Places
+    behind: Places
+    queue: Queue
     key: Floats
     child: Places
     beside: Places
@@ -87,81 +97,82 @@ def append(nodes: Nodes, edges: Edges, slot: int, half: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def numbers(nodes: Nodes, edges: Edges, e: int) -> tuple[int, int]:
+def numbers(queue: Queue, e: int) -> tuple[int, int]:
     """Numbers of the regions at an edge's ends, the smaller first."""
-    a, b = nodes.name[edges.end[2 * e]], nodes.name[edges.end[2 * e + 1]]
+    a, b = queue.name[queue.end[2 * e]], queue.name[queue.end[2 * e + 1]]
     return min(a, b), max(a, b)
 
 
 @njit(cache=True, nogil=True)
-def is_before(nodes: Nodes, edges: Edges, e: int, f: int) -> bool:
+def is_before(queue: Queue, e: int, f: int) -> bool:
     """Whether edge e comes out of the heap before f; of equal weights lower bounds come first."""
-    if edges.weight[e] != edges.weight[f]:
-        return bool(edges.weight[e] < edges.weight[f])
-    if edges.seen[e] == BOUND or edges.seen[f] == BOUND:
-        return bool(edges.seen[f] != BOUND)
-    return bool(numbers(nodes, edges, e) < numbers(nodes, edges, f))
+    if queue.weight[e] != queue.weight[f]:
+        return bool(queue.weight[e] < queue.weight[f])
+    if queue.seen[e] == BOUND or queue.seen[f] == BOUND:
+        return bool(queue.seen[f] != BOUND)
+    return bool(numbers(queue, e) < numbers(queue, f))
 
 
 @njit(cache=True, nogil=True)
-def add(nodes: Nodes, edges: Edges, e: int) -> None:
+def add(queue: Queue, e: int) -> None:
     """Put an edge into the heap."""
-    edges.size[0] += 1
-    _rise(nodes, edges, e, edges.size[0] - 1)
+    queue.size[0] += 1
+    _rise(queue, e, queue.size[0] - 1)
 
 
 @njit(cache=True, nogil=True)
-def remove(nodes: Nodes, edges: Edges, e: int) -> None:
+def remove(queue: Queue, e: int) -> None:
     """Take an edge out of the heap."""
-    i = edges.place[e]
-    edges.size[0] -= 1
-    last = edges.heap[edges.size[0]]
-    edges.place[e] = OUT
+    i = queue.place[e]
+    queue.size[0] -= 1
+    last = queue.heap[queue.size[0]]
+    queue.place[e] = OUT
     if last != e:
-        _rise(nodes, edges, last, i)
-        sink(nodes, edges, last)
+        _rise(queue, last, i)
+        sink(queue, last)
 
 
 @njit(cache=True, nogil=True)
-def reweigh(nodes: Nodes, edges: Edges, e: int, weight: float) -> None:
+def reweigh(queue: Queue, e: int, weight: float) -> None:
     """Change the weight of an edge in the heap."""
-    if edges.weight[e] != weight:
-        edges.weight[e] = weight
-        _rise(nodes, edges, e, edges.place[e])
-        sink(nodes, edges, e)
+    before, queue.weight[e] = queue.weight[e], weight
+    if weight < before:
+        _rise(queue, e, queue.place[e])
+    elif weight > before:
+        sink(queue, e)
 
 
 @njit(cache=True, nogil=True)
-def _rise(nodes: Nodes, edges: Edges, e: int, i: int) -> None:
+def _rise(queue: Queue, e: int, i: int) -> None:
     """Put an edge at place i or above it."""
     while i > 0:
         above = (i - 1) >> 1
-        f = edges.heap[above]
-        if not is_before(nodes, edges, e, f):
+        f = queue.heap[above]
+        if not is_before(queue, e, f):
             break
-        edges.heap[i] = f
-        edges.place[f] = i
+        queue.heap[i] = f
+        queue.place[f] = i
         i = above
-    edges.heap[i] = e
-    edges.place[e] = i
+    queue.heap[i] = e
+    queue.place[e] = i
 
 
 @njit(cache=True, nogil=True)
-def sink(nodes: Nodes, edges: Edges, e: int) -> None:
+def sink(queue: Queue, e: int) -> None:
     """Put an edge where it is or below that."""
-    i, size = edges.place[e], edges.size[0]
+    i, size = queue.place[e], queue.size[0]
     while True:
         below = 2 * i + 1
         if below >= size:
             break
-        f = edges.heap[below]
-        if below + 1 < size and is_before(nodes, edges, edges.heap[below + 1], f):
+        f = queue.heap[below]
+        if below + 1 < size and is_before(queue, queue.heap[below + 1], f):
             below += 1
-            f = edges.heap[below]
-        if not is_before(nodes, edges, f, e):
+            f = queue.heap[below]
+        if not is_before(queue, f, e):
             break
-        edges.heap[i] = f
-        edges.place[f] = i
+        queue.heap[i] = f
+        queue.place[f] = i
         i = below
-    edges.heap[i] = e
-    edges.place[e] = i
+    queue.heap[i] = e
+    queue.place[e] = i

@@ -63,7 +63,7 @@ class Hubs(NamedTuple):
     #: First edge of the bucket, and the one of it that is in the heap; -1 if there is none.
     root: Places
     shown: Places
-    #: What `Edges.seen` is of a fresh edge.
+    #: What `Queue.seen` is of a fresh edge.
     version: NDArray[np.int32]
     drift: Floats
     #: First half-edge of the list of those to other hubs, which goes on in `Edges.beside`.
@@ -138,9 +138,9 @@ def put(
         power = math.frexp(n * m / (n + m))[1]
         kind = min(max((power + 1) >> 1, 0) + 1, WARD_KINDS - 1)
         value = math.sqrt(weight)
-    edges.weight[e] = weight
+    edges.queue.weight[e] = weight
     edges.key[e] = value + slope(kind) * hubs.drift[row, kind]
-    edges.seen[e] = hubs.version[row, kind]
+    edges.queue.seen[e] = hubs.version[row, kind]
     edges.child[e] = edges.beside[2 * e] = edges.beside[2 * e + 1] = -1
     root = hubs.root[row, kind]
     hubs.root[row, kind] = e if root < 0 else _meld(nodes, edges, root, e)
@@ -155,15 +155,15 @@ def show(nodes: Nodes, edges: Edges, hubs: Hubs, hub: int, kind: int, rule: int)
     if root == shown:
         return
     if shown >= 0:
-        remove(nodes, edges, shown)
+        remove(edges.queue, shown)
     hubs.shown[row, kind] = root
     if root < 0:
         return
-    if edges.seen[root] != hubs.version[row, kind]:
+    if edges.queue.seen[root] != hubs.version[row, kind]:
         bound = max(edges.key[root] - slope(kind) * hubs.drift[row, kind], 0.0)
-        edges.weight[root] = bound * bound if rule == WARD else bound
-        edges.seen[root] = BOUND
-    add(nodes, edges, root)
+        edges.queue.weight[root] = bound * bound if rule == WARD else bound
+        edges.queue.seen[root] = BOUND
+    add(edges.queue, root)
 
 
 @njit(cache=True, nogil=True)
@@ -178,13 +178,13 @@ def hide(nodes: Nodes, edges: Edges, hubs: Hubs, hub: int) -> None:
     row = nodes.row[hub]
     for kind in range(hubs.root.shape[1]):
         if hubs.shown[row, kind] >= 0:
-            remove(nodes, edges, hubs.shown[row, kind])
+            remove(edges.queue, hubs.shown[row, kind])
             hubs.shown[row, kind] = -1
     half, hubs.first[row] = hubs.first[row], -1
     while half >= 0:
         following, e = edges.beside[half], half >> 1
-        if edges.place[e] != GONE:
-            remove(nodes, edges, e)
+        if edges.queue.place[e] != GONE:
+            remove(edges.queue, e)
             link(nodes, edges, hubs, half)
         half = following
 
@@ -200,9 +200,9 @@ def link(nodes: Nodes, edges: Edges, hubs: Hubs, half: int) -> None:
 @njit(cache=True, nogil=True)
 def detach(nodes: Nodes, edges: Edges, hubs: Hubs, e: int, rule: int) -> None:
     """Take an edge out of its bucket or the heap."""
-    if edges.seen[e] == NOWHERE:
-        if edges.place[e] >= 0:
-            remove(nodes, edges, e)
+    if edges.queue.seen[e] == NOWHERE:
+        if edges.queue.place[e] >= 0:
+            remove(edges.queue, e)
         return
     before, behind = edges.beside[2 * e + 1], edges.beside[2 * e]
     rest = _pair(nodes, edges, edges.child[e])
@@ -228,7 +228,7 @@ def detach(nodes: Nodes, edges: Edges, hubs: Hubs, e: int, rule: int) -> None:
             edges.child[before] = following
         else:
             edges.beside[2 * before] = following
-    edges.seen[e] = NOWHERE
+    edges.queue.seen[e] = NOWHERE
 
 
 @njit(cache=True, nogil=True)
@@ -241,10 +241,10 @@ def hub_half(nodes: Nodes, edges: Edges, e: int) -> int:
 def _is_first(nodes: Nodes, edges: Edges, e: int, f: int) -> bool:
     if edges.key[e] != edges.key[f]:
         return bool(edges.key[e] < edges.key[f])
-    if edges.seen[e] != edges.seen[f]:
-        return bool(edges.seen[e] > edges.seen[f])
-    if edges.weight[e] != edges.weight[f]:
-        return bool(edges.weight[e] < edges.weight[f])
+    if edges.queue.seen[e] != edges.queue.seen[f]:
+        return bool(edges.queue.seen[e] > edges.queue.seen[f])
+    if edges.queue.weight[e] != edges.queue.weight[f]:
+        return bool(edges.queue.weight[e] < edges.queue.weight[f])
     # One end is the same hub's, so the other ends' numbers order the edges as both do.
     a = nodes.name[edges.end[hub_half(nodes, edges, e) ^ 1]]
     b = nodes.name[edges.end[hub_half(nodes, edges, f) ^ 1]]
