@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
 from pathlib import Path
+from typing import BinaryIO
 
 import xxhash
 
@@ -34,3 +36,8 @@ def digest(*parts: bytes | memoryview) -> str:
     for part in parts:
         state.update(part)
     return str(state.hexdigest())
+
+
+def digest_of_file(stream: BinaryIO) -> str:
+    """`digest` of what an open file holds, read in blocks: no more is in memory."""
+    return str(hashlib.file_digest(stream, xxhash.xxh3_128).hexdigest())  # type: ignore[arg-type]

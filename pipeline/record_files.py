@@ -1,8 +1,10 @@
-"""Reading the records of a step: one file a batch of tiles, opened lazily, checked once."""
+"""Reading records from disk: one file a batch of tiles or a state, opened lazily, checked once."""
 
 from __future__ import annotations
 
 import functools
+import os
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import WorkError
-from pipeline.files import digest
+from pipeline.files import digest_of_file
+from pipeline.mapped import mapped_array
 from pipeline.records import Record
 
 Array = NDArray[Any]
 
 #: Number of the pseudo-tile that holds the combined record of a batch.
 COMBINED = -1
+#: Arrays of this size are mapped; smaller ones would fill their pages with others' bytes.
+MAPPED_BYTES = 2**16
 
 
 def flatten(records: Mapping[int, Mapping[str, Array]], kind: str) -> Record:
@@ -47,9 +52,35 @@ class Part(Mapping[str, Array]):
         return sum(1 for _ in self)
 
 
+class _Archive(Mapping[str, Array]):
+    """A record on disk; small arrays are read when asked for, large ones are mapped."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._npz = np.load(path, allow_pickle=False)
+
+    def __getitem__(self, key: str) -> Array:
+        member = self._npz.zip.getinfo(f"{key}.npy") if key in self._npz else None
+        if member is None or member.file_size < MAPPED_BYTES:
+            found: Array = self._npz[key]
+            return found
+        # A stream of its own: several threads may read the same archive.
+        with Path(self._path).open("rb") as stream:
+            stream.seek(member.header_offset)
+            name, extra = struct.unpack("<26x2H", stream.read(30))
+            stream.seek(name + extra, os.SEEK_CUR)
+            return mapped_array(stream)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._npz.files)
+
+    def __len__(self) -> int:
+        return len(self._npz.files)
+
+
 @functools.lru_cache(maxsize=128)
 def open_record(path: str, expected: str) -> Mapping[str, Array]:
-    """A batch's record on disk; arrays are read when asked for.
+    """A record on disk, checked; arrays are read or mapped when asked for.
 
     Raises
     ------
@@ -58,14 +89,14 @@ def open_record(path: str, expected: str) -> Mapping[str, Array]:
     """
     remedy = "Run again with --fresh to start this request over."
     try:
-        data = Path(path).read_bytes()
+        with Path(path).open("rb") as stream:
+            found = digest_of_file(stream)
     except OSError as error:
         raise WorkError(
             f"{path}: a record of the unfinished run cannot be read ({error.strerror}). {remedy}"
         ) from error
-    if digest(data) != expected:
+    if found != expected:
         raise WorkError(
             f"{path}: a record of the unfinished run was changed or damaged on disk. {remedy}"
         )
-    archive: Mapping[str, Array] = np.load(path, allow_pickle=False)
-    return archive
+    return _Archive(path)

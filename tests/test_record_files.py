@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import OutputError
-from pipeline.record_files import COMBINED, Part, flatten, open_record
+from pipeline.record_files import COMBINED, MAPPED_BYTES, Part, flatten, open_record
 from pipeline.records import save
 
 
@@ -55,3 +55,20 @@ def test_a_truncated_file_is_damage(saved: tuple[Path, str], length: int) -> Non
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"gone\.npz.*cannot be read.*--fresh"):
         open_record(str(tmp_path / "gone.npz"), "0" * 32)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_large_array_is_mapped_and_its_file_stays_as_it_is(tmp_path: Path, order: str) -> None:
+    path = tmp_path / "state.npz"
+    values = np.arange(MAPPED_BYTES // 8).reshape(64, -1)
+    saved = save(path, {"small": np.arange(3), "large": np.asarray(values, order=order)})
+    record = open_record(str(path), saved)
+    large = record["large"]
+    assert isinstance(large.base, np.memmap)
+    assert large.flags.aligned
+    assert not isinstance(record["small"].base, np.memmap)
+    assert large.tobytes() == values.tobytes()
+    large[:] = 0
+    assert record["large"].tolist() == values.tolist()
+    open_record.cache_clear()
+    assert open_record(str(path), saved).keys() == {"small", "large"}

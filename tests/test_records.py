@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -44,7 +47,20 @@ def test_saving_returns_the_digest_of_the_file(tmp_path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["record.npz"]
 
 
-def test_objects_are_not_read_back() -> None:
-    data = pack({"a": np.array([{}], object)})
+def test_arrays_begin_where_they_can_be_used() -> None:
+    record = {"a" * n: np.full(n, n, np.int64) for n in range(9)}
+    data = pack(record)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.testzip() is None
+    for n in range(1, 9):
+        assert data.index(np.full(n, n, np.int64).tobytes()) % 64 == 0
+
+
+def test_objects_are_neither_written_nor_read_back() -> None:
+    objects = np.array([{}], object)
     with pytest.raises(ValueError, match="allow_pickle"):
-        unpack(data)
+        pack({"a": objects})
+    buffer = io.BytesIO()
+    np.savez(buffer, a=objects)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        unpack(buffer.getvalue())

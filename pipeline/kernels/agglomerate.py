@@ -8,19 +8,52 @@ whole numbers make weights independent of how the regions came about.
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-Longs: TypeAlias = NDArray[np.int64]
-Ints: TypeAlias = NDArray[np.int32]
-Floats: TypeAlias = NDArray[np.float64]
+from pipeline.kernels.edge_heap import (
+    BOUND,
+    BOUNDARY,
+    GONE,
+    MEAN_COLOR,
+    NOWHERE,
+    WARD,
+    Edges,
+    Floats,
+    Longs,
+    Nodes,
+    Places,
+    Queue,
+    add,
+    append,
+    numbers,
+    reweigh,
+    sink,
+    weigh,
+)
+from pipeline.kernels.hubs import (
+    WARD_KINDS,
+    Hubs,
+    close_row,
+    detach,
+    hide,
+    hub_half,
+    link,
+    open_row,
+    put,
+    show,
+    show_all,
+    take_in,
+)
 
-MEAN_COLOR, WARD, BOUNDARY = 0, 1, 2
-OUT, GONE = -1, -2
+__all__ = ["BOUNDARY", "MEAN_COLOR", "WARD", "Merges", "agglomerate"]
+
+#: A region of this many neighbours becomes a hub.
+HUB_DEGREE = 128
+#: Squares of smaller numbers are rounded to 0, those of larger ones may be infinite.
+TINY, HUGE = 1e-150, 1e120
 
 
 class Merges(NamedTuple):
@@ -37,27 +70,6 @@ class Merges(NamedTuple):
     kept: Longs
     gone: Longs
     weight: Floats
-
-
-class _Nodes(NamedTuple):
-    pixels: Longs
-    sums: Longs
-    #: First and last half-edge of each region's list; half-edges 2 e and 2 e + 1 are of edge e.
-    first: Longs
-    last: Longs
-
-
-class _Edges(NamedTuple):
-    low: Longs
-    high: Longs
-    length: Longs
-    total: Longs
-    weight: Floats
-    #: The half-edge behind each half-edge; -1 at the end.
-    behind: Longs
-    #: Place of each edge in the heap; OUT while it is not in it, GONE for ever.
-    place: Longs
-    heap: Longs
 
 
 def agglomerate(
@@ -95,200 +107,327 @@ def agglomerate(
     most = max(0, len(count) - max(regions, 1))
     kept, gone = np.empty(most, np.int64), np.empty(most, np.int64)
     weight = np.empty(most, np.float64)
+    sums = np.ascontiguousarray(sums).copy()
+    small = 2 * len(low) <= np.iinfo(np.int32).max
+    places = np.int32 if small else np.int64
+    nodes = _nodes(count, sums, places)
+    edges = _edges(nodes, low, high, length, total, places)
+    error = _rounding(count, sums, step)
+    # Nothing can be said of weights that are not finite.
+    hub_degree = HUB_DEGREE if error < HUGE else 2 * len(low) + 1
+    hubs = _hubs(2 * len(low) // hub_degree, WARD_KINDS if rule == WARD else 1, places)
     done = _agglomerate(
-        count.copy(),
-        np.ascontiguousarray(sums).copy(),
-        low.copy(),
-        high.copy(),
-        length.copy(),
-        total.copy(),
-        step,
-        rule,
-        limit,
-        kept,
-        gone,
-        weight,
+        nodes, edges, hubs, step, rule, limit, hub_degree, error, kept, gone, weight
     )
     return Merges(kept[:done].copy(), gone[:done].copy(), weight[:done].copy())
 
 
+def _nodes(count: Longs, sums: Longs, places: type) -> Nodes:
+    size = len(count)
+    return Nodes(
+        count.copy(),
+        sums,
+        np.arange(size, dtype=places),
+        np.zeros(size, places),
+        *(np.full(size, -1, places) for _ in range(3)),
+    )
+
+
+def _edges(
+    nodes: Nodes, low: Longs, high: Longs, length: Longs, total: Longs, places: type
+) -> Edges:
+    size = len(low)
+    end = np.stack([low, high], axis=1).astype(places).ravel()
+    queue = Queue(
+        np.empty(size, np.float64),
+        np.arange(size, dtype=places),
+        np.full(size, NOWHERE, np.int32),
+        end,
+        nodes.name,
+        np.arange(size, dtype=places),
+        np.array([size]),
+    )
+    return Edges(
+        length.copy(),
+        total.copy(),
+        end,
+        np.empty(2 * size, places),
+        queue,
+        np.empty(size, np.float64),
+        np.empty(size, places),
+        np.empty(2 * size, places),
+    )
+
+
+def _hubs(rows: int, kinds: int, places: type) -> Hubs:
+    """Rows for as many hubs as there can be at once: each began with so many half-edges."""
+    return Hubs(
+        np.empty((rows, kinds), places),
+        np.empty((rows, kinds), places),
+        np.empty((rows, kinds), np.int32),
+        np.empty((rows, kinds), np.float64),
+        np.empty(rows, places),
+        np.zeros(rows + 2, np.int64),
+    )
+
+
+def _rounding(count: Longs, sums: Longs, step: Floats) -> float:
+    """More than the errors of rounding of two weights and of a way, by the largest mean."""
+    channels = sums.shape[1]
+    means = np.abs(sums) / np.maximum(count, 1)[:, None] * np.abs(step[:channels])
+    largest = float(np.sqrt((means.max(axis=0, initial=0.0) ** 2).sum()))
+    return float(max(32 * (5 + channels) * 2.0**-52 * largest, TINY))
+
+
 @njit(cache=True, nogil=True)
 def _agglomerate(
-    count: Longs,
-    sums: Longs,
-    low: Longs,
-    high: Longs,
-    length: Longs,
-    total: Longs,
+    nodes: Nodes,
+    edges: Edges,
+    hubs: Hubs,
     step: Floats,
     rule: int,
     limit: float,
+    hub_degree: int,
+    error: float,
     kept: Longs,
     gone: Longs,
     weight: Floats,
 ) -> int:
-    size, edge_count = count.size, low.size
-    nodes = _Nodes(
-        count,
-        sums,
-        np.full(size, -1, np.int64),
-        np.full(size, -1, np.int64),
-    )
-    edges = _Edges(
-        low,
-        high,
-        length,
-        total,
-        np.empty(edge_count, np.float64),
-        np.full(2 * edge_count, -1, np.int64),
-        np.arange(edge_count),
-        np.arange(edge_count),
-    )
-    for e in range(edge_count):
-        _append(nodes, edges, low[e], 2 * e)
-        _append(nodes, edges, high[e], 2 * e + 1)
-        edges.weight[e] = _weigh(nodes, edges, e, step, rule)
-    heap_size = edge_count
-    for k in range(edge_count // 2 - 1, -1, -1):
-        _sink(edges, k, heap_size)
-    mark = np.full(size, -1, np.int64)  # the edge that leads to each neighbour
+    _begin(nodes, edges, hubs, step, rule, hub_degree)
+    mark = np.full(nodes.name.size, -1, nodes.name.dtype)  # the edge that leads to each neighbour
     done = 0
-    while heap_size > 0 and done < kept.size:
-        e = edges.heap[0]
-        if not edges.weight[e] < limit:
+    while edges.queue.size[0] > 0 and done < kept.size:
+        e = edges.queue.heap[0]
+        if not edges.queue.weight[e] < limit:
             break
-        a, b = low[e], high[e]
-        kept[done], gone[done], weight[done] = a, b, edges.weight[e]
+        if edges.queue.seen[e] == BOUND:
+            _renew(nodes, edges, hubs, e, step, rule)
+            continue
+        kept[done], gone[done] = numbers(edges.queue, e)
+        weight[done] = edges.queue.weight[e]
         done += 1
-        heap_size = _remove(edges, e, heap_size)
-        edges.place[e] = GONE
-        # An edge must be out of the heap while its key changes.
-        for node in (a, b):
-            half = nodes.first[node]
-            while half >= 0:
-                if edges.place[half >> 1] >= 0:
-                    heap_size = _remove(edges, half >> 1, heap_size)
-                half = edges.behind[half]
-        _join(nodes, edges, a, b, mark)
-        half = nodes.first[a]
-        while half >= 0:
-            f = half >> 1
-            edges.weight[f] = _weigh(nodes, edges, f, step, rule)
-            edges.heap[heap_size] = f
-            edges.place[f] = heap_size
-            _rise(edges, heap_size)
-            heap_size += 1
-            half = edges.behind[half]
+        detach(nodes, edges, hubs, e, rule)
+        edges.queue.place[e] = GONE
+        a, b = edges.end[2 * e], edges.end[2 * e + 1]
+        if _stays(nodes, b, a):
+            a, b = b, a
+        if nodes.row[a] >= 0:
+            _join_hub(nodes, edges, hubs, a, b, mark, step, rule, error)
+        else:
+            _join(nodes, edges, hubs, a, b, mark, step, rule)
+            if nodes.degree[a] >= hub_degree:
+                _promote(nodes, edges, hubs, a, step, rule)
     return done
 
 
 @njit(cache=True, nogil=True)
-def _weigh(nodes: _Nodes, edges: _Edges, e: int, step: Floats, rule: int) -> float:
-    if rule == BOUNDARY:
-        return float(step[-1] * (edges.total[e] / (2.0 * edges.length[e])))
-    a, b = edges.low[e], edges.high[e]
-    n, m = float(nodes.pixels[a]), float(nodes.pixels[b])
-    square = 0.0
-    for c in range(nodes.sums.shape[1]):
-        apart = step[c] * (nodes.sums[a, c] / n - nodes.sums[b, c] / m)
-        square += apart * apart
-    if rule == WARD:
-        return square * (n * m / (n + m))
-    return math.sqrt(square)
+def _begin(
+    nodes: Nodes, edges: Edges, hubs: Hubs, step: Floats, rule: int, hub_degree: int
+) -> None:
+    """Make the lists, the heap and the first hubs."""
+    for e in range(edges.length.size):
+        for half in (2 * e, 2 * e + 1):
+            append(nodes, edges, edges.end[half], half)
+            nodes.degree[edges.end[half]] += 1
+        edges.queue.weight[e] = weigh(nodes, edges, e, step, rule)
+    for k in range(edges.queue.size[0] // 2 - 1, -1, -1):
+        sink(edges.queue, edges.queue.heap[k])
+    for slot in range(nodes.name.size):
+        if nodes.degree[slot] >= hub_degree:
+            _promote(nodes, edges, hubs, slot, step, rule)
 
 
 @njit(cache=True, nogil=True)
-def _append(nodes: _Nodes, edges: _Edges, node: int, half: int) -> None:
-    """Put a half-edge behind the others of a region."""
-    if nodes.first[node] < 0:
-        nodes.first[node] = half
-    else:
-        edges.behind[nodes.last[node]] = half
-    nodes.last[node] = half
+def _stays(nodes: Nodes, a: int, b: int) -> bool:
+    """Whether slot a stays: a hub, that of more edges; else the smaller number."""
+    if nodes.row[a] >= 0 and nodes.row[b] >= 0:
+        return bool(nodes.degree[a] > nodes.degree[b])
+    if nodes.row[a] >= 0 or nodes.row[b] >= 0:
+        return bool(nodes.row[a] >= 0)
+    return bool(nodes.name[a] < nodes.name[b])
 
 
 @njit(cache=True, nogil=True)
-def _join(nodes: _Nodes, edges: _Edges, a: int, b: int, mark: Longs) -> None:
-    """Make region `b` a part of `a`; their edges are out of the heap."""
+def _renew(nodes: Nodes, edges: Edges, hubs: Hubs, e: int, step: Floats, rule: int) -> None:
+    """Weigh an edge that stands in the heap by its bound."""
+    half = hub_half(nodes, edges, e)
+    hub = edges.end[half]
+    detach(nodes, edges, hubs, e, rule)
+    show(nodes, edges, hubs, hub, put(nodes, edges, hubs, hub, half, step, rule), rule)
+
+
+@njit(cache=True, nogil=True)
+def _promote(nodes: Nodes, edges: Edges, hubs: Hubs, hub: int, step: Floats, rule: int) -> None:
+    """Make a region a hub."""
+    half = nodes.first[hub]
+    while half >= 0:
+        detach(nodes, edges, hubs, half >> 1, rule)
+        half = edges.behind[half]
+    open_row(nodes, hubs, hub)
+    half = nodes.first[hub]
+    while half >= 0:
+        if nodes.row[edges.end[half ^ 1]] >= 0:
+            link(nodes, edges, hubs, half)
+            link(nodes, edges, hubs, half ^ 1)
+            edges.queue.weight[half >> 1] = weigh(nodes, edges, half >> 1, step, rule)
+            add(edges.queue, half >> 1)
+        else:
+            put(nodes, edges, hubs, hub, half, step, rule)
+        half = edges.behind[half]
+    show_all(nodes, edges, hubs, hub, rule)
+
+
+@njit(cache=True, nogil=True)
+def _join(
+    nodes: Nodes, edges: Edges, hubs: Hubs, a: int, b: int, mark: Places, step: Floats, rule: int
+) -> None:
+    """Make region `b` a part of `a`; neither is a hub, and a's number is the smaller one."""
     nodes.pixels[a] += nodes.pixels[b]
     for c in range(nodes.sums.shape[1]):
         nodes.sums[a, c] += nodes.sums[b, c]
     lists = (nodes.first[a], nodes.first[b])
-    nodes.first[a] = nodes.last[a] = nodes.first[b] = nodes.last[b] = -1
+    nodes.first[a] = nodes.last[a] = -1
+    nodes.degree[a] = 0
     for turn in range(2):
-        own, half = (a, lists[0]) if turn == 0 else (b, lists[1])
+        half = lists[turn]
         while half >= 0:
-            following = edges.behind[half]
-            edges.behind[half] = -1
-            e = half >> 1
-            if edges.place[e] != GONE:
-                other = edges.high[e] if edges.low[e] == own else edges.low[e]
-                f = mark[other]
-                if f >= 0:
-                    edges.length[f] += edges.length[e]
-                    edges.total[f] += edges.total[e]
-                    edges.place[e] = GONE
+            following, e = edges.behind[half], half >> 1
+            if edges.queue.place[e] != GONE:
+                other = edges.end[half ^ 1]
+                if turn == 1:
+                    # Out of the heap: its numbers change, or it becomes a part of another edge.
+                    detach(nodes, edges, hubs, e, rule)
+                if mark[other] >= 0:
+                    _unite(nodes, edges, mark[other], e, other)
                 else:
                     mark[other] = e
-                    edges.low[e], edges.high[e] = min(a, other), max(a, other)
-                    _append(nodes, edges, a, half)
+                    edges.end[half] = a
+                    append(nodes, edges, a, half)
+                    nodes.degree[a] += 1
             half = following
     half = nodes.first[a]
     while half >= 0:
-        e = half >> 1
-        mark[edges.high[e] if edges.low[e] == a else edges.low[e]] = -1
+        e, other = half >> 1, edges.end[half ^ 1]
+        mark[other] = -1
+        if nodes.row[other] >= 0:
+            detach(nodes, edges, hubs, e, rule)
+            kind = put(nodes, edges, hubs, other, half ^ 1, step, rule)
+            show(nodes, edges, hubs, other, kind, rule)
+        elif edges.queue.place[e] >= 0:
+            reweigh(edges.queue, e, weigh(nodes, edges, e, step, rule))
+        else:
+            edges.queue.weight[e] = weigh(nodes, edges, e, step, rule)
+            add(edges.queue, e)
         half = edges.behind[half]
 
 
 @njit(cache=True, nogil=True)
-def _is_before(edges: _Edges, e: int, f: int) -> bool:
-    if edges.weight[e] != edges.weight[f]:
-        return bool(edges.weight[e] < edges.weight[f])
-    if edges.low[e] != edges.low[f]:
-        return bool(edges.low[e] < edges.low[f])
-    return bool(edges.high[e] < edges.high[f])
+def _unite(nodes: Nodes, edges: Edges, f: int, e: int, other: int) -> None:
+    """Make edge e, which is in no heap, a part of edge f; both lead to `other`."""
+    edges.length[f] += edges.length[e]
+    edges.total[f] += edges.total[e]
+    edges.queue.place[e] = GONE
+    nodes.degree[other] -= 1
 
 
 @njit(cache=True, nogil=True)
-def _swap(edges: _Edges, i: int, j: int) -> None:
-    e, f = edges.heap[i], edges.heap[j]
-    edges.heap[i], edges.heap[j] = f, e
-    edges.place[f], edges.place[e] = i, j
+def _join_hub(
+    nodes: Nodes,
+    edges: Edges,
+    hubs: Hubs,
+    hub: int,
+    slot: int,
+    mark: Places,
+    step: Floats,
+    rule: int,
+    error: float,
+) -> None:
+    """Make a region, which may be a hub, a part of a hub whose list is longer."""
+    hide(nodes, edges, hubs, hub)
+    if nodes.row[slot] >= 0:
+        hide(nodes, edges, hubs, slot)
+    take_in(nodes, hubs, hub, slot, step, rule, error)
+    nodes.name[hub] = min(nodes.name[hub], nodes.name[slot])
+    nodes.degree[hub] -= 1
+    _mark_hubs(nodes, edges, hubs, hub, mark)
+    half = nodes.first[slot]
+    while half >= 0:
+        following = edges.behind[half]
+        if edges.queue.place[half >> 1] != GONE:
+            _hand_over(nodes, edges, hubs, hub, half, mark, step, rule)
+        half = following
+    if nodes.row[slot] >= 0:
+        close_row(nodes, hubs, slot)
+    half = hubs.first[nodes.row[hub]]
+    while half >= 0:
+        e = half >> 1
+        mark[edges.end[half ^ 1]] = -1
+        edges.queue.weight[e] = weigh(nodes, edges, e, step, rule)
+        add(edges.queue, e)
+        half = edges.beside[half]
+    show_all(nodes, edges, hubs, hub, rule)
 
 
 @njit(cache=True, nogil=True)
-def _rise(edges: _Edges, i: int) -> None:
-    while i > 0:
-        above = (i - 1) >> 1
-        if not _is_before(edges, edges.heap[i], edges.heap[above]):
-            return
-        _swap(edges, i, above)
-        i = above
+def _mark_hubs(nodes: Nodes, edges: Edges, hubs: Hubs, hub: int, mark: Places) -> None:
+    half = hubs.first[nodes.row[hub]]
+    while half >= 0:
+        mark[edges.end[half ^ 1]] = half >> 1
+        half = edges.beside[half]
 
 
 @njit(cache=True, nogil=True)
-def _sink(edges: _Edges, i: int, size: int) -> None:
-    while True:
-        child = 2 * i + 1
-        if child >= size:
-            return
-        if child + 1 < size and _is_before(edges, edges.heap[child + 1], edges.heap[child]):
-            child += 1
-        if not _is_before(edges, edges.heap[child], edges.heap[i]):
-            return
-        _swap(edges, i, child)
-        i = child
+def _hand_over(
+    nodes: Nodes,
+    edges: Edges,
+    hubs: Hubs,
+    hub: int,
+    half: int,
+    mark: Places,
+    step: Floats,
+    rule: int,
+) -> None:
+    """Make an edge of a region one of the hub that takes it in."""
+    e, slot, other = half >> 1, edges.end[half], edges.end[half ^ 1]
+    was_hub, leads_to_hub = nodes.row[slot] >= 0, nodes.row[other] >= 0
+    if not was_hub:
+        detach(nodes, edges, hubs, e, rule)
+    edges.queue.seen[e] = NOWHERE
+    known = mark[other] if leads_to_hub else _half_to(edges, nodes, other, hub) >> 1
+    if known >= 0:
+        _unite(nodes, edges, known, e, other)
+        if rule == BOUNDARY and not leads_to_hub:
+            detach(nodes, edges, hubs, known, rule)
+            put(nodes, edges, hubs, hub, hub_half(nodes, edges, known), step, rule)
+        return
+    edges.end[half] = hub
+    append(nodes, edges, hub, half)
+    nodes.degree[hub] += 1
+    if leads_to_hub:
+        link(nodes, edges, hubs, half)
+        if not was_hub:
+            link(nodes, edges, hubs, half ^ 1)
+    else:
+        put(nodes, edges, hubs, hub, half, step, rule)
 
 
 @njit(cache=True, nogil=True)
-def _remove(edges: _Edges, e: int, size: int) -> int:
-    """Take an edge out of the heap; returns its new size."""
-    i = edges.place[e]
-    last = size - 1
-    if i != last:
-        _swap(edges, i, last)
-        moved = edges.heap[i]
-        _rise(edges, i)
-        _sink(edges, edges.place[moved], last)
-    edges.place[e] = OUT
-    return last
+def _half_to(edges: Edges, nodes: Nodes, slot: int, hub: int) -> int:
+    """The half-edge of a region that leads to a hub, or -1; edges that are gone leave its list."""
+    half = nodes.first[slot]
+    before = -1
+    while half >= 0:
+        following = edges.behind[half]
+        if edges.queue.place[half >> 1] == GONE:
+            if before < 0:
+                nodes.first[slot] = following
+            else:
+                edges.behind[before] = following
+            if following < 0:
+                nodes.last[slot] = before
+        elif edges.end[half ^ 1] == hub:
+            return int(half)
+        else:
+            before = half
+        half = following
+    return -1

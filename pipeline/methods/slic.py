@@ -148,9 +148,9 @@ class Slic(Method):
         return self._lattice(context).cells * context.grid.frames
 
     def extra_bytes(self, context: Context) -> int:
-        # The state is held twice where it is read from its file.
+        # The state is mapped from its file: at most all its pages are in memory.
         one = BYTES[context.grid.ndim] + 4 * context.channels
-        return 2 * one * self.expected_objects(context)
+        return one * self.expected_objects(context)
 
     def cpu_seconds_per_megapixel(self) -> float:
         first, each = (0.1, 0.02) if self.color_space == "raw" else (0.3, 0.04)

@@ -1,0 +1,178 @@
+"""The edges of a graph that is merged, and a heap of them: smallest (weight, ends' numbers) first.
+
+Arrays are indexed by slots, one a region, and edges. Half-edges 2 e and 2 e + 1 are of edge e, one
+in the list of each of its ends. A slot outlives the region that it began with, for the longer of
+two lists stays: `name` tells which region it is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+#: int32 or, of more than 2^30 edges, int64.
+Places: TypeAlias = NDArray[Any]
+Longs: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+
+MEAN_COLOR, WARD, BOUNDARY = 0, 1, 2
+#: Places of edges that are not in the heap now, or never again.
+OUT, GONE = -1, -2
+#: `Queue.seen` of an edge that is in no bucket, and of one whose weight is a lower bound.
+NOWHERE, BOUND = -1, -2
+
+
+class Nodes(NamedTuple):
+    """Regions by slot: what they are, the ends of their lists of half-edges, and their hub row."""
+
+    pixels: Longs
+    sums: Longs
+    name: Places
+    degree: Places
+    first: Places
+    last: Places
+    #: Row of `hubs.Hubs`; -1 of a slot that is no hub.
+    row: Places
+
+
+class Queue(NamedTuple):
+    """A heap of edges, and what their order depends on."""
+
+    weight: Floats
+    #: Place of each edge in the heap, or OUT, or GONE.
+    place: Places
+    #: What each edge is in its bucket, see `hubs`.
+    seen: NDArray[np.int32]
+    #: Slot of each half-edge, and number of each slot's region: `Edges.end` and `Nodes.name`.
+    end: Places
+    name: Places
+    heap: Places
+    #: Entry 0: how many edges the heap holds.
+    size: Longs
+
+
+class Edges(NamedTuple):
+    """Edges; the last three arrays are those of buckets, see `hubs`."""
+
+    length: Longs
+    total: Longs
+    #: Slot of each half-edge, and the half-edge behind it in the slot's list; -1 at the end.
+    end: Places
+    behind: Places
+    queue: Queue
+    key: Floats
+    child: Places
+    beside: Places
+
+
+@njit(cache=True, nogil=True)
+def weigh(nodes: Nodes, edges: Edges, e: int, step: Floats, rule: int) -> float:
+    """The weight of an edge by the sums of its ends."""
+    if rule == BOUNDARY:
+        return float(step[-1] * (edges.total[e] / (2.0 * edges.length[e])))
+    a, b = edges.end[2 * e], edges.end[2 * e + 1]
+    n, m = float(nodes.pixels[a]), float(nodes.pixels[b])
+    square = 0.0
+    for c in range(nodes.sums.shape[1]):
+        apart = step[c] * (nodes.sums[a, c] / n - nodes.sums[b, c] / m)
+        square += apart * apart
+    if rule == WARD:
+        return square * (n * m / (n + m))
+    return math.sqrt(square)
+
+
+@njit(cache=True, nogil=True)
+def append(nodes: Nodes, edges: Edges, slot: int, half: int) -> None:
+    """Put a half-edge behind the others of a slot."""
+    edges.behind[half] = -1
+    if nodes.first[slot] < 0:
+        nodes.first[slot] = half
+    else:
+        edges.behind[nodes.last[slot]] = half
+    nodes.last[slot] = half
+
+
+@njit(cache=True, nogil=True)
+def numbers(queue: Queue, e: int) -> tuple[int, int]:
+    """Numbers of the regions at an edge's ends, the smaller first."""
+    a, b = queue.name[queue.end[2 * e]], queue.name[queue.end[2 * e + 1]]
+    return min(a, b), max(a, b)
+
+
+@njit(cache=True, nogil=True)
+def is_before(queue: Queue, e: int, f: int) -> bool:
+    """Whether edge e comes out of the heap before f; of equal weights lower bounds come first."""
+    if queue.weight[e] != queue.weight[f]:
+        return bool(queue.weight[e] < queue.weight[f])
+    if queue.seen[e] == BOUND or queue.seen[f] == BOUND:
+        return bool(queue.seen[f] != BOUND)
+    return bool(numbers(queue, e) < numbers(queue, f))
+
+
+@njit(cache=True, nogil=True)
+def add(queue: Queue, e: int) -> None:
+    """Put an edge into the heap."""
+    queue.size[0] += 1
+    _rise(queue, e, queue.size[0] - 1)
+
+
+@njit(cache=True, nogil=True)
+def remove(queue: Queue, e: int) -> None:
+    """Take an edge out of the heap."""
+    i = queue.place[e]
+    queue.size[0] -= 1
+    last = queue.heap[queue.size[0]]
+    queue.place[e] = OUT
+    if last != e:
+        _rise(queue, last, i)
+        sink(queue, last)
+
+
+@njit(cache=True, nogil=True)
+def reweigh(queue: Queue, e: int, weight: float) -> None:
+    """Change the weight of an edge in the heap."""
+    before, queue.weight[e] = queue.weight[e], weight
+    if weight < before:
+        _rise(queue, e, queue.place[e])
+    elif weight > before:
+        sink(queue, e)
+
+
+@njit(cache=True, nogil=True)
+def _rise(queue: Queue, e: int, i: int) -> None:
+    """Put an edge at place i or above it."""
+    while i > 0:
+        above = (i - 1) >> 1
+        f = queue.heap[above]
+        if not is_before(queue, e, f):
+            break
+        queue.heap[i] = f
+        queue.place[f] = i
+        i = above
+    queue.heap[i] = e
+    queue.place[e] = i
+
+
+@njit(cache=True, nogil=True)
+def sink(queue: Queue, e: int) -> None:
+    """Put an edge where it is or below that."""
+    i, size = queue.place[e], queue.size[0]
+    while True:
+        below = 2 * i + 1
+        if below >= size:
+            break
+        f = queue.heap[below]
+        if below + 1 < size and is_before(queue, queue.heap[below + 1], f):
+            below += 1
+            f = queue.heap[below]
+        if not is_before(queue, f, e):
+            break
+        queue.heap[i] = f
+        queue.place[f] = i
+        i = below
+    queue.heap[i] = e
+    queue.place[e] = i
