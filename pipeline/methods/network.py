@@ -165,8 +165,8 @@ class Network(SoftClassifier):
     def classify(self, view: TileView, state: State, halo_px: int = 0) -> NDArray[np.uint8]:
         if self.smoothing is not None:
             return super().classify(view, state, halo_px)
-        classes = self._class_scores(view, halo_px).argmax(axis=0).astype(np.uint8)
-        classes += 1
+        best = self._class_scores(view, halo_px).argmax(axis=0)
+        classes: NDArray[np.uint8] = (best + 1).astype(np.uint8)
         valid = view.valid(halo_px)
         return classes if valid is None else classes * valid
 
@@ -234,9 +234,9 @@ class Network(SoftClassifier):
 
     def notes(self) -> tuple[str, ...]:
         return tuple(
-            f"network {card.name}: blocks of {_sides(self.block_sides)} px and a halo of "
-            f"{_sides(facts.halo_px)} px, {facts.overhead(self.block_sides):.2f} px computed for one; "
-            f"{facts.window_bytes(self.block_sides) / 2**20:,.0f} MiB a block"
+            f"network {card.name}: blocks of {_sides(self.block_sides)} px, halo "
+            f"{_sides(facts.halo_px)} px, {facts.overhead(self.block_sides):.2f} px computed for "
+            f"one; {facts.window_bytes(self.block_sides) / 2**20:,.0f} MiB a block"
             for card, facts in zip(self.cards, self.facts, strict=True)
         )
 
