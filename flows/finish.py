@@ -36,7 +36,7 @@ LIBRARIES = (
     "prefect",
 )
 #: The same, of extras that need not be installed.
-EXTRAS = ("bioimage-cpp",)
+EXTRAS = ("bioimage-cpp", "torch", "torchvision", "onnxruntime")
 
 
 def gather_tables(folder: RunFolder, manifest: Manifest) -> int:
