@@ -25,8 +25,8 @@ class Panoptic(Method):
     A pixel is the first thing's in the order of `mask_rcnn`; else it is of the stuff whose class is
     the network's; pixels of the background, and those that the network takes for a thing that was
     not found, are 0. A class of stuff is one segment a frame, wherever its pixels are. The table
-    has `class_id` (things as in the card of `things`, stuff behind them), `is_thing`, and the score
-    of things; the certificate has the names of the classes.
+    has `class_id` (kinds of things, then of stuff, each in the order of its card), `is_thing`, and
+    the score of things; the certificate of an image has the names of the classes.
 
     Exact as its parts: both see blocks that do not depend on tiles.
 

@@ -271,7 +271,8 @@ def test_the_folder_holds_what_was_written() -> None:
     card = read_card(Path(model()))
     assert card.object_names == ("round", "long")
     assert (card.output_channels, card.network_classes) == (0, 3)
-    assert card.halo_px is None and card.stride_px is None
+    assert card.halo_px is None
+    assert card.stride_px is None
     assert isinstance(load_module(Path(model())), MaskRCNN)
 
 
