@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.nets.card import ModelCard
-from pipeline.nets.heads import ClassesHead, Head
+from pipeline.nets.heads import ClassesHead, Head, ObjectsHead
 from pipeline.nets.model_folder import load_module, package_of, read_card
 from pipeline.nets.places import SUFFIXES, card_path, file_sha256, find_model
 
@@ -31,8 +31,8 @@ def model_text(name_or_path: str) -> str:
         "normalisation": _normalisation(card),
         "output": "; ".join(_head(head, card.ndim) for head in card.heads),
         "pixel size": _sizes(card.pixel_size_um, "µm"),
-        "halo": _sizes(card.halo_px, "px") or "measured when the model is used",
-        "stride": _sizes(card.stride_px, "px") or "measured when the model is used",
+        "halo": _sizes(card.halo_px, "px") or _unmeasured(card),
+        "stride": _sizes(card.stride_px, "px") or _unmeasured(card),
         "licence": card.licence or "not stated",
         "training data": card.training_data or "",
         "authors": ", ".join(card.authors),
@@ -83,10 +83,17 @@ def _normalisation(card: ModelCard) -> str:
     return f"{card.normalisation.kind} ({shown})" if shown else card.normalisation.kind
 
 
+def _unmeasured(card: ModelCard) -> str:
+    # A detector's windows follow from the recipe.
+    return "" if card.is_detector else "measured when the model is used"
+
+
 def _head(head: Head, ndim: int) -> str:
     if isinstance(head, ClassesHead):
         things = f"; things {', '.join(head.things)}" if head.things else ""
         return f"classes {', '.join(head.names)} ({head.activation}{things})"
+    if isinstance(head, ObjectsHead):
+        return f"objects: {', '.join(head.names)}"
     count = head.channel_count(ndim)
     return f"{head.head} ({count} channel{'s' * (count != 1)})"
 

@@ -411,7 +411,7 @@ def test_every_method_of_ours_is_drawn() -> None:
     }
     # Given labels must have the image's size: tests/test_graph.py and test_given.py draw them. What
     # needs a network is in tests/detection.
-    assert ours == {*PARAMETERS, "given", "mask_rcnn"}
+    assert ours == {*PARAMETERS, "given", "mask_rcnn", "network", "panoptic"}
     assert ours <= set(method_names())
 
 

@@ -14,10 +14,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.blocks import extended, own_blocks, owners
 from pipeline.box import Box
-from pipeline.detection.blocks import blocks_of, keep, numbers_in, tiles_of
 from pipeline.detection.detections import Detections
 from pipeline.detection.detector import Detector
+from pipeline.detection.kept import keep, numbers_in
 from pipeline.errors import MethodError
 from pipeline.grid import Tile, TileGrid
 from pipeline.methods.base import Output, Round, State
@@ -53,6 +54,7 @@ class Detect(Round):
     max_object_px: int
 
     name: ClassVar[str] = "detect"
+    device = "gpu"
 
     @staticmethod
     def is_done(state: State) -> bool:
@@ -60,14 +62,14 @@ class Detect(Round):
 
     def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
         every = np.arange(len(self.blocks))
-        return tiles_of(state.get(CUT, every), self.blocks, grid)
+        return owners(state.get(CUT, every), self.blocks, grid)
 
     def map(self, view: TileView, state: State) -> Output:
         margin, limit = self._margin(int(state.get(TURN, 0)))
         wanted = set(state[CUT].tolist()) if CUT in state else None
         reach = np.zeros(self.blocks.ndim, np.int64)
         cut: list[int] = []
-        for block in blocks_of(view.tile, self.blocks):
+        for block in own_blocks(self.blocks, view.tile):
             if wanted is not None and block.number not in wanted:
                 continue
             window = self.window(block.core, margin)
@@ -116,10 +118,10 @@ class Detect(Round):
 
     def _look(self, view: TileView, window: Box, block: Box) -> Detections:
         frame = view.grid.frame_box
-        inside = window.intersect(frame)
-        pixels = view.image_of(inside)
-        beyond = [(0, n - m) for n, m in zip(window.shape, inside.shape, strict=True)]
-        pixels = np.pad(pixels, [(0, 0), *beyond], mode="edge")
+        # The window begins on the stride, so that this is all of it.
+        pixels = extended(
+            view.image_of(window.intersect(frame)), (self.detector.stride_px,) * frame.ndim
+        )
         return self.detector.detect(pixels, window, block, frame)
 
     def _cut_length(self, found: Detections, window: Box, block: Box) -> int:

@@ -62,6 +62,11 @@ class Candidates(Table):
     score: NDArray[np.int32]
     class_id: NDArray[np.int32]
 
+    @property
+    def probability(self) -> NDArray[np.float32]:
+        """The scores, of 0 to 1."""
+        return self.score / np.float32(STEPS)
+
     def packed(self) -> Longs:
         """All columns as one table of shape (n, 3 ndim + 2), for scratch; `unpack` undoes it."""
         box = np.ascontiguousarray(self.box, np.float32).view(np.int32)

@@ -1,5 +1,6 @@
 """The fields that methods with a detector share, and their rounds.
 
+[survey]    numbers of the normalisation
 detect      blocks, in windows with a margin; again where an object may be cut
 suppress    the candidates of all blocks, until every one is kept or suppressed
 paste       the kept masks that meet each tile
@@ -13,11 +14,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.detection.blocks import cut_into_blocks
+from pipeline.blocks import block_grid
 from pipeline.detection.detect import AGAIN, Detect
 from pipeline.detection.detector import Detector
 from pipeline.detection.paste import Paste, fact_columns
 from pipeline.detection.suppress import Suppress
+from pipeline.grid import TileGrid
 from pipeline.methods.base import Context, Method, Round, State
 
 
@@ -48,8 +50,12 @@ class DetectorMethod(Method):
     max_object_px: int = Field(default=512, ge=1, le=2**20)
 
     @abstractmethod
-    def detector(self, context: Context) -> Detector:
-        """What looks at the windows."""
+    def detector(self, state: State, context: Context) -> Detector:
+        """What looks at the windows; `state` has what `survey_round` found."""
+
+    def survey_round(self, state: State, context: Context) -> Round | None:
+        """The next round that the detector needs to know the whole image by, if any."""
+        return None
 
     @property
     def margin_px(self) -> int:
@@ -57,13 +63,30 @@ class DetectorMethod(Method):
         return self.object_px + self.context_px
 
     def next_round(self, state: State, context: Context) -> Round | None:
-        blocks = cut_into_blocks(context.grid, self.block_px)
+        finding = self.finding_round(state, context)
+        if finding is not None or Paste.done in state:
+            return finding
+        return Paste(self.blocks(context))
+
+    def finding_round(self, state: State, context: Context) -> Round | None:
+        """The next round of finding the objects; None when `state` and scratch hold them."""
+        blocks = self.blocks(context)
         if not Detect.is_done(state):
-            detector = self.detector(context)
+            survey = self.survey_round(state, context)
+            if survey is not None:
+                return survey
+            detector = self.detector(state, context)
             return Detect(detector, blocks, self.margin_px, self.context_px, self.max_object_px)
         if not Suppress.is_done(state):
             return Suppress(blocks, self.overlap, self.overlap_of, self.across_classes)
-        return None if Paste.done in state else Paste(blocks)
+        return None
+
+    def blocks(self, context: Context) -> TileGrid:
+        """The blocks of the frames."""
+        return block_grid(context.grid, (self.block_px,) * context.grid.ndim)
+
+    def wants_gpu(self) -> bool:
+        return True
 
     def fact_columns(self) -> dict[str, str]:
         return fact_columns("zyx"[-max(self.dims) :])

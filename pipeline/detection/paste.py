@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.box import Box
-from pipeline.detection.blocks import blocks_near, kept_candidates, kept_masks
 from pipeline.detection.detect import REACH
-from pipeline.detection.detections import STEPS, Candidates, Detections
+from pipeline.detection.detections import Candidates, Detections
+from pipeline.detection.kept import blocks_near, kept_candidates, kept_masks
 from pipeline.detection.suppress import kept_status
 from pipeline.grid import TileGrid
 from pipeline.kernels.overlap import KEPT
@@ -37,6 +37,11 @@ class Paste(EmittingRound):
     done: ClassVar[str] = "paste.done"
 
     def map(self, view: TileView, state: State) -> Output:
+        labels, keys, candidates = self.pasted(view, state)
+        return Output({}, TileLabels(labels, keys=keys, facts=facts_of(candidates)))
+
+    def pasted(self, view: TileView, state: State) -> tuple[NDArray[np.uint32], Longs, Candidates]:
+        """Labels of a core, the keys of the objects that it shows, and what is known of them."""
         core = view.tile.core
         found, key = self._kept(view, state)
         order = np.argsort(found.candidates.rank(key % KEYS))
@@ -53,8 +58,7 @@ class Paste(EmittingRound):
                 seen.append(i)
                 target[free] = len(seen)
         chosen = np.array(seen, np.int64)
-        facts = facts_of(found.candidates.select(chosen))
-        return Output({}, TileLabels(labels, keys=key[chosen], facts=facts))
+        return labels, key[chosen], found.candidates.select(chosen)
 
     def _kept(self, view: TileView, state: State) -> tuple[Detections, Longs]:
         """Kept objects whose masks' boxes meet the core, and their keys."""
@@ -82,5 +86,5 @@ def fact_columns(axes: str) -> dict[str, str]:
 def facts_of(candidates: Candidates) -> dict[str, NDArray[np.generic]]:
     """What the columns of `fact_columns` have of some objects."""
     axes = "zyx"[-candidates.anchor.shape[1] :]
-    columns = [candidates.score / np.float32(STEPS), candidates.class_id, *candidates.box.T]
+    columns = [candidates.probability, candidates.class_id, *candidates.box.T]
     return dict(zip(fact_columns(axes), columns, strict=True))

@@ -21,16 +21,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.detection.blocks import (
-    blocks_near,
-    blocks_of,
-    kept_candidates,
-    kept_masks,
-    numbers_in,
-    tiles_of,
-)
+from pipeline.blocks import own_blocks, owners
 from pipeline.detection.detect import REACH
 from pipeline.detection.detections import Candidates, Masks, Table
+from pipeline.detection.kept import blocks_near, kept_candidates, kept_masks, numbers_in
 from pipeline.grid import Tile, TileGrid
 from pipeline.kernels.overlap import UNDECIDED, decide, earlier_overlaps, forget_apart
 from pipeline.methods.base import Output, Round, State
@@ -83,12 +77,12 @@ class Suppress(Round):
 
     def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
         every = np.arange(len(self.blocks))
-        return tiles_of(state.get(OPEN, every), self.blocks, grid)
+        return owners(state.get(OPEN, every), self.blocks, grid)
 
     def map(self, view: TileView, state: State) -> Output:
         wanted = set(state[OPEN].tolist()) if OPEN in state else None
         found: list[int] = []
-        for block in blocks_of(view.tile, self.blocks):
+        for block in own_blocks(self.blocks, view.tile):
             if wanted is not None and block.number not in wanted:
                 continue
             status = self._decided(view.scratch, block, state)

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
+from pipeline.blocks import block_grid, view_of_blocks
 from pipeline.errors import MethodError
 from pipeline.grid import TileGrid
 from pipeline.methods.base import Context, Round, State
 from pipeline.methods.classifier import OutputKind
 from pipeline.methods.soft import SoftClassifier
-from pipeline.nets.blocks import block_grid, view_of_blocks
 from pipeline.nets.card import ModelCard, check_channels
 from pipeline.nets.device import Precision
 from pipeline.nets.facts import Facts, facts_of
@@ -33,7 +33,7 @@ from pipeline.nets.reading import (
     class_scores,
     objectness,
 )
-from pipeline.nets.reference import AnyModel
+from pipeline.nets.reference import PixelModel
 from pipeline.nets.rounds import (
     CHECKED,
     DONE,
@@ -67,12 +67,12 @@ class Network(SoftClassifier):
     "bf16" or "fp16"; what it costs is in the certificate. `object_classes`: by default all classes
     of the model but its background. Other fields: see `Classifier`, `SoftClassifier`.
 
-    The same bits for any tiling, see `pipeline.nets.blocks`; the certificate bounds how far they
+    The same bits for any tiling, see `pipeline.blocks`; the certificate bounds how far they
     are from one pass over the whole frame.
     """
 
     method: Literal["network"]
-    model: tuple[AnyModel, ...] = Field(min_length=1)
+    model: tuple[PixelModel, ...] = Field(min_length=1)
     output: OutputKind = "labels"
     block_px: int | None = Field(default=None, ge=16, le=8192)
     augment: tuple[Augmentation, ...] = ()

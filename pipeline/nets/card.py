@@ -12,7 +12,15 @@ from pydantic import Field, JsonValue, ValidationError, field_validator, model_v
 
 from pipeline.errors import MethodError, ModelError
 from pipeline.names import nearest
-from pipeline.nets.heads import AnyHead, BorderHead, ClassesHead, DistanceHead, FlowHead
+from pipeline.nets.architectures import DETECTORS
+from pipeline.nets.heads import (
+    AnyHead,
+    BorderHead,
+    ClassesHead,
+    DistanceHead,
+    FlowHead,
+    ObjectsHead,
+)
 from pipeline.nets.normalisation import AnyNormalisation, Fixed, MeanStd, Percentiles, Range
 from pipeline.nets.parts import Part
 
@@ -24,6 +32,7 @@ _CHOICES: dict[str, type[Part]] = {
     "border": BorderHead,
     "distance": DistanceHead,
     "flow": FlowHead,
+    "objects": ObjectsHead,
     "percentiles": Percentiles,
     "mean_std": MeanStd,
     "range": Range,
@@ -52,7 +61,7 @@ class ModelCard(Part):
     channels : tuple of str
         Names of the input channels, in their order.
     heads : tuple
-        What the output channels mean, in their order.
+        What the output channels mean, in their order; of a detector the one head `objects`.
     normalisation : Normalisation
     pixel_size_um : float, tuple of float (one an axis), or None
         That it was trained on.
@@ -114,6 +123,7 @@ class ModelCard(Part):
             value = getattr(self, key)
             if isinstance(value, tuple) and len(value) != self.ndim:
                 raise ValueError(f"{key}: {len(value)} numbers, and the model has {self.ndim} axes")
+        self._check_detector()
         if isinstance(self.normalisation, Fixed):
             given = len(self.normalisation.mean)
             if given != len(self.channels):
@@ -129,6 +139,34 @@ class ModelCard(Part):
                         f"for example `{key}: [{', '.join(['16'] * self.ndim)}]`"
                     )
         return self
+
+    def _check_detector(self) -> None:
+        kinds = [head.head for head in self.heads]
+        if self.is_detector and (kinds != ["objects"] or self.ndim != 2):
+            raise ValueError(
+                f"architecture {self.architecture} finds objects in planes: it needs `ndim: 2` and "
+                f"the one head `objects`, and has {self.ndim} and {', '.join(kinds)}"
+            )
+        if "objects" in kinds and not self.is_detector:
+            raise ValueError(
+                f"heads: `objects` is for {', '.join(DETECTORS)}; {self.architecture} tells "
+                "something of pixels, such as `classes` or `border`"
+            )
+
+    @property
+    def is_detector(self) -> bool:
+        """Whether it finds objects, and tells nothing of pixels."""
+        return self.architecture in DETECTORS
+
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """Kinds of objects that a detector finds, from class 1 on."""
+        return next((h.names for h in self.heads if isinstance(h, ObjectsHead)), ())
+
+    @property
+    def network_classes(self) -> int:
+        """What `build` calls classes: output channels, or the background and kinds of objects."""
+        return 1 + len(self.object_names) if self.is_detector else self.output_channels
 
     @property
     def output_channels(self) -> int:

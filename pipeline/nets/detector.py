@@ -11,7 +11,6 @@ Torchvision's layers in the order of its own forward pass, with three difference
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -33,7 +32,12 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 from pipeline.box import Box
 from pipeline.detection.detections import Candidates, Detections, Masks, no_detections, quantised
 from pipeline.detection.detector import Detector
+from pipeline.errors import ModelError
 from pipeline.nets.architectures.mask_rcnn import TOTAL_STRIDE, MaskRCNN
+from pipeline.nets.device import autocast, device
+from pipeline.nets.normalisation import normalise
+from pipeline.nets.predictor import open_unchanged
+from pipeline.nets.reference import ModelReference
 
 #: Objects that go through a head together: a layer of the mask head takes 0.2 MB for each.
 ROIS = 256
@@ -42,11 +46,11 @@ SMALLEST_PROPOSAL, SMALLEST_OBJECT = 1e-3, 1e-2
 
 
 @functools.lru_cache(maxsize=2)
-def load_network(model: str, digest: str) -> MaskRCNN:
-    """The network of a model folder, in evaluation; once a process."""
-    folder = importlib.import_module("pipeline.nets.model_folder")
-    module: MaskRCNN = folder.load_module(folder.find_model(model))
-    return module.eval()
+def _loaded(reference: ModelReference, kind: str) -> MaskRCNN:
+    module = open_unchanged(reference)
+    if not isinstance(module, MaskRCNN):
+        raise ModelError(f"{reference.path}: it is a {type(module).__name__}, not a MaskRCNN.")
+    return module.to(kind)
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,7 @@ class MaskRCNNDetector(Detector):
 
     Parameters
     ----------
-    model, digest : str
-        The folder of the model, and what identifies its content.
+    model : ModelReference
     offset, scale : tuple of float
         A pixel x of a channel becomes (x - offset) / scale, in float32.
     score : float
@@ -67,8 +70,7 @@ class MaskRCNNDetector(Detector):
         A pixel of higher probability is the object's.
     """
 
-    model: str
-    digest: str
+    model: ModelReference
     offset: tuple[float, ...]
     scale: tuple[float, ...]
     score: float
@@ -77,10 +79,14 @@ class MaskRCNNDetector(Detector):
 
     stride_px: ClassVar[int] = TOTAL_STRIDE
 
-    @torch.inference_mode()
     def detect(self, pixels: NDArray[Any], window: Box, block: Box, frame: Box) -> Detections:
-        net = load_network(self.model, self.digest).net
-        images = torch.from_numpy(self._normalised(pixels))[None]
+        with torch.inference_mode(), autocast("float32"):
+            return self._detect(pixels, window, block, frame)
+
+    def _detect(self, pixels: NDArray[Any], window: Box, block: Box, frame: Box) -> Detections:
+        here = device()
+        net = _loaded(self.model, here.type).net
+        images = torch.from_numpy(self._normalised(pixels))[None].to(here)
         features = net.backbone(images)
         limit = _extent(window.intersect(frame))
         proposals, anchors = self._proposals(net, images, features, limit, window, block, frame)
@@ -88,12 +94,13 @@ class MaskRCNNDetector(Detector):
             return no_detections(2)
         size = tuple(images.shape[-2:])
         found = self._objects(net, features, proposals, size, limit)
-        boxes, scores, classes, rows = found
+        boxes, _, classes, _ = found
         if len(boxes) == 0:
             return no_detections(2)
+        soft = _soft_masks(net, features, boxes, classes, size).cpu()
+        boxes, scores, classes, rows = (column.cpu() for column in found)
         origin = torch.tensor([*window.start[::-1]] * 2, dtype=torch.float64)
         in_frame = boxes.double() + origin
-        soft = _soft_masks(net, features, boxes, classes, size)
         masks = pasted(soft, in_frame, frame, self.mask_threshold)
         y0x0y1x1 = in_frame[:, [1, 0, 3, 2]].float().numpy()
         kinds = classes.numpy().astype(np.int32)
@@ -101,10 +108,9 @@ class MaskRCNNDetector(Detector):
         return Detections(candidates, masks)
 
     def _normalised(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
-        offset = np.array(self.offset, np.float32)[:, None, None]
-        scale = np.array(self.scale, np.float32)[:, None, None]
-        found: NDArray[np.float32] = (pixels.astype(np.float32) - offset) / scale
-        return found
+        return normalise(
+            pixels, (np.array(self.offset, np.float32), np.array(self.scale, np.float32))
+        )
 
     def _proposals(
         self,
@@ -121,21 +127,21 @@ class MaskRCNNDetector(Detector):
         listed = ImageList(images, [tuple(images.shape[-2:])])
         boxes = net.rpn.anchor_generator(listed, list(features.values()))
         counts = torch.tensor([one[0].numel() for one in objectness])
-        level = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        level = torch.repeat_interleave(torch.arange(len(counts)), counts).to(images.device)
         objectness, deltas = concat_box_prediction_layers(objectness, deltas)
         score = torch.sigmoid(objectness.flatten())
-        centre = ((boxes[0][:, :2] + boxes[0][:, 2:]) / 2).round().long().numpy()[:, ::-1]
+        centre = ((boxes[0][:, :2] + boxes[0][:, 2:]) / 2).round().long().cpu().numpy()[:, ::-1]
         # Those behind the frame's end are its last pixels'.
         anchor = np.minimum(centre + window.start, np.array(frame.stop) - 1)
         own = ((anchor >= block.start) & (anchor < block.stop)).all(axis=1)
-        chosen = torch.from_numpy(own) & (score >= self.proposal_score)
+        chosen = torch.from_numpy(own).to(images.device) & (score >= self.proposal_score)
         rows = torch.where(chosen)[0]
         proposals = net.rpn.box_coder.decode(deltas[rows], [boxes[0][rows]]).reshape(-1, 4)
         proposals = clip_boxes_to_image(proposals, limit)
         large = remove_small_boxes(proposals, SMALLEST_PROPOSAL)
         rows, proposals = rows[large], proposals[large]
         best = batched_nms(proposals, score[rows], level[rows], net.rpn.nms_thresh)
-        return proposals[best], anchor[rows[best].numpy()]
+        return proposals[best], anchor[rows[best].cpu().numpy()]
 
     def _objects(
         self,

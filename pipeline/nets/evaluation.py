@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.blocks import block_grid, extended, own_blocks
 from pipeline.box import Box
 from pipeline.grid import Tile, TileGrid
 from pipeline.methods.base import State
-from pipeline.nets.blocks import block_grid, extended, own_blocks
 from pipeline.nets.card import ModelCard
 from pipeline.nets.device import Precision
 from pipeline.nets.frame_window import FrameWindow
@@ -59,7 +59,7 @@ class Evaluation:
 
     def own(self) -> list[Tile]:
         """Blocks that the tile computes."""
-        return list(own_blocks(self.blocks, self.view.tile))
+        return own_blocks(self.blocks, self.view.tile)
 
     def outputs(self, box: Box, precision: Precision) -> NDArray[np.float32]:
         """Outputs of all members together, on a box of the tile's frame.

@@ -12,6 +12,13 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 Name = Annotated[str, Field(min_length=1)]
 
 
+def all_different(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of classes, none of which may occur twice."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"class {twice[0]!r} is named twice")
+    return names
+
+
 class ClassesHead(Part):
     """One channel a class, in the order of `names`.
 
@@ -40,9 +47,7 @@ class ClassesHead(Part):
     @field_validator("names")
     @classmethod
     def _differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"class {twice[0]!r} is named twice")
-        return names
+        return all_different(names)
 
     @model_validator(mode="after")
     def _known(self) -> ClassesHead:
@@ -112,5 +117,24 @@ class FlowHead(Part):
         return ndim
 
 
-Head = ClassesHead | BorderHead | DistanceHead | FlowHead
+class ObjectsHead(Part):
+    """No channels: a detector's whole objects, each of a kind.
+
+    `names`: of the kinds of objects, in the order of the network's classes, which count from 1.
+    """
+
+    head: Literal["objects"]
+    names: tuple[Name, ...] = Field(min_length=1, max_length=65535)
+
+    @field_validator("names")
+    @classmethod
+    def _differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return all_different(names)
+
+    def channel_count(self, ndim: int) -> int:
+        """Number of output channels."""
+        return 0
+
+
+Head = ClassesHead | BorderHead | DistanceHead | FlowHead | ObjectsHead
 AnyHead = Annotated[Head, Field(discriminator="head")]

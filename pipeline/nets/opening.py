@@ -129,7 +129,9 @@ def probe(module: nn.Module, card: ModelCard, where: str) -> None:
 
 
 def measured(module: nn.Module, card: ModelCard) -> dict[str, Any]:
-    """Facts of a module for its card: halo and stride."""
+    """Facts of a module for its card: halo and stride; a detector's windows tell neither."""
+    if card.is_detector:
+        return {"halo_px": None, "stride_px": None}
     reach = context_of(module.eval(), card).reach
     return {"halo_px": tuple(reach.halo_px), "stride_px": tuple(reach.stride)}
 
@@ -142,7 +144,7 @@ def save_tensors(module: nn.Module, path: Path) -> None:
 
 def _built(name: str, arguments: Mapping[str, Any], card: ModelCard) -> nn.Module:
     try:
-        return build(name, len(card.channels), card.output_channels, arguments)
+        return build(name, len(card.channels), card.network_classes, arguments)
     except ModelError:
         raise
     except ImportError as error:

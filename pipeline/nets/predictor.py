@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.errors import ModelError
 from pipeline.nets.card import ModelCard
@@ -87,16 +87,27 @@ def _batch(pixels: NDArray[np.float32]) -> Tensor:
 
 @functools.lru_cache(maxsize=4)
 def _loaded(reference: ModelReference, kind: str) -> Predictor:
-    path = Path(reference.path)
-    if model_digest(path) != reference.digest:
-        raise ModelError(f"{path}: the model changed since the run was planned. Run again.")
-    card = read_card(path)
-    module = load_module(path)
+    card = read_card(Path(reference.path))
+    module = open_unchanged(reference)
     network = context_of(module, card)
     reach = reach_of(network, card)
     check_reach(network.windowed, len(card.channels), reach, card.name)
     module.to(kind)
     return Predictor(card, network, reach)
+
+
+def open_unchanged(reference: ModelReference) -> nn.Module:
+    """The module of a model, on the CPU.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be opened, or was changed since it was found.
+    """
+    path = Path(reference.path)
+    if model_digest(path) != reference.digest:
+        raise ModelError(f"{path}: the model changed since the run was planned. Run again.")
+    return load_module(path)
 
 
 def predictor(reference: ModelReference) -> Predictor:

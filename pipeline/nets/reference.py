@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
-from pydantic import BeforeValidator, PlainSerializer, SerializationInfo
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SerializationInfo
 
 from pipeline.errors import TilewrightError
 from pipeline.nets.card import ModelCard
@@ -48,6 +48,26 @@ def _find(given: Any) -> Any:
         raise ValueError(str(error).rstrip(".")) from error
 
 
+def _of_pixels(reference: ModelReference) -> ModelReference:
+    card = reference.card
+    if card.is_detector:
+        raise ValueError(
+            f"the model {card.name!r} ({card.architecture}) finds objects and tells nothing of "
+            f"pixels; use it by `method: {card.architecture}`"
+        )
+    return reference
+
+
+def _of_objects(reference: ModelReference) -> ModelReference:
+    card = reference.card
+    if not card.is_detector:
+        raise ValueError(
+            f"the model {card.name!r} ({card.architecture}) tells something of pixels and finds no "
+            "objects; use it by `method: network`"
+        )
+    return reference
+
+
 def _shown(reference: ModelReference, info: SerializationInfo) -> str:
     # What a model holds decides labels, not where it lies.
     is_identity = isinstance(info.context, dict) and info.context.get("identity", False)
@@ -58,3 +78,6 @@ def _shown(reference: ModelReference, info: SerializationInfo) -> str:
 AnyModel: TypeAlias = Annotated[
     ModelReference, BeforeValidator(_find), PlainSerializer(_shown, return_type=str)
 ]
+#: One that tells something of every pixel, and one that finds objects.
+PixelModel: TypeAlias = Annotated[AnyModel, AfterValidator(_of_pixels)]
+DetectorModel: TypeAlias = Annotated[AnyModel, AfterValidator(_of_objects)]

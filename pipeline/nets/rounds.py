@@ -11,9 +11,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from pipeline.blocks import block_grid, owners
 from pipeline.grid import TileGrid
 from pipeline.methods.base import Output, Round, State
-from pipeline.nets.blocks import block_grid, own_blocks
 from pipeline.nets.margins import LIMITS, count_margins
 from pipeline.nets.reading import class_scores
 from pipeline.nets.settings import Settings, statistic_key, totals
@@ -43,7 +43,7 @@ class BlockRound(Round):
 
     def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
         blocks = block_grid(grid, self.settings.block_px)
-        return [tile.number for tile in grid.tiles() if any(own_blocks(blocks, tile))]
+        return owners(np.arange(len(blocks)), blocks, grid)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pipeline.box import Box
 from pipeline.detection.detections import Candidates, Detections, Masks, no_detections, quantised
 from pipeline.detection.detector import Detector
 from pipeline.detection.method import DetectorMethod
-from pipeline.methods.base import Context
+from pipeline.methods.base import Context, State
 
 Labels = NDArray[np.integer[Any]]
 
@@ -134,7 +134,7 @@ class SpoiledCells(DetectorMethod):
 
     dims: ClassVar[tuple[int, ...]] = (2,)
 
-    def detector(self, context: Context) -> Detector:
+    def detector(self, state: State, context: Context) -> Detector:
         return Spoiling(self.misses)
 
 

@@ -6,61 +6,49 @@ overlap, which is harder for suppression than what a trained one finds.
 
 from __future__ import annotations
 
+import functools
 import pickle
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from nets.models import OBJECTS, card_content, tiny_model
 from torch import nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-import pipeline.methods.mask_rcnn
-import pipeline.nets.detector
+from pipeline.blocks import block_grid
 from pipeline.box import Box
 from pipeline.conformance import check_conformance, check_image
-from pipeline.detection.blocks import cut_into_blocks
 from pipeline.detection.detect import Detect
-from pipeline.errors import MethodError, RecipeError
+from pipeline.errors import MethodError, ModelError, RecipeError
 from pipeline.grid import TileGrid
-from pipeline.methods.mask_rcnn import Trained
+from pipeline.methods.mask_rcnn import MaskRCNN as MaskRCNNMethod
 from pipeline.methods.registry import method_class
 from pipeline.nets.architectures.mask_rcnn import MaskRCNN
+from pipeline.nets.card import parse_card
 from pipeline.nets.detector import MaskRCNNDetector, pasted
+from pipeline.nets.model_folder import load_module, read_card
 from pipeline.recipe import parse_recipe
 from pipeline.trial import Cut, Result, run_untiled
 
 CHANNELS = 2
 
 
-def drawn_network(classes: int = 3) -> MaskRCNN:
-    torch.manual_seed(0)
-    small = MaskRCNN(
-        CHANNELS, classes, "resnet18", (10, 18, 30, 40, 60), (0.7, 1.4), width=16, head_width=32
-    )
-    net = small.net
-    with torch.no_grad():
-        net.roi_heads.box_predictor.cls_score.weight *= 40
-        net.roi_heads.box_predictor.bbox_pred.weight *= 10
-        net.roi_heads.mask_predictor.mask_fcn_logits.weight *= 10
-        net.rpn.head.cls_logits.weight *= 100
-        net.rpn.head.bbox_pred.weight *= 10
-    return small.eval()
-
-
-@pytest.fixture(scope="module")
-def network() -> MaskRCNN:
+@functools.cache
+def model(kind: str = "fixed") -> str:
+    terms = {"mean": [100.0] * CHANNELS, "std": [60.0] * CHANNELS} if kind == "fixed" else {}
     torch.set_num_threads(1)
-    return drawn_network()
-
-
-@pytest.fixture(autouse=True)
-def loaded(network: MaskRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = Trained("0", CHANNELS, (100.0,) * CHANNELS, (60.0,) * CHANNELS)
-    monkeypatch.setattr(pipeline.nets.detector, "load_network", lambda *_: network)
-    monkeypatch.setattr(pipeline.methods.mask_rcnn, "read_trained", lambda *_: trained)
+    return tiny_model(
+        "mask_rcnn",
+        channels=["red", "green"],
+        heads=[OBJECTS],
+        normalisation={"kind": kind, **terms},
+    )
 
 
 def image_of(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -74,7 +62,7 @@ def image_of(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
 def recipe(**own: object) -> dict[str, Any]:
     segment = {
         "method": "mask_rcnn",
-        "model": "drawn",
+        "model": model(),
         "score": 0.55,
         "proposal_score": 0.5,
         "overlap": 0.3,
@@ -87,7 +75,9 @@ def recipe(**own: object) -> dict[str, Any]:
 
 
 def detector() -> MaskRCNNDetector:
-    return MaskRCNNDetector("drawn", "0", (100.0,) * 2, (60.0,) * 2, 0.55, 0.5, 0.5)
+    asked = parse_recipe(recipe(), "recipe").segment
+    assert isinstance(asked, MaskRCNNMethod)
+    return MaskRCNNDetector(asked.model, (100.0,) * 2, (60.0,) * 2, 0.55, 0.5, 0.5)
 
 
 # --- Beside torchvision --------------------------------------------------------------------------
@@ -123,11 +113,11 @@ def test_wrong_arguments_are_named() -> None:
         MaskRCNN(1, 1, "resnet18")
 
 
-def test_one_block_finds_what_torchvision_finds(network: MaskRCNN) -> None:
+def test_one_block_finds_what_torchvision_finds() -> None:
     pixels = image_of((128, 192))[:, 0]
     frame = Box.whole((128, 192))
     found = detector().detect(pixels, frame, frame, frame)
-    net = drawn_network().net
+    net = load_module(Path(model())).net
     net.rpn.score_thresh, net.roi_heads.score_thresh = 0.5, 0.55
     net.roi_heads.nms_thresh = 1.0  # nothing is suppressed: `Suppress` does that
     with torch.inference_mode():
@@ -175,7 +165,7 @@ def test_masks_are_pasted_as_by_torchvision() -> None:
 def test_anchors_lie_on_the_grid_and_in_their_block() -> None:
     pixels = image_of((250, 270))[:, 0]
     frame = Box.whole((250, 270))
-    blocks = cut_into_blocks(TileGrid(1, frame.shape, frame.shape), 100)
+    blocks = block_grid(TileGrid(1, frame.shape, frame.shape), (100, 100))
     step = Detect(detector(), blocks, 74, 4, 200)
     seen = 0
     for block in blocks.tiles():
@@ -229,7 +219,7 @@ def test_hard_images_are_taken_or_refused(tmp_path: Path) -> None:
 def test_volumes_and_other_channels_are_refused(tmp_path: Path) -> None:
     image = image_of((40, 40))
     one = parse_recipe({**recipe(), "source": {"channels": [0]}}, "r")
-    with pytest.raises(MethodError, match="takes 2 channels, 1 are selected"):
+    with pytest.raises(MethodError, match=r"1 selected channel, and the model .* takes 2"):
         run_untiled(one, image, tmp_path)
     with pytest.raises(RecipeError, match="not defined in 3d"):
         parse_recipe({**recipe(), "source": {"channels": [0, 1], "dims": "3d"}}, "r")
@@ -240,12 +230,89 @@ def test_it_is_registered_and_travels() -> None:
     assert pickle.loads(pickle.dumps(detector())) == detector()
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "pipeline.nets.detector", None)
+    with pytest.raises(ModelError, match=r"mask_rcnn needs .*pip install 'tilewright\[nets\]'"):
+        run_untiled(parse_recipe(recipe(), "r"), image_of((40, 40)), tmp_path)
 
-    def missing(name: str) -> object:
-        raise ModuleNotFoundError(f"No module named {name!r}", name="torch")
 
-    monkeypatch.setattr("importlib.import_module", missing)
-    with pytest.raises(RecipeError, match=r"needs torch: pip install 'tilewright\[nets\]'"):
-        pipeline.methods.mask_rcnn.read_trained("drawn", None)  # type: ignore[arg-type]
+# --- Its model -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["percentiles", "mean_std", "range"])
+def test_all_normalisations_are_those_of_the_whole_image(kind: str, tmp_path: Path) -> None:
+    asked = parse_recipe(recipe(model=model(kind), score=0.5), "recipe")
+    image = image_of((110, 130))
+    image[:, :, :60] //= 4  # percentiles of tiles would differ
+    found = check_image(asked, image, [Cut((50, 37), 2, 3)], tmp_path)
+    assert isinstance(found, Result)
+    assert len(found.table) > 0
+    assert asked.segment.least_passes() == (3 if kind == "range" else 4)
+
+
+def test_percentiles_are_numbers_that_numpy_gives(tmp_path: Path) -> None:
+    image = image_of((110, 130))
+    low, high = np.percentile(image[:, 0], [1, 99.8], axis=(1, 2))
+    fixed = tiny_model(
+        "mask_rcnn",
+        channels=["red", "green"],
+        heads=[OBJECTS],
+        normalisation={"kind": "fixed", "mean": low.tolist(), "std": (high - low + 1e-6).tolist()},
+    )
+    ours, theirs = (
+        run_untiled(parse_recipe(recipe(model=m, score=0.5), "r"), image, tmp_path)
+        for m in (model("percentiles"), fixed)
+    )
+    assert ours.labels.max() > 0
+    assert np.array_equal(ours.labels, theirs.labels)
+
+
+def test_the_folder_holds_what_was_written() -> None:
+    card = read_card(Path(model()))
+    assert card.object_names == ("round", "long")
+    assert (card.output_channels, card.network_classes) == (0, 3)
+    assert card.halo_px is None
+    assert card.stride_px is None
+    assert isinstance(load_module(Path(model())), MaskRCNN)
+
+
+def test_the_model_is_known_by_what_it_holds(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(model(), copy)
+    here, there = (parse_recipe(recipe(model=str(m)), "r").segment for m in (model(), copy))
+    shown = [s.model_dump(mode="json", context={"identity": True}) for s in (here, there)]
+    assert shown[0] == shown[1]
+    assert here.model != there.model
+    content = (copy / "card.yaml").read_text()
+    (copy / "card.yaml").write_text(content.replace("tiny mask_rcnn", "other"))
+    changed = MaskRCNNDetector(there.model, (100.0,) * 2, (60.0,) * 2, 0.55, 0.5, 0.5)
+    frame = Box.whole((64, 64))
+    with pytest.raises(ModelError, match="changed since the run was planned"):
+        changed.detect(np.zeros((2, 64, 64), np.uint8), frame, frame, frame)
+
+
+def test_models_of_the_other_kind_are_refused() -> None:
+    with pytest.raises(RecipeError, match="finds no objects; use it by `method: network`"):
+        parse_recipe(recipe(model=tiny_model()), "r")
+    with pytest.raises(RecipeError, match="tells nothing of pixels; use it by `method: mask_rcnn`"):
+        parse_recipe({"segment": {"method": "network", "model": model()}}, "r")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "fields", "message"),
+    [
+        ("mask_rcnn", {}, "the one head `objects`, and has 2 and classes"),
+        ("mask_rcnn", {"heads": [OBJECTS, {"head": "border"}]}, "and has 2 and objects, border"),
+        ("mask_rcnn", {"heads": [OBJECTS], "ndim": 3}, "it needs `ndim: 2`"),
+        ("unet", {"heads": [OBJECTS]}, "`objects` is for mask_rcnn; unet tells"),
+        (
+            "mask_rcnn",
+            {"heads": [{"head": "objects", "names": ["a", "a"]}]},
+            "class 'a' is named twice",
+        ),
+    ],
+)
+def test_wrong_cards_are_refused(architecture: str, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError) as error:
+        parse_card(card_content(architecture, {}, **fields), "card")
+    assert message in str(error.value)

@@ -14,9 +14,9 @@ import pytest
 from spoiled import SpoiledCells, SpoiledVolumes, cells, longest_side, renumbered
 
 import pipeline.recipe
+from pipeline.blocks import block_grid
 from pipeline.box import Box
 from pipeline.conformance import check_image
-from pipeline.detection.blocks import cut_into_blocks
 from pipeline.detection.detect import Detect
 from pipeline.engine import Engine
 from pipeline.grid import TileGrid
@@ -145,7 +145,7 @@ def test_without_owners_fragments_are_taken_for_cells(
 
 def test_voting_by_overlap_merges_and_loses_cells(image: np.ndarray) -> None:
     """The usual way: windows that overlap, each object unless it overlaps a known one."""
-    grid = cut_into_blocks(TileGrid(1, image.shape, image.shape), 128)
+    grid = block_grid(TileGrid(1, image.shape, image.shape), (128, 128))
     step = Detect(SpoiledCells(method="spoiled_cells").detector(None), grid, 62, 2, 60)  # type: ignore[arg-type]
     voted = np.zeros(image.shape, np.int64)
     areas = [0]

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from torchvision.ops import batched_nms
 
+from pipeline.blocks import block_grid, own_blocks, owners
 from pipeline.box import Box
-from pipeline.detection.blocks import blocks_of, cut_into_blocks, keep, tiles_of
 from pipeline.detection.detect import REACH, _anchored, _reach_of
 from pipeline.detection.detections import STEPS, Candidates, Detections, Masks, quantised
+from pipeline.detection.kept import keep
 from pipeline.detection.suppress import Suppress, kept_status
 from pipeline.grid import TileGrid
 from pipeline.kernels.overlap import KEPT
@@ -123,7 +124,7 @@ def test_blocks_keep_what_the_whole_list_keeps(
     found: Detections, block: int, tile: int, threshold: float, by: Way, across: bool, seed: int
 ) -> None:
     grid = TileGrid(1, SHAPE, (tile, tile + 3))
-    step = Suppress(cut_into_blocks(grid, block), threshold, by, across)
+    step = Suppress(block_grid(grid, (block,) * grid.ndim), threshold, by, across)
     kept, turns = suppressed(found, step, grid, seed)
     assert np.array_equal(kept, greedy(found, threshold, by, across))
     assert turns <= len(found) + 1
@@ -138,7 +139,7 @@ def test_a_chain_across_blocks_takes_as_many_turns_as_it_crosses() -> None:
     candidates = Candidates((start + stop) // 2, box, score, np.ones(20, np.int32))
     found = Detections(candidates, Masks.of(start, [np.ones((10, 8), bool)] * 20))
     grid = TileGrid(1, (12, 90), (12, 90))
-    kept, turns = suppressed(found, Suppress(cut_into_blocks(grid, 12), 0.3, "box", True), grid, 0)
+    kept, turns = suppressed(found, Suppress(block_grid(grid, (12, 12)), 0.3, "box", True), grid, 0)
     assert np.array_equal(kept, np.arange(0, 20, 2))
     assert 5 <= turns <= 9
 
@@ -154,7 +155,7 @@ def test_it_is_torchvisions_where_no_scores_are_equal(seed: int) -> None:
     candidates = Candidates(anchor, box.astype(np.float32), quantised(score), kind)
     masks = Masks.of(anchor, [np.ones((1, 1), bool)] * 400)
     grid = TileGrid(1, SHAPE, SHAPE)
-    step = Suppress(cut_into_blocks(grid, 16), 0.4, "box", False)
+    step = Suppress(block_grid(grid, (16, 16)), 0.4, "box", False)
     kept, _ = suppressed(Detections(candidates, masks), step, grid, seed)
     swapped = torch.from_numpy(candidates.box[:, [1, 0, 3, 2]])
     expected = batched_nms(swapped, torch.from_numpy(score).float(), torch.from_numpy(kind), 0.4)
@@ -184,8 +185,8 @@ def test_masks_are_packed_and_chosen_bit_by_bit() -> None:
 @settings(deadline=None, max_examples=60)
 def test_every_block_has_one_tile(side: tuple[int, int], block: int, frames: int) -> None:
     grid = TileGrid(frames, (31, 44), side)
-    blocks = cut_into_blocks(grid, block)
-    owner = {b.number: tile.number for tile in grid.tiles() for b in blocks_of(tile, blocks)}
+    blocks = block_grid(grid, (block,) * grid.ndim)
+    owner = {b.number: tile.number for tile in grid.tiles() for b in own_blocks(blocks, tile)}
     assert sorted(owner) == list(range(len(blocks)))
-    assert sum(len(blocks_of(tile, blocks)) for tile in grid.tiles()) == len(blocks)
-    assert list(tiles_of(np.arange(len(blocks)), blocks, grid)) == sorted(set(owner.values()))
+    assert sum(len(own_blocks(blocks, tile)) for tile in grid.tiles()) == len(blocks)
+    assert list(owners(np.arange(len(blocks)), blocks, grid)) == sorted(set(owner.values()))

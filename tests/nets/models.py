@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.nets.architectures import build
+from pipeline.nets.architectures.mask_rcnn import MaskRCNN
 from pipeline.nets.card import ModelCard, parse_card
 from pipeline.nets.model_folder import write_model
 
@@ -18,10 +19,18 @@ CLASSES = {"head": "classes", "names": ["background", "cell", "rim"], "backgroun
 BORDER = {"head": "border"}
 DISTANCE = {"head": "distance", "unit": "normalised"}
 FLOW = {"head": "flow"}
+OBJECTS = {"head": "objects", "names": ["round", "long"]}
 
 #: An argument set of every architecture that is small and quick, whatever it sees.
 TINY: dict[str, dict[str, Any]] = {
     "unet": {"depth": 2, "base_channels": 4},
+    "mask_rcnn": {
+        "backbone": "resnet18",
+        "anchor_px": [10, 18, 30, 40, 60],
+        "ratios": [0.7, 1.4],
+        "width": 16,
+        "head_width": 32,
+    },
 }
 
 
@@ -45,13 +54,30 @@ def random_network(card: ModelCard, seed: int = 0) -> nn.Module:
     """A network whose outputs vary: norms have statistics as after training."""
     torch.manual_seed(seed)
     network = build(
-        card.architecture, len(card.channels), card.output_channels, card.arguments
+        card.architecture, len(card.channels), card.network_classes, card.arguments
     ).eval()
+    if isinstance(network, MaskRCNN):
+        spread(network)
+        return network
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
             nn.init.uniform_(module.running_var, 0.1, 0.3)
     return network
+
+
+def spread(network: MaskRCNN) -> None:
+    """Let scores differ: it then finds thousands of objects that overlap.
+
+    That is harder for suppression than what a trained network finds.
+    """
+    net = network.net
+    with torch.no_grad():
+        net.roi_heads.box_predictor.cls_score.weight *= 40
+        net.roi_heads.box_predictor.bbox_pred.weight *= 10
+        net.roi_heads.mask_predictor.mask_fcn_logits.weight *= 10
+        net.rpn.head.cls_logits.weight *= 100
+        net.rpn.head.bbox_pred.weight *= 10
 
 
 @functools.cache

@@ -18,6 +18,9 @@ S is (Y, X) or, for `unet` of 3 dimensions, (Z, Y, X); its sides are multiples o
 near it alone, and on neither its position nor the size of the window. What looks at the whole
 image is one of the layers `nn.AdaptiveAvgPool2d`, `nn.InstanceNorm*` and `nn.GroupNorm`.
 
+`mask_rcnn` (He 2017) is a detector: it gives objects, see `mask_rcnn.MaskRCNN` and
+`pipeline.nets.detector`.
+
 Weights are drawn anew, from torch's generator: nothing is ever downloaded.
 """
 
@@ -46,6 +49,8 @@ ARCHITECTURES: Mapping[str, str] = {
     "refinenet": "refinenet:RefineNet",
     "fc_densenet": "fc_densenet:FCDenseNet",
 }
+#: Those that find objects and have no output channels.
+DETECTORS: Mapping[str, str] = {"mask_rcnn": "mask_rcnn:MaskRCNN"}
 
 
 def build(name: str, in_channels: int, classes: int, arguments: Mapping[str, object]) -> nn.Module:
@@ -54,9 +59,10 @@ def build(name: str, in_channels: int, classes: int, arguments: Mapping[str, obj
     Parameters
     ----------
     name : str
-        A key of `ARCHITECTURES`.
+        A key of `ARCHITECTURES` or `DETECTORS`.
     in_channels, classes : int
-        Channels of the image and of the logits.
+        Channels of the image and of the logits; of a detector, the background and the kinds of
+        objects.
     arguments : mapping
         Keyword arguments of the class; those left out have the paper's values.
 
@@ -95,12 +101,12 @@ def architecture(name: str) -> type[nn.Module]:
     ModelError
         Nothing has this name, or torch or torchvision is not installed.
     """
-    if name not in ARCHITECTURES:
+    every = {**ARCHITECTURES, **DETECTORS}
+    if name not in every:
         raise ModelError(
-            f"unknown architecture {name!r}{nearest(name, ARCHITECTURES)}. "
-            f"Known are {', '.join(ARCHITECTURES)}."
+            f"unknown architecture {name!r}{nearest(name, every)}. Known are {', '.join(every)}."
         )
-    file, _, kind = ARCHITECTURES[name].partition(":")
+    file, _, kind = every[name].partition(":")
     try:
         module = importlib.import_module(f"{__name__}.{file}")
     except ModuleNotFoundError as error:

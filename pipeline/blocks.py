@@ -1,13 +1,13 @@
-"""Blocks: the parts of a frame that a network is evaluated on.
+"""Blocks: the cut of frames on which networks and detectors work, whatever the tiles.
 
-Their side follows from the model, never from the tile, so that every tiling asks the same questions
-of a network and gets the same bits. A block is computed by the tile that holds its first pixel and
-is kept in scratch under its own number.
+Their side follows from the recipe, never from the tile, so that every tiling asks the same
+questions and gets the same bits. A block is computed by the tile that holds its first pixel, and
+what is found goes to scratch under the number of the block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,18 +27,23 @@ def block_grid(grid: TileGrid, side_px: Sequence[int]) -> TileGrid:
     return TileGrid(grid.frames, grid.shape, side)
 
 
-def own_blocks(blocks: TileGrid, tile: Tile) -> Iterator[Tile]:
-    """Blocks that a tile computes."""
-    return blocks.beginning_in(tile.frame, tile.core)
+def own_blocks(blocks: TileGrid, tile: Tile) -> list[Tile]:
+    """Blocks that a tile computes, in raster order."""
+    return list(blocks.beginning_in(tile.frame, tile.core))
 
 
-def window_of(blocks: TileGrid, block: Tile, halo_px: Sequence[int]) -> Box:
-    """What a network looks at for a block: a halo more, clipped at the frame."""
-    return block.core.grow(halo_px, blocks.frame_box)
+def owners(numbers: NDArray[np.int64], blocks: TileGrid, grid: TileGrid) -> Sequence[int]:
+    """Tiles that compute some blocks, each once, ascending."""
+    frame, rest = np.divmod(numbers, blocks.tiles_per_frame)
+    index = np.stack(np.unravel_index(rest, blocks.counts), axis=1)
+    place = index * np.array(blocks.side) // np.array(grid.side)
+    tile = np.ravel_multi_index(tuple(place.T), grid.counts)
+    found: list[int] = np.unique(frame * grid.tiles_per_frame + tile).tolist()
+    return found
 
 
 def extended(pixels: Array, multiple: Sequence[int]) -> Array:
-    """Repeat the last pixel of each axis up to a multiple of the network's stride.
+    """Repeat the last pixel of each axis up to a multiple of a network's stride.
 
     Parameters
     ----------
