@@ -125,9 +125,7 @@ class Evaluation:
         if exact and self.blocks.tiles_per_frame == 1:
             return []
         chosen = {b.number: b for b in self.own() if b.number % CHECK_EVERY == 0}
-        parts = [
-            replace(b, core=_middle(b.core, self.settings.stride_px)) for b in chosen.values()
-        ]
+        parts = [replace(b, core=_middle(b.core, self.settings.stride_px)) for b in chosen.values()]
         found: list[float] = []
 
         def compare(part: Tile, again: NDArray[np.float32]) -> None:

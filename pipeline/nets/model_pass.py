@@ -1,6 +1,6 @@
 """One model of an ensemble over blocks of a frame: the stages that a block goes through.
 
-    load: pixels, normalised, extended | compute: in every way to see them | decode: cut, added up
+load: pixels, normalised, extended | compute: in every way to see them | decode: cut, added up
 """
 
 from __future__ import annotations
