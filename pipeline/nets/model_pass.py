@@ -89,7 +89,7 @@ class ModelPass:
         return ways[0][:, None] if len(ways) == 1 else torch.stack(ways, dim=1)
 
     def decode(self, block: Tile, ways: Tensor, before: Array | None) -> NDArray[np.float32]:
-        """Outputs (K, \\*core) of a block, added to those of the models before; the last one ends."""
+        """Outputs (K, \\*core) of a block, added to those of the models before."""
         card, members = self.settings.cards[0], self.settings.members
         inside = block.core.relative_to(self.place(block)[0].start)
         total = None if before is None else torch.from_numpy(before)

@@ -74,7 +74,7 @@ _listeners: ContextVar[list[Timings] | None] = ContextVar("listeners", default=N
 
 
 def report(timings: Timings) -> None:
-    """Say what a task took, to the log and to who listens. It is no result: it goes nowhere else."""
+    """Say what a task took, to the log and to who listens: it is no result."""
     log.debug("%s", timings)
     heard = _listeners.get()
     if heard is not None:

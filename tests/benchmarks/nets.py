@@ -4,7 +4,7 @@ python tests/benchmarks/nets.py                        small U-Net, 2048 x 2048
 python tests/benchmarks/nets.py unet-small unet-paper --size 1024 --model folder
 
 The bare pass computes the same windows, halo included, from memory, with the same layout and
-number of threads. Ratios are of CPU seconds and of wall seconds; a loaded machine spoils the second.
+number of threads. Ratios are of CPU seconds and of wall seconds: load spoils the second.
 """
 
 from __future__ import annotations
