@@ -22,7 +22,7 @@ BENCH_ARGS ?=
 DATA ?=
 comma := ,
 
-.PHONY: help install demo test check bench scores test-crash pictures clean
+.PHONY: help install demo test check bench bench-nets scores test-crash pictures clean
 
 help:
 	@echo 'make install     .venv with everything: networks and development tools (about 6.5 GB)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make check       format, lint, types, layers, tests: what CI runs'
 	@echo 'make test-crash  the long form of the crash tests'
 	@echo 'make bench       measure beside other packages (BENCH_ARGS="J1=8192 --repeat 3")'
+	@echo 'make bench-nets  networks beside their bare forward pass (BENCH_ARGS="--size 1024")'
 	@echo 'make scores      score merged regions beside scikit-image (DATA=folder for all of them)'
 	@echo 'make pictures    draw the pictures of the docs'
 	@echo 'make clean       remove environments, caches and demo-out'
@@ -93,6 +94,9 @@ test-crash: .venv/.installed
 bench: .venv-bench/.installed
 	.venv-bench/bin/python tests/benchmarks/run.py $(BENCH_ARGS)
 	.venv-bench/bin/python tests/benchmarks/flat_memory.py
+
+bench-nets: .venv/.installed
+	.venv/bin/python tests/benchmarks/nets.py $(if $(DATA),--montage $(DATA)) $(BENCH_ARGS)
 
 scores: .venv/.installed
 	.venv/bin/python tests/benchmarks/scores.py $(DATA)

@@ -40,11 +40,10 @@ from pipeline.nets.rounds import (
     EPSILON,
     MARGINS,
     PIXELS,
-    SCORES,
     Infer,
     Statistic,
 )
-from pipeline.nets.settings import Settings, statistic_key
+from pipeline.nets.settings import SCORES, Settings, statistic_key
 from pipeline.nets.survey import is_dataset_wide, is_surveyed, survey
 from pipeline.nets.variants import Augmentation
 from pipeline.view import TileView

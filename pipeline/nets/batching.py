@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -38,7 +39,7 @@ WAITING = 1
 def run_batches(
     items: Iterable[I],
     load: Callable[[I], Tensor],
-    compute: Callable[[Tensor], Tensor | Sequence[Any]],
+    compute: Callable[[Tensor, Sequence[I]], Tensor | Sequence[Any]],
     store: Callable[[I, Any], None],
     *,
     decode: Callable[[I, Any], Any] | None = None,
@@ -56,8 +57,9 @@ def run_batches(
     load : callable
         Gives the window (C, \\*S) of an item, float32, on the CPU. Called in a thread of its own.
     compute : callable
-        Takes a batch (N, C, \\*S) on the device, and gives a tensor whose first axis is N, or a
-        sequence of N results. Called in this thread, and with a GPU also in that of `load`.
+        Takes a batch (N, C, \\*S) on the device and the items of its windows, fewer than N where it
+        was filled up. Gives a tensor whose first axis is N, or a sequence of N results. Called in
+        this thread, and with a GPU also in that of `load`.
     store : callable
         Takes an item and its result, in the order of the items. Called in a third thread.
     decode : callable, optional
@@ -108,7 +110,7 @@ class _Run(Generic[I]):
     """The stages of one call; each runs in one thread."""
 
     load: Callable[[I], Tensor]
-    compute: Callable[[Tensor], Tensor | Sequence[Any]]
+    compute: Callable[[Tensor, Sequence[I]], Tensor | Sequence[Any]]
     store: Callable[[I, Any], None]
     decode: Callable[[I, Any], Any]
     sizes: BatchSizes
@@ -125,7 +127,8 @@ class _Run(Generic[I]):
                 window = self.load(item)
             shape = tuple(window.shape)
             open_groups.setdefault(shape, []).append((number, item, window))
-            if len(open_groups[shape]) >= self.sizes.find(window, self.compute, self.device):
+            alone = partial(self._alone, item)
+            if len(open_groups[shape]) >= self.sizes.find(window, alone, self.device):
                 yield self._group(open_groups.pop(shape))
             # The group that was begun first holds the others' results back.
             for oldest, waiting in list(open_groups.items())[:1]:
@@ -133,6 +136,9 @@ class _Run(Generic[I]):
                     yield self._group(open_groups.pop(oldest))
         for waiting in open_groups.values():
             yield self._group(waiting)
+
+    def _alone(self, item: I, windows: Tensor) -> Tensor | Sequence[Any]:
+        return self.compute(windows, [item])
 
     def _group(self, waiting: list[tuple[int, I, Tensor]]) -> _Group[I]:
         numbers, items, windows = zip(*waiting, strict=True)
@@ -159,7 +165,7 @@ class _Run(Generic[I]):
         while begin < len(group.windows):
             size = self.sizes.of(shape) or 1
             part = group.windows[begin : begin + size]
-            output = self._attempt(part, size)
+            output = self._attempt(part, group.items[begin : begin + size], size)
             if output is None:
                 self.watch.add("halvings", 1)
                 self.sizes.halve(shape, size)
@@ -170,14 +176,16 @@ class _Run(Generic[I]):
         self.watch.add("windows", begin)
         return _Outputs(group.numbers, group.items, found)
 
-    def _attempt(self, part: Tensor, size: int) -> Tensor | Sequence[Any] | None:
+    def _attempt(
+        self, part: Tensor, items: Sequence[I], size: int
+    ) -> Tensor | Sequence[Any] | None:
         """Outputs of a full batch; None if the GPU's memory does not hold it."""
         lock: AbstractContextManager[Any] = nullcontext()
         if self.device.type == "cuda":
             lock = GPU_LOCK
         try:
             with lock, self.watch.time("compute"):
-                output = self.compute(_filled(part.to(self.device), size))
+                output = self.compute(_filled(part.to(self.device), size), items)
                 if self.device.type == "cuda":
                     torch.cuda.current_stream(self.device).synchronize()
         except torch.cuda.OutOfMemoryError:

@@ -6,26 +6,23 @@ over all members: of probabilities for classes, of the numbers themselves for ot
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pipeline.blocks import block_grid, extended, own_blocks
+from pipeline.blocks import block_grid, own_blocks
 from pipeline.box import Box
 from pipeline.grid import Tile, TileGrid
 from pipeline.methods.base import State
-from pipeline.nets.card import ModelCard
+from pipeline.nets.batching import run_batches
 from pipeline.nets.device import Precision
-from pipeline.nets.frame_window import FrameWindow
-from pipeline.nets.heads import BorderHead, ClassesHead
-from pipeline.nets.normalisation import normalise
-from pipeline.nets.predictor import Predictor, predictor
-from pipeline.nets.settings import Settings, statistic_key
-from pipeline.nets.survey import terms
+from pipeline.nets.model_pass import ModelPass
+from pipeline.nets.settings import SCORES, Settings
+from pipeline.nets.timings import Timings, report
+from pipeline.scratch import MemoryScratch, Scratch
 from pipeline.view import TileView
 
 Array = NDArray[Any]
@@ -34,8 +31,6 @@ Array = NDArray[Any]
 CHECK_EVERY = 64
 #: The part of a block's side that is computed once more, in a window of its own.
 CHECK_PART = 4
-#: Smallest probability whose logarithm is taken.
-TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -46,6 +41,7 @@ class Evaluation:
     ----------
     settings : Settings
     view : TileView
+        Read by one thread at a time: it remembers pixels.
     state : dict of ndarray
     """
 
@@ -61,91 +57,84 @@ class Evaluation:
         """Blocks that the tile computes."""
         return own_blocks(self.blocks, self.view.tile)
 
-    def outputs(self, box: Box, precision: Precision) -> NDArray[np.float32]:
-        """Outputs of all members together, on a box of the tile's frame.
+    def keep(
+        self,
+        blocks: Sequence[Tile],
+        precision: Precision,
+        scratch: Scratch,
+        seen: Callable[[Tile, NDArray[np.float32]], None],
+    ) -> None:
+        """Compute the outputs (K, \\*core) of all members together, and keep them in scratch.
 
-        Returns
-        -------
-        ndarray of shape (K, \\*box), float32
+        The models run one after the other. What the ones before add up to waits in scratch, so that
+        memory does not grow with the ensemble.
+
+        Parameters
+        ----------
+        blocks : sequence of Tile
+        precision : Precision
+        scratch : Scratch
+        seen : callable
+            Takes a block and its outputs, in the order of the blocks, in another thread.
         """
-        card = self.settings.cards[0]
-        members = self.settings.members
-        total: Tensor | None = None
-        for member, (model, variant) in enumerate(members):
-            net = self._predictor(model)
-            pixels, window = self._window(net, model, box)
-            found = self._found(net, member, net.network.count)
-            out = net.run(pixels, window, variant, found, precision)
-            inside = _cut(out[0], box.relative_to(window.start))
-            if len(members) > 1:
-                inside = _probabilities(card, inside)
-            total = inside if total is None else total + inside
-        if total is None:
-            raise ValueError("there is no model")
-        if len(members) > 1:
-            total = _scores(card, total / len(members))
-        outputs: NDArray[np.float32] = total.contiguous().cpu().numpy()
-        return outputs
+        timings = Timings()
+        for model in range(len(self.settings.models)):
+            step = ModelPass(self.settings, model, self.view, self.state, precision)
+            last = model == len(self.settings.models) - 1
 
-    def sums(self, member: int, number: int, block: Tile) -> Array:
-        """What a block adds to a statistic of its frame."""
+            def store(block: Tile, outputs: NDArray[np.float32], last: bool = last) -> None:
+                scratch.put(SCORES, block.number, outputs)
+                if last:
+                    seen(block, outputs)
+
+            def decode(block: Tile, rows: Any, step: ModelPass = step) -> NDArray[np.float32]:
+                before = scratch.get(SCORES, block.number) if step.model else None
+                return step.decode(block, rows, before)
+
+            sizes = step.net.sizes
+            timings += run_batches(
+                blocks, step.load, step.compute, store, decode=decode, batch=sizes
+            )
+        report(timings)
+
+    def sums(self, member: int, number: int) -> list[Array]:
+        """What each block of the tile adds to a statistic of the frame."""
         model, variant = self.settings.members[member]
-        net = self._predictor(model)
-        pixels, window = self._window(net, model, block.core)
-        found = self._found(net, member, number)
-        return net.collect(pixels, window, variant, found)
+        step = ModelPass(self.settings, model, self.view, self.state, "float32")
+        found = step.found(member, number)
+        sums: list[Array] = []
+        report(
+            run_batches(
+                self.own(),
+                step.load,
+                lambda windows, blocks: [
+                    step.net.collect(windows, step.place(blocks[0])[1], variant, found)
+                ],
+                lambda _, total: sums.append(total),
+                batch=1,
+            )
+        )
+        return sums
 
-    def apart(self, block: Tile, outputs: NDArray[np.float32]) -> float | None:
-        """How far outputs of a block are from those of another window, where it is checked.
+    def apart(self) -> list[float]:
+        """How far outputs in scratch are from those of other windows, for blocks that are checked.
 
         The other window holds the middle of the block, and is computed in float32.
         """
         exact = self.settings.precision == "float32"
-        if block.number % CHECK_EVERY or (exact and self.blocks.tiles_per_frame == 1):
-            return None
-        part = _middle(block.core, self.settings.stride_px)
-        again = self.outputs(part, "float32")
-        known = outputs[(slice(None), *part.within(block.core))]
-        return float(np.abs(known.astype(np.float64) - again).max(initial=0.0))
+        if exact and self.blocks.tiles_per_frame == 1:
+            return []
+        chosen = {b.number: b for b in self.own() if b.number % CHECK_EVERY == 0}
+        parts = [replace(b, core=_middle(b.core, self.settings.stride_px)) for b in chosen.values()]
+        found: list[float] = []
 
-    def _found(self, net: Predictor, member: int, count: int) -> list[Array]:
-        """The first `count` statistics of the tile's frame."""
-        keys = [statistic_key(member, number) for number in range(count)]
-        totals = [self.state[key][self.view.tile.frame] for key in keys]
-        return [net.network.finish(number, total) for number, total in enumerate(totals)]
+        def compare(part: Tile, again: NDArray[np.float32]) -> None:
+            outputs = self.view.scratch.get(SCORES, part.number)
+            known = outputs[(slice(None), *part.core.within(chosen[part.number].core))]
+            found.append(float(np.abs(known.astype(np.float64) - again).max(initial=0.0)))
 
-    def _predictor(self, model: int) -> Predictor:
-        return predictor(self.settings.models[model])
-
-    def _window(
-        self, net: Predictor, model: int, box: Box
-    ) -> tuple[NDArray[np.float32], FrameWindow]:
-        frame = self.blocks.frame_box
-        window = box.grow(self._halo(net), frame)
-        rule = self.settings.cards[model].normalisation
-        key = self.settings.normalisation_key(model)
-        pixels = self.view.image_of(window)
-        known = normalise(pixels, terms(rule, key, self.state, self.view.context))
-        stride = net.reach.stride
-        # What the frame's end is extended by belongs to the blocks there.
-        whole = tuple(-(-n // s) * s for n, s in zip(frame.stop, stride, strict=True))
-        stop = tuple(
-            w if b == n else b for b, n, w in zip(box.stop, frame.stop, whole, strict=True)
-        )
-        return extended(known, stride), FrameWindow(window.start, box.start, stop, whole)
-
-    def _halo(self, net: Predictor) -> tuple[int, ...]:
-        halo = list(net.reach.halo_px)
-        if "rotations" in self.settings.augment:
-            halo[-2:] = [max(halo[-2:])] * 2
-        return tuple(halo)
-
-
-def _cut(outputs: Tensor, box: Box) -> Tensor:
-    """A box (K, \\*box) of outputs (K, \\*S)."""
-    for axis, (start, side) in enumerate(zip(box.start, box.shape, strict=True)):
-        outputs = outputs.narrow(axis + 1, start, side)
-    return outputs
+        self.keep(parts, "float32", MemoryScratch(), compare)
+        return found
 
 
 def _middle(core: Box, stride_px: tuple[int, ...]) -> Box:
@@ -157,22 +146,3 @@ def _middle(core: Box, stride_px: tuple[int, ...]) -> Box:
         start.append(first)
         stop.append(min(first + side, b))
     return Box(tuple(start), tuple(stop))
-
-
-def _probabilities(card: ModelCard, outputs: Tensor) -> Tensor:
-    """Outputs (K, \\*S) with the scores of classes as probabilities."""
-    out = outputs.clone()
-    for kind, channels in card.head_slices().items():
-        head = next(h for h in card.heads if h.head == kind)
-        if isinstance(head, ClassesHead | BorderHead) and head.activation == "softmax":
-            out[channels] = torch.softmax(outputs[channels], dim=0)
-    return out
-
-
-def _scores(card: ModelCard, outputs: Tensor) -> Tensor:
-    """The opposite of `_probabilities`, up to a constant of the pixel."""
-    for kind, channels in card.head_slices().items():
-        head = next(h for h in card.heads if h.head == kind)
-        if isinstance(head, ClassesHead | BorderHead) and head.activation == "softmax":
-            outputs[channels] = torch.log(outputs[channels].clamp_min(TINY))
-    return outputs

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.kernels.margins import count_near
+
 #: Distances that are counted up to: four a decade.
 LIMITS = 10.0 ** np.linspace(-8, 0, 33)
 
@@ -27,12 +29,7 @@ def count_margins(scores: NDArray[np.float32]) -> NDArray[np.int64]:
     """
     if len(scores) < 2:
         return np.zeros(len(LIMITS), np.int64)
-    best = np.partition(scores, len(scores) - 2, axis=0)[-2:]
-    margin = (best[1].astype(np.float64) - best[0]).reshape(-1)
-    near = np.sort(margin[~(margin > LIMITS[-1])])  # what is not a number counts as near
-    near[np.isnan(near)] = 0
-    near.sort()
-    return np.searchsorted(near, LIMITS, side="right").astype(np.int64)
+    return count_near(scores, LIMITS)
 
 
 def uncertain_pixels(counts: NDArray[np.int64], epsilon: float) -> int:

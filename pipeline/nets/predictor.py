@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
-from pipeline.nets.card import ModelCard
+from pipeline.nets.batch_sizes import BatchSizes
+from pipeline.nets.card import FOREIGN, ModelCard
 from pipeline.nets.context import GlobalContext
 from pipeline.nets.device import Precision, autocast, device
 from pipeline.nets.frame_window import FrameWindow
@@ -38,39 +38,47 @@ class Predictor:
     network : GlobalContext
         In eval mode, on the device of this process.
     reach : Reach
+    layout : torch.memory_format
+        Of windows and weights.
+    sizes : BatchSizes
+        Windows at once; what is found for one task holds for the next.
     """
 
     card: ModelCard
     network: GlobalContext
     reach: Reach
+    layout: torch.memory_format
+    sizes: BatchSizes
 
     def run(
         self,
-        pixels: NDArray[np.float32],
-        window: FrameWindow,
+        windows: Tensor,
+        place: FrameWindow,
         variant: Variant,
         found: Sequence[Array],
         precision: Precision,
     ) -> Tensor:
-        """Outputs (1, K, \\*S) of a normalised and extended window (C, \\*S), float32."""
+        """Outputs (N, K, \\*S) of normalised windows (N, C, \\*S) on the device.
+
+        With statistics, a window comes alone, and lies at `place`.
+        """
         with torch.no_grad(), autocast(precision):
             out = self.network.forward(
-                variant.apply(_batch(pixels)), variant.apply_window(window, pixels.shape[1:]), found
+                self._seen(windows, variant), variant.apply_window(place, windows.shape[2:]), found
             )
         return self._turned_back(out.float(), variant)
 
     def collect(
-        self,
-        pixels: NDArray[np.float32],
-        window: FrameWindow,
-        variant: Variant,
-        found: Sequence[Array],
+        self, windows: Tensor, place: FrameWindow, variant: Variant, found: Sequence[Array]
     ) -> Array:
         """Sums of a block for the next statistic of its frame, always in float32."""
         with torch.no_grad():
             return self.network.collect(
-                variant.apply(_batch(pixels)), variant.apply_window(window, pixels.shape[1:]), found
+                self._seen(windows, variant), variant.apply_window(place, windows.shape[2:]), found
             )
+
+    def _seen(self, windows: Tensor, variant: Variant) -> Tensor:
+        return variant.apply(windows).contiguous(memory_format=self.layout)
 
     def _turned_back(self, out: Tensor, variant: Variant) -> Tensor:
         back = variant.undo(out)
@@ -81,10 +89,6 @@ class Predictor:
         return back
 
 
-def _batch(pixels: NDArray[np.float32]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels))[None].to(device())
-
-
 @functools.lru_cache(maxsize=4)
 def _loaded(reference: ModelReference, kind: str) -> Predictor:
     card = read_card(Path(reference.path))
@@ -92,8 +96,22 @@ def _loaded(reference: ModelReference, kind: str) -> Predictor:
     network = context_of(module, card)
     reach = reach_of(network, card)
     check_reach(network.windowed, len(card.channels), reach, card.name)
+    layout = _layout(card, kind)
     module.to(kind)
-    return Predictor(card, network, reach)
+    module.to(memory_format=layout)
+    # Statistics are of one window.
+    return Predictor(card, network, reach, layout, BatchSizes(1 if network.count else None))
+
+
+def _layout(card: ModelCard, kind: str) -> torch.memory_format:
+    """How a device likes pixels in memory, for networks of ours.
+
+    Channels last on one core of a CPU: 1.1 times as fast for the paper's U-Net and PSPNet, 1.3 for
+    DeepLab and SegNet, 1.6 for a U-Net of 16 channels. Not measured on GPUs.
+    """
+    if kind == "cpu" and card.ndim == 2 and card.architecture not in FOREIGN:
+        return torch.channels_last
+    return torch.contiguous_format
 
 
 def open_unchanged(reference: ModelReference) -> nn.Module:

@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.blocks import block_grid, owners
-from pipeline.grid import TileGrid
+from pipeline.grid import Tile, TileGrid
 from pipeline.methods.base import Output, Round, State
 from pipeline.nets.margins import LIMITS, count_margins
 from pipeline.nets.reading import class_scores
 from pipeline.nets.settings import Settings, statistic_key, totals
 from pipeline.records import Record
 from pipeline.view import TileView
-
-#: Scratch: scores of every block, float32 (K, \*block).
-SCORES = "network"
 
 DONE = "network.done"
 EPSILON = "network.epsilon"
@@ -64,7 +62,7 @@ class Statistic(BlockRound):
 
         evaluation = Evaluation(self.settings, view, state)
         own = evaluation.own()
-        sums = [evaluation.sums(self.member, self.number, block) for block in own]
+        sums = evaluation.sums(self.member, self.number)
         return Output(
             {
                 FRAMES: np.array([block.frame for block in own]),
@@ -90,23 +88,22 @@ class Infer(BlockRound):
     def map(self, view: TileView, state: State) -> Output:
         from pipeline.nets.evaluation import Evaluation  # noqa: PLC0415  needs torch
 
-        margins = np.zeros(len(LIMITS), np.int64)
-        epsilon, pixels, checked = 0.0, 0, 0
         evaluation = Evaluation(self.settings, view, state)
-        for block in evaluation.own():
-            outputs = evaluation.outputs(block.core, self.settings.precision)
-            view.scratch.put(SCORES, block.number, outputs)
-            margins += count_margins(class_scores(self.settings.cards[0], outputs))
-            pixels += block.core.size
-            apart = evaluation.apart(block, outputs)
-            if apart is not None:
-                epsilon, checked = max(epsilon, apart), checked + 1
+        own = evaluation.own()
+        margins = np.zeros(len(LIMITS), np.int64)
+
+        def count(block: Tile, outputs: NDArray[np.float32]) -> None:
+            nonlocal margins
+            margins = margins + count_margins(class_scores(self.settings.cards[0], outputs))
+
+        evaluation.keep(own, self.settings.precision, view.scratch, count)
+        apart = evaluation.apart()
         return Output(
             {
                 MARGINS: margins,
-                EPSILON: np.array(epsilon),
-                PIXELS: np.array(pixels),
-                CHECKED: np.array(checked),
+                EPSILON: np.array(max(apart, default=0.0)),
+                PIXELS: np.array(sum(block.core.size for block in own)),
+                CHECKED: np.array(len(apart)),
             }
         )
 

@@ -14,6 +14,9 @@ from pipeline.nets.device import Precision
 from pipeline.nets.reference import ModelReference
 from pipeline.nets.variants import Augmentation, Variant, variants
 
+#: Scratch: scores of every block, float32 (K, \\*block).
+SCORES = "network"
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

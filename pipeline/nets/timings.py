@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +68,25 @@ class Stopwatch:
         """What was counted so far."""
         found: Mapping[str, float] = dict(self._seconds)
         return Timings(**found)  # type: ignore[arg-type]
+
+
+_listeners: ContextVar[list[Timings] | None] = ContextVar("listeners", default=None)
+
+
+def report(timings: Timings) -> None:
+    """Say what a task took, to the log and to who listens: it is no result."""
+    log.debug("%s", timings)
+    heard = _listeners.get()
+    if heard is not None:
+        heard.append(timings)
+
+
+@contextmanager
+def listening() -> Iterator[list[Timings]]:
+    """Hear what tasks report that run in this context, for benchmarks."""
+    heard: list[Timings] = []
+    token = _listeners.set(heard)
+    try:
+        yield heard
+    finally:
+        _listeners.reset(token)

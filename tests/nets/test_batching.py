@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,11 +31,11 @@ def window(number: int) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def network() -> Callable[[Tensor], Tensor]:
+def network() -> Any:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1))
 
-    def compute(batch: Tensor) -> Tensor:
+    def compute(batch: Tensor, _: Any = None) -> Tensor:
         with torch.inference_mode():
             out: Tensor = net(batch)
             return out
@@ -85,7 +85,7 @@ def alone(network: Any, one: Tensor, batch: int) -> Tensor:
 def test_batches_are_full_and_of_one_shape(network: Any) -> None:
     shapes = []
 
-    def compute(batch: Tensor) -> Tensor:
+    def compute(batch: Tensor, _: Any = None) -> Tensor:
         shapes.append(tuple(batch.shape))
         out: Tensor = network(batch)
         return out
@@ -107,7 +107,7 @@ def test_decode_and_results_that_are_no_tensor() -> None:
     run_batches(
         range(5),
         lambda n: torch.full((1, 2, 2), float(n)),
-        lambda batch: [{"sum": float(one.sum())} for one in batch],
+        lambda batch, _: [{"sum": float(one.sum())} for one in batch],
         stored,
         decode=lambda n, found: (n, found["sum"]),
         batch=2,
@@ -118,7 +118,7 @@ def test_decode_and_results_that_are_no_tensor() -> None:
 def test_a_batch_that_does_not_fit_is_halved(network: Any) -> None:
     tried = []
 
-    def compute(batch: Tensor) -> Tensor:
+    def compute(batch: Tensor, _: Any = None) -> Tensor:
         tried.append(len(batch))
         if len(batch) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
@@ -138,7 +138,7 @@ def test_a_batch_that_does_not_fit_is_halved(network: Any) -> None:
 
 
 def test_a_window_that_does_not_fit_is_an_error() -> None:
-    def compute(batch: Tensor) -> Tensor:
+    def compute(batch: Tensor, _: Any = None) -> Tensor:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(PlanError, match="a window of 1x16x16 takes more memory than the GPU"):
@@ -165,7 +165,7 @@ def test_an_error_comes_out_and_all_threads_end(stage: str, number: int) -> None
         fail("load", at)
         return torch.full((1, 4, 4), float(at))
 
-    def compute(batch: Tensor) -> Tensor:
+    def compute(batch: Tensor, _: Any = None) -> Tensor:
         fail("compute", int(batch[0, 0, 0, 0]))
         return batch
 
@@ -196,7 +196,7 @@ def test_memory_is_bounded() -> None:
         time.sleep(0.01)
         written += 1
 
-    run_batches(range(40), load, lambda batch: batch, store, batch=2)
+    run_batches(range(40), load, lambda batch, _: batch, store, batch=2)
     assert most <= 7 * 2  # read, waiting, computed, waiting, written; and two that change hands
 
 
@@ -214,7 +214,7 @@ def test_one_odd_window_does_not_hold_all_results() -> None:
         nonlocal stored
         stored += 1
 
-    run_batches(range(100), load, lambda batch: batch, store, batch=4)
+    run_batches(range(100), load, lambda batch, _: batch, store, batch=4)
     assert held <= batching.PATIENCE * 4 + 7 * 4
 
 
@@ -223,7 +223,7 @@ def test_reading_computing_and_writing_overlap() -> None:
         time.sleep(0.03)
         return torch.zeros((1, 4, 4))
 
-    def compute(batch: Tensor) -> Tensor:
+    def compute(batch: Tensor, _: Any = None) -> Tensor:
         time.sleep(0.03)
         return batch
 
@@ -244,10 +244,10 @@ def test_threads_know_what_the_caller_allows() -> None:
         return torch.zeros((1, 2, 2))
 
     with gpu_allowed():
-        run_batches([0], look, lambda batch: batch, look)
+        run_batches([0], look, lambda batch, _: batch, look)
     assert seen == [True, True]
     with gpu_allowed(), gpu_allowed(False):
-        run_batches([0], look, lambda batch: batch, look)
+        run_batches([0], look, lambda batch, _: batch, look)
     assert seen[2:] == [False, False]
 
 
