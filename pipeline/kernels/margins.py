@@ -44,6 +44,6 @@ def _between(scores: NDArray[np.float32], limits: NDArray[np.float64]) -> NDArra
             continue
         place = 0
         if known and margin > limits[0]:
-            place = np.searchsorted(limits, margin)
+            place = int(np.searchsorted(limits, margin))
         counts[place] += 1
     return counts

@@ -95,19 +95,19 @@ def test_batches_of_windows_are_those_one_by_one(
     assert heard[0].batches < heard[0].windows == 9
     for number, outputs in expected.items():
         kept = found.view.scratch.get(SCORES, number)
-        assert np.allclose(np.exp(kept), np.exp(outputs), atol=1e-3)  # scores are up to 1e3
+        assert np.allclose(np.exp(kept), np.exp(outputs), atol=1e-3)
 
 
 def test_checked_blocks_are_compared_with_another_window(tmp_path: Path) -> None:
     found = evaluation(tmp_path, [tiny_model(**RANGE)])
     found.keep(found.own(), "float32", found.view.scratch, lambda *_: None)
-    (near,) = found.apart()  # of block 0
     spoiled = found.view.scratch.get(SCORES, 0)
-    largest = float(np.abs(spoiled).max())  # rounding is a part of the numbers that are added up
-    assert near < 1e-5 * largest
-    spoiled[:, 16, 16] += largest
+    scale = float(np.abs(spoiled).max())
+    (near,) = found.apart()  # of block 0
+    assert near < 1e-5 * scale
+    spoiled[:, 16, 16] += scale
     found.view.scratch.put(SCORES, 0, spoiled)
-    assert found.apart()[0] == pytest.approx(largest, rel=1e-4)
+    assert found.apart()[0] == pytest.approx(scale, rel=1e-4)
 
 
 def test_timings_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
