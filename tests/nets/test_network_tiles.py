@@ -215,7 +215,9 @@ def test_naive_tiles_are_wrong(trained: str, nuclei: np.ndarray, tmp_path: Path)
     has_statistics = "norm: instance" in (Path(trained) / "card.yaml").read_text()
     # Statistics of a tile are not those of the frame; without them, halo and stride are enough.
     assert (right > 20) == has_statistics
-    ours = run_untiled(recipe_of(trained, block_px=64), nuclei, tmp_path).labels.reshape(nuclei.shape)
+    ours = run_untiled(recipe_of(trained, block_px=64), nuclei, tmp_path).labels.reshape(
+        nuclei.shape
+    )
     assert np.count_nonzero(ours != one_pass(trained, nuclei).argmax(axis=0) + 1) <= 2
     print(f"px of {nuclei.size} that naive tiles get wrong: {wrong}, aligned with halo {right}")
 
