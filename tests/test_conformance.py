@@ -155,6 +155,28 @@ def test_quickshift_conforms(own: dict[str, object], tmp_path: Path) -> None:
     check_conformance(recipe, images, sides=[11], orders=[4], folder=tmp_path)
 
 
+@pytest.mark.parametrize("dims", ["2d", "3d"])
+@pytest.mark.parametrize(
+    ("norm", "own"),
+    [
+        ("batch", {"output": "classes"}),
+        ("batch", {"output": "probabilities", "smoothing": {"iterations": 2}}),
+        ("instance", {"output": "labels"}),
+    ],
+)
+def test_networks_conform(norm: str, own: dict[str, object], dims: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs tilewright[nets]")
+    from tests.nets.models import tiny_model
+
+    ndim = int(dims[0])
+    arguments = {"dims": ndim, "depth": 1, "base_channels": 2, "norm": norm}
+    model = tiny_model(ndim=ndim, arguments=arguments)
+    image = blobs() if dims == "2d" else blobs((7, 22, 25), "float32")
+    segment = {"method": "network", "model": model, "block_px": 16, **own}
+    recipe = {"source": {"dims": dims}, "segment": segment}
+    check_conformance(recipe, [image], sides=[11], orders=[4], folder=tmp_path)
+
+
 @pytest.mark.usefixtures("faulty")
 @pytest.mark.parametrize(
     ("kind", "message"),

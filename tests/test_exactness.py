@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -336,6 +337,42 @@ def quickshifts(dims: str) -> st.SearchStrategy[Content]:
     )
 
 
+#: Whether networks can be drawn.
+HAS_NETS = find_spec("torch") is not None
+
+
+def networks(dims: str, channels: int = 1) -> st.SearchStrategy[Content]:
+    """Tiny networks on tiny blocks, with and without statistics of the frame."""
+    from tests.nets.models import tiny_model
+
+    ndim = int(dims[0])
+    norm = st.sampled_from(["none", "batch", "batch", "instance"])
+    kind = st.sampled_from(["percentiles", "mean_std"])
+    models = st.builds(
+        lambda norm, kind: tiny_model(
+            arguments={"dims": ndim, "depth": 1, "base_channels": 2, "norm": norm},
+            ndim=ndim,
+            channels=[f"channel {i}" for i in range(channels)],
+            normalisation={"kind": kind},
+        ),
+        norm,
+        kind,
+    )
+    smoothing = st.fixed_dictionaries({"weight": st.sampled_from([0, 1]), "iterations": st.just(2)})
+    return st.fixed_dictionaries(
+        {
+            "model": models,
+            "block_px": st.sampled_from([16, 17, 24]),
+            "output": st.sampled_from(["classes", "labels", "probabilities"]),
+        },
+        optional={
+            "augment": st.sampled_from([["rotations"], ["flips"]][: 4 - ndim]),
+            "smoothing": smoothing,
+            "connectivity": connectivities(dims),
+        },
+    )
+
+
 #: Draws the parameters of each of our methods.
 PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "felzenszwalb": felzenszwalbs,
@@ -350,6 +387,7 @@ PARAMETERS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "quickshift": quickshifts,
     "threshold": thresholds,
     "watershed": watersheds,
+    **({"network": networks} if HAS_NETS else {}),
 }
 
 FILTERS = st.one_of(
@@ -412,6 +450,7 @@ def test_every_method_of_ours_is_drawn() -> None:
     # Given labels must have the image's size: tests/test_graph.py and test_given.py draw them. What
     # needs a network is in tests/detection.
     assert ours == {*PARAMETERS, "given", "mask_rcnn", "network", "panoptic"}
+    assert not HAS_NETS or "network" in PARAMETERS
     assert ours <= set(method_names())
 
 
@@ -452,6 +491,7 @@ OF_CHANNELS: dict[str, Callable[[str], st.SearchStrategy[Content]]] = {
     "slic": superpixels,
     "quickshift": quickshifts,
     "watershed": splits_of_classes,
+    **({"network": networks} if HAS_NETS else {}),
 }
 
 
@@ -462,7 +502,8 @@ def trials_of_channels(draw: DrawFn) -> tuple[Recipe, np.ndarray, Cut]:
     method = draw(st.sampled_from(defined))
     segment = {"method": method, **draw(OF_CHANNELS[method](dims))}
     space = draw(st.sampled_from(["raw", "lab"]))
-    segment.get("foreground", segment)["color_space"] = space
+    if method != "network":
+        segment.get("foreground", segment)["color_space"] = space
     if method == "slic":  # thresholds take one channel, and L*a*b* has a range of its own
         segment.pop("value_range" if space == "lab" else "", None)
         if "mask" in segment:
@@ -470,6 +511,8 @@ def trials_of_channels(draw: DrawFn) -> tuple[Recipe, np.ndarray, Cut]:
     if method == "mean_shift":  # the modes of small bandwidths take long to find
         segment["bandwidth"] = draw(st.sampled_from([None, 30, 60]))
     channels = 3 if space == "lab" else draw(st.integers(2, 4))
+    if method == "network":  # a model takes so many channels, and no others
+        segment |= draw(networks(dims, channels))
     shape = (1, 19, 24) if dims == "2d" else (5, 11, 12)
     seed = draw(st.integers(0, 2**16))
     smooth = [ndimage.gaussian_filter(noise(shape, seed + c, 1), 1) for c in range(channels)]

@@ -71,7 +71,7 @@ class Network(SoftClassifier):
     """
 
     method: Literal["network"]
-    model: tuple[PixelModel, ...] = Field(min_length=1)
+    model: tuple[PixelModel, ...]
     output: OutputKind = "labels"
     block_px: int | None = Field(default=None, ge=16, le=8192)
     augment: tuple[Augmentation, ...] = ()
@@ -82,6 +82,9 @@ class Network(SoftClassifier):
     @field_validator("model", mode="before")
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:
+        # Not by `min_length`, which a wrong name would break, too: pydantic leaves it out first.
+        if isinstance(given, list | tuple) and not given:
+            raise ValueError("there is none; name at least one")
         return given if isinstance(given, list | tuple) and not hasattr(given, "path") else (given,)
 
     @model_validator(mode="after")

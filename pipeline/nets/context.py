@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
-from pipeline.nets.frame_pass import FramePass, Inject, Neutral, Trace
+from pipeline.nets.frame_pass import FramePass, Inject, LonePixels, Neutral, Trace
 from pipeline.nets.frame_window import FrameWindow
 from pipeline.nets.reach import Reach, attempts, measure_reach
 from pipeline.nets.statistics import Array, Statistic
@@ -168,7 +168,7 @@ class GlobalContext:
         if x.shape[0] != 1:
             raise ValueError(f"{self.name}: {x.shape[0]} windows at once; statistics need one")
         try:
-            with torch.no_grad(), step:
+            with torch.no_grad(), LonePixels(), step:
                 logits: Tensor = self.module(x)
         except Exception as error:
             if step.refused:

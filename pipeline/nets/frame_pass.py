@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -182,6 +184,48 @@ class FramePass(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ha
                 f"aten::{name} joins a pooled map of {list(tensor.shape[2:])} bins to pixels. "
                 "Upsample it to the size of the image first."
             )
+
+
+class LonePixels(TorchFunctionMode):
+    """Lets norms run on a layer of one pixel: its variance is 0.
+
+    Frames no larger than the total stride have such layers. Torch's functions refuse them, since
+    nothing can be learnt from them.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is functional.instance_norm:
+            return _instance_norm(*args, **kwargs)
+        if func is functional.group_norm:
+            return _group_norm(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    known = (weight, bias, running_mean, running_var)
+    return torch.instance_norm(input, *known, use_input_stats, momentum, eps, False)
+
+
+def _group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    return torch.group_norm(input, num_groups, weight, bias, eps, False)
 
 
 def _mark(tensor: Tensor) -> Mark | None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import nn
 
 from pipeline.nets.architectures import build
 from pipeline.nets.architectures.mask_rcnn import MaskRCNN
 from pipeline.nets.card import ModelCard, parse_card
 from pipeline.nets.model_folder import write_model
+from pipeline.nets.places import file_sha256
 
 CLASSES = {"head": "classes", "names": ["background", "cell", "rim"], "background": "background"}
 BORDER = {"head": "border"}
@@ -31,6 +33,17 @@ TINY: dict[str, dict[str, Any]] = {
         "width": 16,
         "head_width": 32,
     },
+    "fc_densenet": {"layout": [1, 2, 3], "growth": 4, "first_channels": 6},
+    "fcn": {"stride": 8, "width": 2, "dense_channels": 8},
+    "segnet": {"width": 2},
+    "deeplab": {
+        "backbone": "resnet18",
+        "width": 4,
+        "output_stride": 8,
+        "atrous_rates": [2, 3],
+    },
+    "pspnet": {"backbone": "resnet18", "width": 4},
+    "refinenet": {"backbone": "resnet18", "width": 4, "block_channels": 4, "pooling_steps": 1},
 }
 
 
@@ -100,3 +113,51 @@ def tiny_model(architecture: str = "unet", seed: int = 0, **fields: Any) -> str:
         card = parse_card(content, "card")
         write_model(path, random_network(card, seed), card)
     return str(path)
+
+
+def scripted_model(module: nn.Module, name: str, heads: list[Any], **fields: Any) -> str:
+    """A model folder with a TorchScript of any module."""
+    path = folder() / name
+    path.mkdir()
+    torch.jit.script(module.eval()).save(str(path / "net.pt"))  # type: ignore[no-untyped-call]
+    content = card_content("torchscript", {}, heads=heads, weights="net.pt", **fields)
+    content["sha256"] = file_sha256(path / "net.pt")
+    (path / "card.yaml").write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+@functools.cache
+def echo(kinds: tuple[str, ...], ndim: int = 2) -> str:
+    """A model that says what its input channels are: outputs can be drawn as an image.
+
+    Parameters
+    ----------
+    kinds : tuple of str
+        Its heads: "classes", "border", "distance", "flow".
+    """
+    known = {"classes": CLASSES, "border": BORDER, "distance": DISTANCE, "flow": FLOW}
+    heads = [known[kind] for kind in kinds]
+    size = {"classes": 3, "border": 3, "distance": 1, "flow": ndim}
+    channels = [f"{kind} {i}" for kind in kinds for i in range(size[kind])]
+    return scripted_model(
+        Echo(len(channels), ndim),
+        f"echo {' '.join(kinds)} {ndim}",
+        heads,
+        ndim=ndim,
+        channels=channels,
+        normalisation={"kind": "range"},
+    )
+
+
+class Echo(nn.Module):
+    """A convolution of 1 px that changes nothing."""
+
+    def __init__(self, channels: int, ndim: int) -> None:
+        super().__init__()
+        kind = nn.Conv2d if ndim == 2 else nn.Conv3d
+        self.same = kind(channels, channels, 1, bias=False)
+        self.same.weight.data = torch.eye(channels).reshape(channels, channels, *(1,) * ndim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.same(x)
+        return found
