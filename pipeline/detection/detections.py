@@ -65,7 +65,7 @@ class Candidates(Table):
     @property
     def probability(self) -> NDArray[np.float32]:
         """The scores, of 0 to 1."""
-        return self.score / np.float32(STEPS)
+        return self.score.astype(np.float32) / np.float32(STEPS)
 
     def packed(self) -> Longs:
         """All columns as one table of shape (n, 3 ndim + 2), for scratch; `unpack` undoes it."""

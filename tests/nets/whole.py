@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from pipeline.nets.blocks import block_grid
+from pipeline.blocks import block_grid
 from scipy import ndimage
 from torch import Tensor, nn
 
