@@ -3,7 +3,7 @@
 python tests/benchmarks/nets.py                        small U-Net, 2048 x 2048
 python tests/benchmarks/nets.py unet-small unet-paper --size 1024 --model folder
 
-The bare pass computes the same windows, halo included, from memory, with the same layout and
+The bare pass computes windows of the same sizes, halo included, of noise, with the same layout and
 number of threads. Ratios are of CPU seconds and of wall seconds: load spoils the second.
 """
 
@@ -103,9 +103,9 @@ def bare_pass(job: ImageJob) -> None:
     """The network over windows of noise, and nothing else."""
     method: Any = job.recipe.segment
     net = predictor(method.model[0])
-    noise = torch.rand((1, len(net.card.channels), 1, 1))
     for sides in windows(job):
-        window = noise.expand(-1, -1, *sides).contiguous(memory_format=net.layout)
+        noise = torch.rand((1, len(net.card.channels), *sides))
+        window = noise.contiguous(memory_format=net.layout)
         with torch.no_grad():
             net.network.module(window)
 
