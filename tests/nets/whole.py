@@ -10,14 +10,14 @@ from unittest import mock
 
 import numpy as np
 import torch
-from pipeline.blocks import block_grid
 from scipy import ndimage
 from torch import Tensor, nn
 
+from pipeline.blocks import block_grid
 from pipeline.grid import TileGrid
 from pipeline.methods.network import Network
 from pipeline.nets.model_folder import load_module, read_card
-from pipeline.nets.rounds import SCORES
+from pipeline.nets.settings import SCORES
 from pipeline.recipe import Recipe, parse_recipe
 from pipeline.scratch import FileScratch, MemoryScratch, Scratch
 from pipeline.trial import Cut, Result, run_tiled
