@@ -166,7 +166,7 @@ def test_quickshift_conforms(own: dict[str, object], tmp_path: Path) -> None:
 )
 def test_networks_conform(norm: str, own: dict[str, object], dims: str, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs tilewright[nets]")
-    from tests.nets.models import tiny_model  # noqa: PLC0415
+    from tests.nets.models import tiny_model
 
     ndim = int(dims[0])
     arguments = {"dims": ndim, "depth": 1, "base_channels": 2, "norm": norm}

@@ -343,7 +343,7 @@ HAS_NETS = find_spec("torch") is not None
 
 def networks(dims: str, channels: int = 1) -> st.SearchStrategy[Content]:
     """Tiny networks on tiny blocks, with and without statistics of the frame."""
-    from tests.nets.models import tiny_model  # noqa: PLC0415  needs torch
+    from tests.nets.models import tiny_model
 
     ndim = int(dims[0])
     norm = st.sampled_from(["none", "batch", "batch", "instance"])

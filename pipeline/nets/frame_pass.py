@@ -206,7 +206,7 @@ class LonePixels(TorchFunctionMode):
 
 
 def _instance_norm(
-    input: Tensor,  # noqa: A002  names and values are torch's
+    input: Tensor,
     running_mean: Tensor | None = None,
     running_var: Tensor | None = None,
     weight: Tensor | None = None,
@@ -220,7 +220,7 @@ def _instance_norm(
 
 
 def _group_norm(
-    input: Tensor,  # noqa: A002  names and values are torch's
+    input: Tensor,
     num_groups: int,
     weight: Tensor | None = None,
     bias: Tensor | None = None,

@@ -87,11 +87,9 @@ class WholeMean(nn.Module):
 
 
 def test_layers_that_cannot_be_followed(tmp_path: Path) -> None:
-    recipe = None
-    with pytest.raises((ModelError, RecipeError), match=r"mean") as error:
-        recipe = recipe_of(scripted_model(WholeMean(), "whole mean", [CLASSES]))
+    recipe = recipe_of(scripted_model(WholeMean(), "whole mean", [CLASSES]))
+    with pytest.raises(ModelError, match=r"mean"):
         run_untiled(recipe, picture((20, 20)), tmp_path)
-    assert "mean" in str(error.value)
 
 
 def test_without_torch(model: str) -> None:

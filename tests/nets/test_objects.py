@@ -11,10 +11,10 @@ from scipy import ndimage
 
 pytest.importorskip("torch", reason="needs tilewright[nets]")
 
-from pipeline.conformance import check_image  # noqa: E402
-from pipeline.recipe import Recipe, parse_recipe  # noqa: E402
-from pipeline.trial import Cut, Result  # noqa: E402
-from tests.nets.models import echo  # noqa: E402
+from pipeline.conformance import check_image
+from pipeline.recipe import Recipe, parse_recipe
+from pipeline.trial import Cut, Result
+from tests.nets.models import echo
 
 SHAPE = (70, 95)
 #: Two discs that touch, and one that does not.

@@ -13,18 +13,18 @@ import pytest
 
 pytest.importorskip("torch", reason="needs tilewright[nets]")
 
-from flows.dataset import DatasetRun  # noqa: E402
-from flows.progress import RunProgress  # noqa: E402
-from flows.request import Request  # noqa: E402
-from pipeline.plan import Machine  # noqa: E402
-from pipeline.run_folder import RunFolder  # noqa: E402
-from pipeline.table_file import table_digest  # noqa: E402
-from pipeline.trial import save_array  # noqa: E402
-from tests.nets.models import tiny_model  # noqa: E402
-from tests.nets.whole import picture, recipe_of  # noqa: E402
-from workers import submit  # noqa: E402
-from workers.cluster import open_cluster  # noqa: E402
-from workers.submit import run_batches  # noqa: E402
+from flows.dataset import DatasetRun
+from flows.progress import RunProgress
+from flows.request import Request
+from pipeline.plan import Machine
+from pipeline.run_folder import RunFolder
+from pipeline.table_file import table_digest
+from pipeline.trial import save_array
+from tests.nets.models import tiny_model
+from tests.nets.whole import picture, recipe_of
+from workers import submit
+from workers.cluster import open_cluster
+from workers.submit import run_batches
 
 
 @pytest.fixture(scope="module")
