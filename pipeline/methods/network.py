@@ -256,7 +256,7 @@ class Network(SoftClassifier):
             found |= {
                 "epsilon": epsilon,
                 "checked_blocks": int(state[CHECKED]),
-                "uncertain_pixels": uncertain_pixels(state[MARGINS], epsilon),
+                "uncertain_pixels": uncertain_pixels(state[MARGINS], epsilon, int(state[PIXELS])),
                 "pixels": int(state[PIXELS]),
             }
         return found

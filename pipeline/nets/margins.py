@@ -32,9 +32,9 @@ def count_margins(scores: NDArray[np.float32]) -> NDArray[np.int64]:
     return count_near(scores, LIMITS)
 
 
-def uncertain_pixels(counts: NDArray[np.int64], epsilon: float) -> int:
-    """At most how many pixels have a margin of 2 `epsilon` or less."""
+def uncertain_pixels(counts: NDArray[np.int64], epsilon: float, pixels: int) -> int:
+    """At most how many of all `pixels` have a margin of 2 `epsilon` or less."""
     if epsilon == 0:
         return 0
-    place = int(np.searchsorted(LIMITS, 2 * epsilon))
-    return int(counts[min(place, len(counts) - 1)])
+    place = int(np.searchsorted(LIMITS, 2 * epsilon))  # NaN is behind all
+    return int(counts[place]) if place < len(counts) else pixels

@@ -137,17 +137,26 @@ def _cut(outputs: Tensor, box: Box) -> Tensor:
 def _probabilities(card: ModelCard, outputs: Tensor) -> Tensor:
     """Outputs (K, \\*S) with the scores of classes as probabilities."""
     out = outputs.clone()
-    for kind, channels in card.head_slices().items():
-        head = next(h for h in card.heads if h.head == kind)
-        if isinstance(head, ClassesHead | BorderHead) and head.activation == "softmax":
+    for activation, channels in _class_channels(card):
+        if activation == "softmax":
             out[channels] = torch.softmax(outputs[channels], dim=0)
+        elif activation == "sigmoid":
+            out[channels] = torch.sigmoid(outputs[channels])
     return out
 
 
 def _scores(card: ModelCard, outputs: Tensor) -> Tensor:
     """The opposite of `_probabilities`, up to a constant of the pixel."""
-    for kind, channels in card.head_slices().items():
-        head = next(h for h in card.heads if h.head == kind)
-        if isinstance(head, ClassesHead | BorderHead) and head.activation == "softmax":
+    for activation, channels in _class_channels(card):
+        if activation == "softmax":
             outputs[channels] = torch.log(outputs[channels].clamp_min(TINY))
+        elif activation == "sigmoid":
+            outputs[channels] = torch.logit(outputs[channels], TINY)
     return outputs
+
+
+def _class_channels(card: ModelCard) -> Iterator[tuple[str, slice]]:
+    slices = card.head_slices()
+    for head in card.heads:
+        if isinstance(head, ClassesHead | BorderHead):
+            yield head.activation, slices[head.head]

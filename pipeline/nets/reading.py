@@ -69,7 +69,7 @@ def objectness(card: ModelCard, outputs: Floats) -> Floats:
 
     The distance to the object's edge, where the network tells it; else how fast the directions to
     the middle converge; else the probability of the object less that of its border; else that of
-    all classes but the background.
+    all classes but the background, or of the best class where there is no background.
 
     Parameters
     ----------
@@ -92,7 +92,10 @@ def objectness(card: ModelCard, outputs: Floats) -> Floats:
     probability = _softmax(class_scores(card, outputs))
     if head_of(card, BorderHead) is not None:
         return np.asarray(probability[1] - probability[2])
-    return np.asarray(np.float32(1) - probability[background_class(card) - 1])
+    background = background_class(card)
+    if background == 0:
+        return np.asarray(probability.max(axis=0))
+    return np.asarray(np.float32(1) - probability[background - 1])
 
 
 def _class_head(card: ModelCard) -> ClassesHead | BorderHead:

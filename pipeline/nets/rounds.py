@@ -101,7 +101,7 @@ class Infer(BlockRound):
         return Output(
             {
                 MARGINS: margins,
-                EPSILON: np.array(max(apart, default=0.0)),
+                EPSILON: np.array(largest(apart)),
                 PIXELS: np.array(sum(block.core.size for block in own)),
                 CHECKED: np.array(len(apart)),
             }
@@ -111,10 +111,15 @@ class Infer(BlockRound):
         known = list(records)
         return {
             MARGINS: sum((r[MARGINS] for r in known), np.zeros(len(LIMITS), np.int64)),
-            EPSILON: np.array(max((float(r[EPSILON]) for r in known), default=0.0)),
+            EPSILON: np.array(largest([float(r[EPSILON]) for r in known])),
             PIXELS: np.array(sum(int(r[PIXELS]) for r in known)),
             CHECKED: np.array(sum(int(r[CHECKED]) for r in known)),
         }
 
     def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
         return {**state, **self.combine(r for _, r in records), DONE: np.array(1)}
+
+
+def largest(found: Sequence[float]) -> float:
+    """The largest of some numbers, 0 of none; NaN if one is."""
+    return float(np.max(found)) if found else 0.0

@@ -43,7 +43,7 @@ def test_frames_must_fit(model: str, tmp_path: Path) -> None:
     [
         ({"block_px": 15}, r"block_px.*greater than or equal to 16"),
         ({"model": "nothing"}, r"model 'nothing': neither a path nor a name"),
-        ({"model": []}, r"model: there is none"),
+        ({"model": []}, r"there is none; name at least one"),
         ({"augment": ["turns"]}, r"augment.*'flips' or 'rotations'"),
         ({"object_classes": [4], "output": "labels"}, r"object_classes has 4; classes are 1 to 3"),
         ({"precision": "int8"}, r"precision.*'float32'"),
