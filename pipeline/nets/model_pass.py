@@ -5,6 +5,7 @@ load: pixels, normalised, extended | compute: in every way to see them | decode:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -151,7 +152,7 @@ def _scores(card: ModelCard, outputs: Tensor) -> Tensor:
         if activation == "softmax":
             outputs[channels] = torch.log(outputs[channels].clamp_min(TINY))
         elif activation == "sigmoid":
-            outputs[channels] = torch.logit(outputs[channels], TINY)
+            outputs[channels] = torch.logit(outputs[channels], 1e-7)
     return outputs
 
 
