@@ -28,6 +28,7 @@ from pipeline.kernels.edge_heap import (
     Queue,
     add,
     append,
+    kernel,
     numbers,
     remove,
     reweigh,
@@ -222,7 +223,7 @@ def _agglomerate(
     return done
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _begin(
     nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, step: Floats, rule: int, hub_degree: int
 ) -> None:
@@ -239,7 +240,7 @@ def _begin(
             _promote(nodes, edges, queue, hubs, slot, step, rule)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _stays(nodes: Nodes, a: int, b: int) -> bool:
     """Whether slot a stays: a hub, that of more edges; else the smaller number."""
     if nodes.row[a] >= 0 and nodes.row[b] >= 0:
@@ -249,7 +250,7 @@ def _stays(nodes: Nodes, a: int, b: int) -> bool:
     return bool(nodes.name[a] < nodes.name[b])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _renew(
     nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, e: int, step: Floats, rule: int
 ) -> None:
@@ -262,7 +263,7 @@ def _renew(
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _promote(
     nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, hub: int, step: Floats, rule: int
 ) -> None:
@@ -285,7 +286,7 @@ def _promote(
     show_all(nodes, edges, queue, hubs, hub, rule)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join(
     nodes: Nodes,
     edges: Edges,
@@ -298,7 +299,6 @@ def _join(
     rule: int,
 ) -> None:
     """Make region `b` a part of `a`; neither is a hub, and a's number is the smaller one."""
-    # Arrays by names of their own: else their references are counted again and again.
     row, end, behind, place, seen = nodes.row, edges.end, edges.behind, queue.place, queue.seen
     nodes.pixels[a] += nodes.pixels[b]
     for c in range(nodes.sums.shape[1]):
@@ -343,7 +343,7 @@ def _join(
         half = behind[half]
 
 
-@njit(cache=True, nogil=True, inline="always")
+@kernel
 def _unite(nodes: Nodes, edges: Edges, queue: Queue, f: int, e: int, other: int) -> None:
     """Make edge e, which is in no heap, a part of edge f; both lead to `other`."""
     edges.length[f] += edges.length[e]
@@ -352,7 +352,7 @@ def _unite(nodes: Nodes, edges: Edges, queue: Queue, f: int, e: int, other: int)
     nodes.degree[other] -= 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join_hub(
     nodes: Nodes,
     edges: Edges,
@@ -391,7 +391,7 @@ def _join_hub(
     show_all(nodes, edges, queue, hubs, hub, rule)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _mark_hubs(
     nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, hub: int, mark: Places
 ) -> None:
@@ -401,7 +401,7 @@ def _mark_hubs(
         half = edges.beside[half]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hand_over(
     nodes: Nodes,
     edges: Edges,
@@ -437,7 +437,7 @@ def _hand_over(
         put(nodes, edges, queue, hubs, hub, half, step, rule)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _half_to(nodes: Nodes, edges: Edges, queue: Queue, slot: int, hub: int) -> int:
     """The half-edge of a region that leads to a hub, or -1; edges that are gone leave its list."""
     half = nodes.first[slot]

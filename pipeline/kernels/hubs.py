@@ -30,7 +30,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.kernels.edge_heap import (
@@ -46,6 +45,7 @@ from pipeline.kernels.edge_heap import (
     Places,
     Queue,
     add,
+    kernel,
     remove,
     weigh,
 )
@@ -73,13 +73,13 @@ class Hubs(NamedTuple):
     free: Longs
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def slope(kind: int) -> float:
     """The s of a bucket; kind 0 is that of distances, and of Ward's weights that are 0."""
     return float(2.0 ** max(kind - 1, 0))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def open_row(nodes: Nodes, hubs: Hubs, hub: int) -> int:
     """Make a slot a hub without edges; returns its row."""
     if hubs.free[1] > 0:
@@ -95,7 +95,7 @@ def open_row(nodes: Nodes, hubs: Hubs, hub: int) -> int:
     return int(row)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def close_row(nodes: Nodes, hubs: Hubs, hub: int) -> None:
     """Let a row be used again; what its buckets hold is forgotten."""
     hubs.free[1] += 1
@@ -103,7 +103,7 @@ def close_row(nodes: Nodes, hubs: Hubs, hub: int) -> None:
     nodes.row[hub] = -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def take_in(
     nodes: Nodes, hubs: Hubs, hub: int, slot: int, step: Floats, rule: int, error: float
 ) -> None:
@@ -126,7 +126,7 @@ def take_in(
         hubs.drift[row, kind] = (hubs.drift[row, kind] + way) * (1.0 + GROWTH)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def put(
     nodes: Nodes,
     edges: Edges,
@@ -155,7 +155,7 @@ def put(
     return kind
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def show(
     nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, hub: int, kind: int, rule: int
 ) -> None:
@@ -176,13 +176,13 @@ def show(
     add(queue, root)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def show_all(nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, hub: int, rule: int) -> None:
     for kind in range(hubs.root.shape[1]):
         show(nodes, edges, queue, hubs, hub, kind, rule)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hide(nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, hub: int) -> None:
     """Take all edges of a hub out of the heap, for it will change."""
     row = nodes.row[hub]
@@ -199,7 +199,7 @@ def hide(nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, hub: int) -> None
         half = following
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def link(nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, half: int) -> None:
     """Put a half-edge that leads to another hub into the list of those."""
     row = nodes.row[edges.end[half]]
@@ -207,7 +207,7 @@ def link(nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, half: int) -> Non
     hubs.first[row] = half
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def detach(nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, e: int, rule: int) -> None:
     """Take an edge out of its bucket or the heap."""
     if queue.seen[e] == NOWHERE:
@@ -241,13 +241,13 @@ def detach(nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, e: int, rule: i
     queue.seen[e] = NOWHERE
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hub_half(nodes: Nodes, edges: Edges, e: int) -> int:
     """The half-edge, of an edge in a bucket, that is the hub's."""
     return 2 * e if nodes.row[edges.end[2 * e]] >= 0 else 2 * e + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_first(nodes: Nodes, edges: Edges, queue: Queue, e: int, f: int) -> bool:
     if edges.key[e] != edges.key[f]:
         return bool(edges.key[e] < edges.key[f])
@@ -261,7 +261,7 @@ def _is_first(nodes: Nodes, edges: Edges, queue: Queue, e: int, f: int) -> bool:
     return bool(a < b)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _meld(nodes: Nodes, edges: Edges, queue: Queue, e: int, f: int) -> int:
     """Make one heap of two; returns its first edge."""
     if _is_first(nodes, edges, queue, f, e):
@@ -275,7 +275,7 @@ def _meld(nodes: Nodes, edges: Edges, queue: Queue, e: int, f: int) -> int:
     return e
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _pair(nodes: Nodes, edges: Edges, queue: Queue, first: int) -> int:
     """Make one heap of those beside each other: in pairs, then all, from the last to the first."""
     pairs = -1
