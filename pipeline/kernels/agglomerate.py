@@ -28,7 +28,9 @@ from pipeline.kernels.edge_heap import (
     Queue,
     add,
     append,
+    kernel,
     numbers,
+    remove,
     reweigh,
     sink,
     weigh,
@@ -111,13 +113,13 @@ def agglomerate(
     small = 2 * len(low) <= np.iinfo(np.int32).max
     places = np.int32 if small else np.int64
     nodes = _nodes(count, sums, places)
-    edges = _edges(nodes, low, high, length, total, places)
+    edges, queue = _edges(nodes, low, high, length, total, places)
     error = _rounding(count, sums, step)
     # Nothing can be said of weights that are not finite.
     hub_degree = HUB_DEGREE if error < HUGE else 2 * len(low) + 1
     hubs = _hubs(2 * len(low) // hub_degree, WARD_KINDS if rule == WARD else 1, places)
     done = _agglomerate(
-        nodes, edges, hubs, step, rule, limit, hub_degree, error, kept, gone, weight
+        nodes, edges, queue, hubs, step, rule, limit, hub_degree, error, kept, gone, weight
     )
     return Merges(kept[:done].copy(), gone[:done].copy(), weight[:done].copy())
 
@@ -135,9 +137,9 @@ def _nodes(count: Longs, sums: Longs, places: type) -> Nodes:
 
 def _edges(
     nodes: Nodes, low: Longs, high: Longs, length: Longs, total: Longs, places: type
-) -> Edges:
+) -> tuple[Edges, Queue]:
     size = len(low)
-    end = np.stack([low, high], axis=1).astype(places).ravel()
+    end: Places = np.stack([low, high], axis=1).astype(places).ravel()
     queue = Queue(
         np.empty(size, np.float64),
         np.arange(size, dtype=places),
@@ -147,16 +149,16 @@ def _edges(
         np.arange(size, dtype=places),
         np.array([size]),
     )
-    return Edges(
+    edges = Edges(
         length.copy(),
         total.copy(),
         end,
         np.empty(2 * size, places),
-        queue,
         np.empty(size, np.float64),
         np.empty(size, places),
         np.empty(2 * size, places),
     )
+    return edges, queue
 
 
 def _hubs(rows: int, kinds: int, places: type) -> Hubs:
@@ -183,6 +185,7 @@ def _rounding(count: Longs, sums: Longs, step: Floats) -> float:
 def _agglomerate(
     nodes: Nodes,
     edges: Edges,
+    queue: Queue,
     hubs: Hubs,
     step: Floats,
     rule: int,
@@ -193,51 +196,51 @@ def _agglomerate(
     gone: Longs,
     weight: Floats,
 ) -> int:
-    _begin(nodes, edges, hubs, step, rule, hub_degree)
+    _begin(nodes, edges, queue, hubs, step, rule, hub_degree)
     mark = np.full(nodes.name.size, -1, nodes.name.dtype)  # the edge that leads to each neighbour
     done = 0
-    while edges.queue.size[0] > 0 and done < kept.size:
-        e = edges.queue.heap[0]
-        if not edges.queue.weight[e] < limit:
+    while queue.size[0] > 0 and done < kept.size:
+        e = queue.heap[0]
+        if not queue.weight[e] < limit:
             break
-        if edges.queue.seen[e] == BOUND:
-            _renew(nodes, edges, hubs, e, step, rule)
+        if queue.seen[e] == BOUND:
+            _renew(nodes, edges, queue, hubs, e, step, rule)
             continue
-        kept[done], gone[done] = numbers(edges.queue, e)
-        weight[done] = edges.queue.weight[e]
+        kept[done], gone[done] = numbers(queue, e)
+        weight[done] = queue.weight[e]
         done += 1
-        detach(nodes, edges, hubs, e, rule)
-        edges.queue.place[e] = GONE
+        detach(nodes, edges, queue, hubs, e, rule)
+        queue.place[e] = GONE
         a, b = edges.end[2 * e], edges.end[2 * e + 1]
         if _stays(nodes, b, a):
             a, b = b, a
         if nodes.row[a] >= 0:
-            _join_hub(nodes, edges, hubs, a, b, mark, step, rule, error)
+            _join_hub(nodes, edges, queue, hubs, a, b, mark, step, rule, error)
         else:
-            _join(nodes, edges, hubs, a, b, mark, step, rule)
+            _join(nodes, edges, queue, hubs, a, b, mark, step, rule)
             if nodes.degree[a] >= hub_degree:
-                _promote(nodes, edges, hubs, a, step, rule)
+                _promote(nodes, edges, queue, hubs, a, step, rule)
     return done
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _begin(
-    nodes: Nodes, edges: Edges, hubs: Hubs, step: Floats, rule: int, hub_degree: int
+    nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, step: Floats, rule: int, hub_degree: int
 ) -> None:
     """Make the lists, the heap and the first hubs."""
     for e in range(edges.length.size):
         for half in (2 * e, 2 * e + 1):
             append(nodes, edges, edges.end[half], half)
             nodes.degree[edges.end[half]] += 1
-        edges.queue.weight[e] = weigh(nodes, edges, e, step, rule)
-    for k in range(edges.queue.size[0] // 2 - 1, -1, -1):
-        sink(edges.queue, edges.queue.heap[k])
+        queue.weight[e] = weigh(nodes, edges, e, step, rule)
+    for k in range(queue.size[0] // 2 - 1, -1, -1):
+        sink(queue, queue.heap[k])
     for slot in range(nodes.name.size):
         if nodes.degree[slot] >= hub_degree:
-            _promote(nodes, edges, hubs, slot, step, rule)
+            _promote(nodes, edges, queue, hubs, slot, step, rule)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _stays(nodes: Nodes, a: int, b: int) -> bool:
     """Whether slot a stays: a hub, that of more edges; else the smaller number."""
     if nodes.row[a] >= 0 and nodes.row[b] >= 0:
@@ -247,93 +250,113 @@ def _stays(nodes: Nodes, a: int, b: int) -> bool:
     return bool(nodes.name[a] < nodes.name[b])
 
 
-@njit(cache=True, nogil=True)
-def _renew(nodes: Nodes, edges: Edges, hubs: Hubs, e: int, step: Floats, rule: int) -> None:
+@kernel
+def _renew(
+    nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, e: int, step: Floats, rule: int
+) -> None:
     """Weigh an edge that stands in the heap by its bound."""
     half = hub_half(nodes, edges, e)
     hub = edges.end[half]
-    detach(nodes, edges, hubs, e, rule)
-    show(nodes, edges, hubs, hub, put(nodes, edges, hubs, hub, half, step, rule), rule)
+    detach(nodes, edges, queue, hubs, e, rule)
+    show(
+        nodes, edges, queue, hubs, hub, put(nodes, edges, queue, hubs, hub, half, step, rule), rule
+    )
 
 
-@njit(cache=True, nogil=True)
-def _promote(nodes: Nodes, edges: Edges, hubs: Hubs, hub: int, step: Floats, rule: int) -> None:
+@kernel
+def _promote(
+    nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, hub: int, step: Floats, rule: int
+) -> None:
     """Make a region a hub."""
     half = nodes.first[hub]
     while half >= 0:
-        detach(nodes, edges, hubs, half >> 1, rule)
+        detach(nodes, edges, queue, hubs, half >> 1, rule)
         half = edges.behind[half]
     open_row(nodes, hubs, hub)
     half = nodes.first[hub]
     while half >= 0:
         if nodes.row[edges.end[half ^ 1]] >= 0:
-            link(nodes, edges, hubs, half)
-            link(nodes, edges, hubs, half ^ 1)
-            edges.queue.weight[half >> 1] = weigh(nodes, edges, half >> 1, step, rule)
-            add(edges.queue, half >> 1)
+            link(nodes, edges, queue, hubs, half)
+            link(nodes, edges, queue, hubs, half ^ 1)
+            queue.weight[half >> 1] = weigh(nodes, edges, half >> 1, step, rule)
+            add(queue, half >> 1)
         else:
-            put(nodes, edges, hubs, hub, half, step, rule)
+            put(nodes, edges, queue, hubs, hub, half, step, rule)
         half = edges.behind[half]
-    show_all(nodes, edges, hubs, hub, rule)
+    show_all(nodes, edges, queue, hubs, hub, rule)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join(
-    nodes: Nodes, edges: Edges, hubs: Hubs, a: int, b: int, mark: Places, step: Floats, rule: int
+    nodes: Nodes,
+    edges: Edges,
+    queue: Queue,
+    hubs: Hubs,
+    a: int,
+    b: int,
+    mark: Places,
+    step: Floats,
+    rule: int,
 ) -> None:
     """Make region `b` a part of `a`; neither is a hub, and a's number is the smaller one."""
+    row, end, behind, place, seen = nodes.row, edges.end, edges.behind, queue.place, queue.seen
     nodes.pixels[a] += nodes.pixels[b]
     for c in range(nodes.sums.shape[1]):
         nodes.sums[a, c] += nodes.sums[b, c]
     lists = (nodes.first[a], nodes.first[b])
     nodes.first[a] = nodes.last[a] = -1
-    nodes.degree[a] = 0
+    degree = 0
     for turn in range(2):
         half = lists[turn]
         while half >= 0:
-            following, e = edges.behind[half], half >> 1
-            if edges.queue.place[e] != GONE:
-                other = edges.end[half ^ 1]
-                if turn == 1:
-                    # Out of the heap: its numbers change, or it becomes a part of another edge.
-                    detach(nodes, edges, hubs, e, rule)
+            following, e = behind[half], half >> 1
+            if place[e] != GONE:
+                other = end[half ^ 1]
+                # b's are out of the heap while they change their numbers or end.
+                if seen[e] != NOWHERE:
+                    detach(nodes, edges, queue, hubs, e, rule)
+                elif turn == 1:
+                    remove(queue, e)
                 if mark[other] >= 0:
-                    _unite(nodes, edges, mark[other], e, other)
+                    _unite(nodes, edges, queue, mark[other], e, other)
                 else:
                     mark[other] = e
-                    edges.end[half] = a
+                    end[half] = a
                     append(nodes, edges, a, half)
-                    nodes.degree[a] += 1
+                    degree += 1
             half = following
+    nodes.degree[a] = degree
     half = nodes.first[a]
     while half >= 0:
-        e, other = half >> 1, edges.end[half ^ 1]
+        e, other = half >> 1, end[half ^ 1]
         mark[other] = -1
-        if nodes.row[other] >= 0:
-            detach(nodes, edges, hubs, e, rule)
-            kind = put(nodes, edges, hubs, other, half ^ 1, step, rule)
-            show(nodes, edges, hubs, other, kind, rule)
-        elif edges.queue.place[e] >= 0:
-            reweigh(edges.queue, e, weigh(nodes, edges, e, step, rule))
+        if row[other] >= 0:
+            kind = put(nodes, edges, queue, hubs, other, half ^ 1, step, rule)
+            show(nodes, edges, queue, hubs, other, kind, rule)
         else:
-            edges.queue.weight[e] = weigh(nodes, edges, e, step, rule)
-            add(edges.queue, e)
-        half = edges.behind[half]
+            weight = weigh(nodes, edges, e, step, rule)
+            if place[e] >= 0:
+                reweigh(queue, e, weight)
+            else:
+                queue.weight[e] = weight
+                add(queue, e)
+        half = behind[half]
 
 
-@njit(cache=True, nogil=True)
-def _unite(nodes: Nodes, edges: Edges, f: int, e: int, other: int) -> None:
+@kernel
+def _unite(nodes: Nodes, edges: Edges, queue: Queue, f: int, e: int, other: int) -> None:
     """Make edge e, which is in no heap, a part of edge f; both lead to `other`."""
     edges.length[f] += edges.length[e]
     edges.total[f] += edges.total[e]
-    edges.queue.place[e] = GONE
+    queue.place[e] = GONE
     nodes.degree[other] -= 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _join_hub(
     nodes: Nodes,
     edges: Edges,
+    queue: Queue,
     hubs: Hubs,
     hub: int,
     slot: int,
@@ -343,18 +366,18 @@ def _join_hub(
     error: float,
 ) -> None:
     """Make a region, which may be a hub, a part of a hub whose list is longer."""
-    hide(nodes, edges, hubs, hub)
+    hide(nodes, edges, queue, hubs, hub)
     if nodes.row[slot] >= 0:
-        hide(nodes, edges, hubs, slot)
+        hide(nodes, edges, queue, hubs, slot)
     take_in(nodes, hubs, hub, slot, step, rule, error)
     nodes.name[hub] = min(nodes.name[hub], nodes.name[slot])
     nodes.degree[hub] -= 1
-    _mark_hubs(nodes, edges, hubs, hub, mark)
+    _mark_hubs(nodes, edges, queue, hubs, hub, mark)
     half = nodes.first[slot]
     while half >= 0:
         following = edges.behind[half]
-        if edges.queue.place[half >> 1] != GONE:
-            _hand_over(nodes, edges, hubs, hub, half, mark, step, rule)
+        if queue.place[half >> 1] != GONE:
+            _hand_over(nodes, edges, queue, hubs, hub, half, mark, step, rule)
         half = following
     if nodes.row[slot] >= 0:
         close_row(nodes, hubs, slot)
@@ -362,24 +385,27 @@ def _join_hub(
     while half >= 0:
         e = half >> 1
         mark[edges.end[half ^ 1]] = -1
-        edges.queue.weight[e] = weigh(nodes, edges, e, step, rule)
-        add(edges.queue, e)
+        queue.weight[e] = weigh(nodes, edges, e, step, rule)
+        add(queue, e)
         half = edges.beside[half]
-    show_all(nodes, edges, hubs, hub, rule)
+    show_all(nodes, edges, queue, hubs, hub, rule)
 
 
-@njit(cache=True, nogil=True)
-def _mark_hubs(nodes: Nodes, edges: Edges, hubs: Hubs, hub: int, mark: Places) -> None:
+@kernel
+def _mark_hubs(
+    nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, hub: int, mark: Places
+) -> None:
     half = hubs.first[nodes.row[hub]]
     while half >= 0:
         mark[edges.end[half ^ 1]] = half >> 1
         half = edges.beside[half]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _hand_over(
     nodes: Nodes,
     edges: Edges,
+    queue: Queue,
     hubs: Hubs,
     hub: int,
     half: int,
@@ -391,34 +417,34 @@ def _hand_over(
     e, slot, other = half >> 1, edges.end[half], edges.end[half ^ 1]
     was_hub, leads_to_hub = nodes.row[slot] >= 0, nodes.row[other] >= 0
     if not was_hub:
-        detach(nodes, edges, hubs, e, rule)
-    edges.queue.seen[e] = NOWHERE
-    known = mark[other] if leads_to_hub else _half_to(edges, nodes, other, hub) >> 1
+        detach(nodes, edges, queue, hubs, e, rule)
+    queue.seen[e] = NOWHERE
+    known = mark[other] if leads_to_hub else _half_to(nodes, edges, queue, other, hub) >> 1
     if known >= 0:
-        _unite(nodes, edges, known, e, other)
+        _unite(nodes, edges, queue, known, e, other)
         if rule == BOUNDARY and not leads_to_hub:
-            detach(nodes, edges, hubs, known, rule)
-            put(nodes, edges, hubs, hub, hub_half(nodes, edges, known), step, rule)
+            detach(nodes, edges, queue, hubs, known, rule)
+            put(nodes, edges, queue, hubs, hub, hub_half(nodes, edges, known), step, rule)
         return
     edges.end[half] = hub
     append(nodes, edges, hub, half)
     nodes.degree[hub] += 1
     if leads_to_hub:
-        link(nodes, edges, hubs, half)
+        link(nodes, edges, queue, hubs, half)
         if not was_hub:
-            link(nodes, edges, hubs, half ^ 1)
+            link(nodes, edges, queue, hubs, half ^ 1)
     else:
-        put(nodes, edges, hubs, hub, half, step, rule)
+        put(nodes, edges, queue, hubs, hub, half, step, rule)
 
 
-@njit(cache=True, nogil=True)
-def _half_to(edges: Edges, nodes: Nodes, slot: int, hub: int) -> int:
+@kernel
+def _half_to(nodes: Nodes, edges: Edges, queue: Queue, slot: int, hub: int) -> int:
     """The half-edge of a region that leads to a hub, or -1; edges that are gone leave its list."""
     half = nodes.first[slot]
     before = -1
     while half >= 0:
         following = edges.behind[half]
-        if edges.queue.place[half >> 1] == GONE:
+        if queue.place[half >> 1] == GONE:
             if before < 0:
                 nodes.first[slot] = following
             else:

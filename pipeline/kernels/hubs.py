@@ -30,7 +30,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.kernels.edge_heap import (
@@ -44,7 +43,9 @@ from pipeline.kernels.edge_heap import (
     Longs,
     Nodes,
     Places,
+    Queue,
     add,
+    kernel,
     remove,
     weigh,
 )
@@ -72,13 +73,13 @@ class Hubs(NamedTuple):
     free: Longs
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def slope(kind: int) -> float:
     """The s of a bucket; kind 0 is that of distances, and of Ward's weights that are 0."""
     return float(2.0 ** max(kind - 1, 0))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def open_row(nodes: Nodes, hubs: Hubs, hub: int) -> int:
     """Make a slot a hub without edges; returns its row."""
     if hubs.free[1] > 0:
@@ -94,7 +95,7 @@ def open_row(nodes: Nodes, hubs: Hubs, hub: int) -> int:
     return int(row)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def close_row(nodes: Nodes, hubs: Hubs, hub: int) -> None:
     """Let a row be used again; what its buckets hold is forgotten."""
     hubs.free[1] += 1
@@ -102,7 +103,7 @@ def close_row(nodes: Nodes, hubs: Hubs, hub: int) -> None:
     nodes.row[hub] = -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def take_in(
     nodes: Nodes, hubs: Hubs, hub: int, slot: int, step: Floats, rule: int, error: float
 ) -> None:
@@ -125,9 +126,16 @@ def take_in(
         hubs.drift[row, kind] = (hubs.drift[row, kind] + way) * (1.0 + GROWTH)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def put(
-    nodes: Nodes, edges: Edges, hubs: Hubs, hub: int, half: int, step: Floats, rule: int
+    nodes: Nodes,
+    edges: Edges,
+    queue: Queue,
+    hubs: Hubs,
+    hub: int,
+    half: int,
+    step: Floats,
+    rule: int,
 ) -> int:
     """Weigh the edge of a hub's half-edge, put it into its bucket, and return the kind of that."""
     e, row = half >> 1, nodes.row[hub]
@@ -138,74 +146,76 @@ def put(
         power = math.frexp(n * m / (n + m))[1]
         kind = min(max((power + 1) >> 1, 0) + 1, WARD_KINDS - 1)
         value = math.sqrt(weight)
-    edges.queue.weight[e] = weight
+    queue.weight[e] = weight
     edges.key[e] = value + slope(kind) * hubs.drift[row, kind]
-    edges.queue.seen[e] = hubs.version[row, kind]
+    queue.seen[e] = hubs.version[row, kind]
     edges.child[e] = edges.beside[2 * e] = edges.beside[2 * e + 1] = -1
     root = hubs.root[row, kind]
-    hubs.root[row, kind] = e if root < 0 else _meld(nodes, edges, root, e)
+    hubs.root[row, kind] = e if root < 0 else _meld(nodes, edges, queue, root, e)
     return kind
 
 
-@njit(cache=True, nogil=True)
-def show(nodes: Nodes, edges: Edges, hubs: Hubs, hub: int, kind: int, rule: int) -> None:
+@kernel
+def show(
+    nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, hub: int, kind: int, rule: int
+) -> None:
     """Keep the first edge of a bucket in the heap: by its weight, or by the bound of it."""
     row = nodes.row[hub]
     root, shown = hubs.root[row, kind], hubs.shown[row, kind]
     if root == shown:
         return
     if shown >= 0:
-        remove(edges.queue, shown)
+        remove(queue, shown)
     hubs.shown[row, kind] = root
     if root < 0:
         return
-    if edges.queue.seen[root] != hubs.version[row, kind]:
+    if queue.seen[root] != hubs.version[row, kind]:
         bound = max(edges.key[root] - slope(kind) * hubs.drift[row, kind], 0.0)
-        edges.queue.weight[root] = bound * bound if rule == WARD else bound
-        edges.queue.seen[root] = BOUND
-    add(edges.queue, root)
+        queue.weight[root] = bound * bound if rule == WARD else bound
+        queue.seen[root] = BOUND
+    add(queue, root)
 
 
-@njit(cache=True, nogil=True)
-def show_all(nodes: Nodes, edges: Edges, hubs: Hubs, hub: int, rule: int) -> None:
+@kernel
+def show_all(nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, hub: int, rule: int) -> None:
     for kind in range(hubs.root.shape[1]):
-        show(nodes, edges, hubs, hub, kind, rule)
+        show(nodes, edges, queue, hubs, hub, kind, rule)
 
 
-@njit(cache=True, nogil=True)
-def hide(nodes: Nodes, edges: Edges, hubs: Hubs, hub: int) -> None:
+@kernel
+def hide(nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, hub: int) -> None:
     """Take all edges of a hub out of the heap, for it will change."""
     row = nodes.row[hub]
     for kind in range(hubs.root.shape[1]):
         if hubs.shown[row, kind] >= 0:
-            remove(edges.queue, hubs.shown[row, kind])
+            remove(queue, hubs.shown[row, kind])
             hubs.shown[row, kind] = -1
     half, hubs.first[row] = hubs.first[row], -1
     while half >= 0:
         following, e = edges.beside[half], half >> 1
-        if edges.queue.place[e] != GONE:
-            remove(edges.queue, e)
-            link(nodes, edges, hubs, half)
+        if queue.place[e] != GONE:
+            remove(queue, e)
+            link(nodes, edges, queue, hubs, half)
         half = following
 
 
-@njit(cache=True, nogil=True)
-def link(nodes: Nodes, edges: Edges, hubs: Hubs, half: int) -> None:
+@kernel
+def link(nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, half: int) -> None:
     """Put a half-edge that leads to another hub into the list of those."""
     row = nodes.row[edges.end[half]]
     edges.beside[half] = hubs.first[row]
     hubs.first[row] = half
 
 
-@njit(cache=True, nogil=True)
-def detach(nodes: Nodes, edges: Edges, hubs: Hubs, e: int, rule: int) -> None:
+@kernel
+def detach(nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, e: int, rule: int) -> None:
     """Take an edge out of its bucket or the heap."""
-    if edges.queue.seen[e] == NOWHERE:
-        if edges.queue.place[e] >= 0:
-            remove(edges.queue, e)
+    if queue.seen[e] == NOWHERE:
+        if queue.place[e] >= 0:
+            remove(queue, e)
         return
     before, behind = edges.beside[2 * e + 1], edges.beside[2 * e]
-    rest = _pair(nodes, edges, edges.child[e])
+    rest = _pair(nodes, edges, queue, edges.child[e])
     if before < 0:
         hub = edges.end[hub_half(nodes, edges, e)]
         row, kind = nodes.row[hub], 0
@@ -213,7 +223,7 @@ def detach(nodes: Nodes, edges: Edges, hubs: Hubs, e: int, rule: int) -> None:
             kind += 1
         hubs.root[row, kind] = rest
         if hubs.shown[row, kind] == e:
-            show(nodes, edges, hubs, hub, kind, rule)
+            show(nodes, edges, queue, hubs, hub, kind, rule)
     else:
         # What was below the edge takes its place.
         if rest >= 0:
@@ -228,33 +238,33 @@ def detach(nodes: Nodes, edges: Edges, hubs: Hubs, e: int, rule: int) -> None:
             edges.child[before] = following
         else:
             edges.beside[2 * before] = following
-    edges.queue.seen[e] = NOWHERE
+    queue.seen[e] = NOWHERE
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hub_half(nodes: Nodes, edges: Edges, e: int) -> int:
     """The half-edge, of an edge in a bucket, that is the hub's."""
     return 2 * e if nodes.row[edges.end[2 * e]] >= 0 else 2 * e + 1
 
 
-@njit(cache=True, nogil=True)
-def _is_first(nodes: Nodes, edges: Edges, e: int, f: int) -> bool:
+@kernel
+def _is_first(nodes: Nodes, edges: Edges, queue: Queue, e: int, f: int) -> bool:
     if edges.key[e] != edges.key[f]:
         return bool(edges.key[e] < edges.key[f])
-    if edges.queue.seen[e] != edges.queue.seen[f]:
-        return bool(edges.queue.seen[e] > edges.queue.seen[f])
-    if edges.queue.weight[e] != edges.queue.weight[f]:
-        return bool(edges.queue.weight[e] < edges.queue.weight[f])
+    if queue.seen[e] != queue.seen[f]:
+        return bool(queue.seen[e] > queue.seen[f])
+    if queue.weight[e] != queue.weight[f]:
+        return bool(queue.weight[e] < queue.weight[f])
     # One end is the same hub's, so the other ends' numbers order the edges as both do.
     a = nodes.name[edges.end[hub_half(nodes, edges, e) ^ 1]]
     b = nodes.name[edges.end[hub_half(nodes, edges, f) ^ 1]]
     return bool(a < b)
 
 
-@njit(cache=True, nogil=True)
-def _meld(nodes: Nodes, edges: Edges, e: int, f: int) -> int:
+@kernel
+def _meld(nodes: Nodes, edges: Edges, queue: Queue, e: int, f: int) -> int:
     """Make one heap of two; returns its first edge."""
-    if _is_first(nodes, edges, f, e):
+    if _is_first(nodes, edges, queue, f, e):
         e, f = f, e
     child = edges.child[e]
     edges.beside[2 * f] = child
@@ -265,20 +275,20 @@ def _meld(nodes: Nodes, edges: Edges, e: int, f: int) -> int:
     return e
 
 
-@njit(cache=True, nogil=True)
-def _pair(nodes: Nodes, edges: Edges, first: int) -> int:
+@kernel
+def _pair(nodes: Nodes, edges: Edges, queue: Queue, first: int) -> int:
     """Make one heap of those beside each other: in pairs, then all, from the last to the first."""
     pairs = -1
     while first >= 0:
         second = edges.beside[2 * first]
         following = edges.beside[2 * second] if second >= 0 else -1
-        pair = first if second < 0 else _meld(nodes, edges, first, second)
+        pair = first if second < 0 else _meld(nodes, edges, queue, first, second)
         edges.beside[2 * pair] = pairs
         pairs, first = pair, following
     root = -1
     while pairs >= 0:
         following = edges.beside[2 * pairs]
-        root = pairs if root < 0 else _meld(nodes, edges, root, pairs)
+        root = pairs if root < 0 else _meld(nodes, edges, queue, root, pairs)
         pairs = following
     if root >= 0:
         edges.beside[2 * root] = edges.beside[2 * root + 1] = -1
