@@ -75,7 +75,7 @@ def random_network(card: ModelCard, seed: int = 0) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
-            nn.init.uniform_(module.running_var, 0.1, 0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
     return network
 
 

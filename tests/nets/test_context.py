@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from small_nets import Aspp, Backbone, Excitation, UNet, conv, deeplab, pspnet, settled
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nets.small_nets import Aspp, Backbone, Excitation, UNet, conv, deeplab, pspnet, settled
 from pipeline.errors import ModelError
 from pipeline.nets.architectures.pooling import ImagePooling, PyramidPooling
 from pipeline.nets.context import GlobalContext

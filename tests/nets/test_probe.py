@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_nets import SegNet, UNet, conv, deeplab
 from torch import nn
 
+from nets.small_nets import SegNet, UNet, conv, deeplab
 from pipeline.errors import ModelError
 from pipeline.nets.context import GlobalContext
 from pipeline.nets.probe import check_reach

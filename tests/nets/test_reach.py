@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_nets import Aspp, Backbone, Excitation, SegNet, UNet, conv
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nets.small_nets import Aspp, Backbone, Excitation, SegNet, UNet, conv
 from pipeline.errors import ModelError
 from pipeline.nets.reach import Reach, measure_reach
 

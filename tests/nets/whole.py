@@ -67,7 +67,7 @@ def kept_blocks() -> Iterator[dict[int, np.ndarray]]:
     def keeping(put: Callable[..., None]) -> Callable[..., None]:
         def keep(self: Scratch, name: str, tile: int, array: np.ndarray) -> None:
             if name == SCORES:
-                kept[tile] = array.copy()
+                kept.setdefault(tile, array.copy())  # what is checked later comes second
             put(self, name, tile, array)
 
         return keep
