@@ -130,7 +130,7 @@ def main() -> None:
             name=f"{name}-small",
             description=f"A small {name} for fluorescent nuclei: shows the architecture.",
             architecture=name,
-            arguments=dict(SMALL[name]),
+            arguments={k: list(v) if isinstance(v, tuple) else v for k, v in SMALL[name].items()},
             ndim=2,
             channels=("nuclei",),
             heads=HEADS,

@@ -35,7 +35,7 @@ TINY: dict[str, dict[str, Any]] = {
     },
     "fc_densenet": {"layout": [1, 2, 3], "growth": 4, "first_channels": 6},
     "fcn": {"stride": 8, "width": 2, "dense_channels": 8},
-    "segnet": {"width": 2},
+    "segnet": {"width": 4},
     "deeplab": {
         "backbone": "resnet18",
         "width": 4,
