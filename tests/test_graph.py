@@ -27,7 +27,6 @@ from pipeline.errors import MethodError, RecipeError
 from pipeline.graph.normalized_cut import best_split, normalized_cut
 from pipeline.graph.tables import StoredGraph
 from pipeline.image import ImageInfo
-from pipeline.kernels.agglomerate import BOUNDARY, MEAN_COLOR, WARD, agglomerate
 from pipeline.kernels.region_sums import border_sums, region_sums
 from pipeline.pyramid import Pyramid, open_level
 from pipeline.recipe import Recipe, parse_recipe
@@ -113,70 +112,6 @@ def test_many_regions_grow_the_tables() -> None:
     assert len(a) == 90 * 79 + 89 * 80
     assert (length == 1).all()
     assert (a < b).all()
-
-
-def plain_agglomeration(
-    graph: dict[str, np.ndarray], step: np.ndarray, rule: int, limit: float, regions: int
-) -> list[tuple[int, int, float]]:
-    """The definition, looking at all edges before every merge."""
-    count = [int(n) for n in graph["count"]]
-    sums = [[int(v) for v in row] for row in graph["sums"]]
-    beside: list[dict[int, list[int]]] = [{} for _ in count]
-    rows = zip(*(graph[k].tolist() for k in ("low", "high", "length", "total")), strict=True)
-    for a, b, length, total in rows:
-        beside[a][b] = beside[b][a] = [length, total]
-
-    def weight(a: int, b: int) -> float:
-        if rule == BOUNDARY:
-            return step[-1] * (beside[a][b][1] / (2.0 * beside[a][b][0]))
-        square = 0.0
-        for c in range(len(sums[a])):
-            apart = step[c] * (sums[a][c] / float(count[a]) - sums[b][c] / float(count[b]))
-            square += apart * apart
-        n, m = float(count[a]), float(count[b])
-        return square * (n * m / (n + m)) if rule == WARD else square**0.5
-
-    found = []
-    while len(count) - len(found) > max(1, regions):
-        edges = [(weight(a, b), a, b) for a in range(len(count)) for b in beside[a] if a < b]
-        if not edges or not min(edges)[0] < limit:
-            break
-        value, a, b = min(edges)
-        found.append((a, b, value))
-        count[a] += count[b]
-        sums[a] = [x + y for x, y in zip(sums[a], sums[b], strict=True)]
-        del beside[a][b]
-        for other, (length, total) in beside[b].items():
-            if other != a:
-                del beside[other][b]
-                entry = beside[a].setdefault(other, [0, 0])
-                entry[0] += length
-                entry[1] += total
-                beside[other][a] = entry
-        beside[b] = {}
-    return found
-
-
-@pytest.mark.parametrize("rule", [MEAN_COLOR, WARD, BOUNDARY])
-@pytest.mark.parametrize("seed", range(20))
-def test_merges_are_those_of_the_definition(rule: int, seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    size = int(generator.integers(1, 20))
-    pairs = [p for p in itertools.combinations(range(size), 2) if generator.random() < 0.3]
-    graph = {
-        "count": generator.integers(1, 6, size),
-        # Few values: many equal weights.
-        "sums": generator.integers(0, 3 if seed % 2 else 50, (size, 2)),
-        "low": np.array([a for a, _ in pairs], np.int64),
-        "high": np.array([b for _, b in pairs], np.int64),
-        "length": generator.integers(1, 4, len(pairs)),
-        "total": generator.integers(0, 9, len(pairs)),
-    }
-    step = np.array([1.0, 0.5, 0.25])
-    limit, regions = [(1.0, 0), (3.0, 0), (np.inf, 0), (np.inf, 3)][seed % 4]
-    found = agglomerate(*graph.values(), step, rule, limit, regions)
-    expected = plain_agglomeration(graph, step, rule, limit, regions)
-    assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
 
 
 # --- Against scikit-image ------------------------------------------------------------------------

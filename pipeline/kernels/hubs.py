@@ -195,12 +195,12 @@ def hide(nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, hub: int) -> None
         following, e = edges.beside[half], half >> 1
         if queue.place[e] != GONE:
             remove(queue, e)
-            link(nodes, edges, queue, hubs, half)
+            link(nodes, edges, hubs, half)
         half = following
 
 
 @kernel
-def link(nodes: Nodes, edges: Edges, queue: Queue, hubs: Hubs, half: int) -> None:
+def link(nodes: Nodes, edges: Edges, hubs: Hubs, half: int) -> None:
     """Put a half-edge that leads to another hub into the list of those."""
     row = nodes.row[edges.end[half]]
     edges.beside[half] = hubs.first[row]
