@@ -18,6 +18,7 @@ from pipeline.methods.base import Context, Method, Round, State
 from pipeline.methods.registry import method_class
 from pipeline.names import nearest
 from pipeline.preprocess import Step
+from pipeline.validation import explained
 
 
 class Section(BaseModel):
@@ -243,10 +244,7 @@ def _explain(item: Any, content: Mapping[str, Any]) -> str:
         shown = ".".join(location)
         known = f" Valid keys: {', '.join(keys)}." if keys else ""
         return f"{shown}: unknown key{nearest(location[-1], keys)}.{known}"
-    key = ".".join(location) or "recipe"
-    given = item.get("input")
-    shown = "" if isinstance(given, dict) or item["type"] == "missing" else f" (given: {given!r})"
-    return f"{key}: {item['msg']}{shown}."
+    return explained(item, "recipe")
 
 
 def _valid_keys(model: type[BaseModel], location: Sequence[str]) -> list[str]:

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import RecipeError
+from pipeline.methods.base import Method
 from pipeline.methods.registry import method_class, method_names
 from pipeline.methods.watershed import Watershed
+from pipeline.nets.architectures import ARCHITECTURES, DETECTORS
+from pipeline.nets.reference import ModelReference
 from pipeline.preprocess import Gaussian, Median
 from pipeline.recipe import find_recipe, load_recipe, parse_recipe, shipped_recipes
 
@@ -26,14 +29,30 @@ def test_every_shipped_recipe_is_valid(name: str) -> None:
     assert parse_recipe(content, name).identity() == recipe.identity()
 
 
-def test_there_is_a_plain_recipe_for_every_method() -> None:
+def test_there_is_a_plain_recipe_for_every_method_and_architecture() -> None:
     shipped = set(shipped_recipes())
     assert "nuclei" in shipped
-    plain = {n.removeprefix("methods/") for n in shipped if n.startswith("methods/")}
-    assert plain >= set(method_names())
-    for name in plain:
-        # A variant is called after its method: threshold-li.
-        assert load_recipe(f"methods/{name}").segment.method == name.split("-")[0]
+    covered = set()
+    for name in shipped:
+        if name.startswith("methods/"):
+            used = parts_of(load_recipe(name).segment)
+            # Called after its method or its network, and a variant after that: threshold-li.
+            assert name.removeprefix("methods/").split("-")[0] in used
+            covered |= used
+    assert covered >= {*method_names(), *ARCHITECTURES, *DETECTORS}
+
+
+def parts_of(segment: Method) -> set[str]:
+    """Names of a method, of the methods within it, and of the architectures of their models."""
+    found = {segment.method}
+    for field in type(segment).model_fields:
+        value = getattr(segment, field)
+        if isinstance(value, Method):
+            found |= parts_of(value)
+        for model in value if type(value) is tuple else (value,):
+            if isinstance(model, ModelReference):
+                found.add(model.card.architecture)
+    return found
 
 
 def test_a_recipe_is_found_by_path_and_labelled_by_its_name(tmp_path: Path) -> None:
@@ -98,7 +117,7 @@ def test_steps_and_methods_are_models_of_their_own() -> None:
         ),
         ({"segment": {"connectivity": 8}}, "a recipe names its method, for example"),
         ({"segment": {"method": 3}}, "a recipe names its method"),
-        ({}, r"segment: Field required\."),
+        ({}, r"segment: missing\."),
         ({**THRESHOLD, "postprocess": {"min_size_px": 0}}, r"min_size_px: .*1 \(given: 0\)"),
         ({**THRESHOLD, "postprocess": {"fill_holes": "perhaps"}}, r"\(given: 'perhaps'\)"),
         ({**THRESHOLD, "source": {"dims": "4d"}}, r"source\.dims: .*'2d' or '3d' \(given: '4d'\)"),

@@ -3,13 +3,16 @@
 A block is seen through a window with a margin around it. An object belongs to the block that holds
 its anchor. Where the window may have cut an object of its block, all of the block is looked at
 again with twice the margin: the round repeats until no block has such an object.
+
+    reading (a thread) | looking, on the device | making masks, writing (a thread)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +26,14 @@ from pipeline.errors import MethodError
 from pipeline.grid import Tile, TileGrid
 from pipeline.methods.base import Output, Round, State
 from pipeline.records import Record
+from pipeline.threads import ahead, behind
+from pipeline.timings import Stopwatch, report
 from pipeline.view import TileView
 
 #: State: turns so far, blocks that have to be looked at again, how many that were in all turns,
-#: and how far objects reach out of their blocks on each axis.
+#: how far objects reach out of their blocks on each axis, and the devices that looked.
 TURN, CUT, AGAIN, REACH = "detect.turn", "detect.cut", "detect.again", "detect.reach"
+DEVICES = "detect.devices"
 
 
 @dataclass(frozen=True)
@@ -69,25 +75,47 @@ class Detect(Round):
         wanted = set(state[CUT].tolist()) if CUT in state else None
         reach = np.zeros(self.blocks.ndim, np.int64)
         cut: list[int] = []
-        for block in own_blocks(self.blocks, view.tile):
-            if wanted is not None and block.number not in wanted:
-                continue
-            window = self.window(block.core, margin)
-            found = self._look(view, window, block.core)
+        frame, watch, begun = view.grid.frame_box, Stopwatch(), time.perf_counter()
+
+        def windows() -> Iterator[tuple[Tile, Box, NDArray[Any]]]:
+            for block in own_blocks(self.blocks, view.tile):
+                if wanted is None or block.number in wanted:
+                    window = self.window(block.core, margin)
+                    with watch.time("read"):
+                        pixels = self._pixels(view, window)
+                    yield block, window, pixels
+
+        def finish(looked: tuple[Tile, Box, Any]) -> None:
+            nonlocal reach
+            block, window, seen = looked
+            with watch.time("decode"):
+                found = self.detector.objects(seen)
             if (length := self._cut_length(found, window, block.core)) == 0:
                 found = found.select(np.flatnonzero(_anchored(found, block.core)))
-                keep(view.scratch, block.number, found)
+                with watch.time("write"):
+                    keep(view.scratch, block.number, found)
                 reach = np.maximum(reach, _reach_of(found, block.core))
             elif limit:
                 raise self._too_long(view, block, window, length)
             else:
                 cut.append(block.number)
-        return Output({CUT: np.array(cut, np.int64), REACH: reach})
+
+        with ahead(windows(), 1) as waiting, behind(finish, 1) as put:
+            for block, window, pixels in waiting:
+                with watch.time("compute"):
+                    seen = self.detector.look(pixels, window, block.core, frame)
+                watch.add("windows", 1)
+                put((block, window, seen))
+        watch.add("wall_s", time.perf_counter() - begun)
+        report(watch.timings())
+        devices = np.array([self.detector.device_name()])
+        return Output({CUT: np.array(cut, np.int64), REACH: reach, DEVICES: devices})
 
     def combine(self, records: Iterable[Record]) -> Record:
         known = list(records)
         reach = np.max([record[REACH] for record in known], axis=0)
-        return {CUT: numbers_in(known, CUT), REACH: reach}
+        devices = np.unique(np.concatenate([record[DEVICES] for record in known]))
+        return {CUT: numbers_in(known, CUT), REACH: reach, DEVICES: devices}
 
     def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
         found = self.combine(record for _, record in records)
@@ -97,6 +125,7 @@ class Detect(Round):
             CUT: found[CUT],
             AGAIN: np.array(int(state.get(AGAIN, 0)) + len(found[CUT])),
             REACH: np.maximum(found[REACH], state.get(REACH, 0)),
+            DEVICES: np.union1d(found[DEVICES], state.get(DEVICES, found[DEVICES])),
         }
 
     def window(self, block: Box, margin_px: int) -> Box:
@@ -116,13 +145,12 @@ class Detect(Round):
         margin = min(self.margin_px * 2**turn, largest)
         return margin, margin == largest
 
-    def _look(self, view: TileView, window: Box, block: Box) -> Detections:
+    def _pixels(self, view: TileView, window: Box) -> NDArray[Any]:
         frame = view.grid.frame_box
         # The window begins on the stride, so that this is all of it.
-        pixels = extended(
+        return extended(
             view.image_of(window.intersect(frame)), (self.detector.stride_px,) * frame.ndim
         )
-        return self.detector.detect(pixels, window, block, frame)
 
     def _cut_length(self, found: Detections, window: Box, block: Box) -> int:
         """Longest side of an object that is the block's, or meets it, and may be cut; 0: none.

@@ -22,8 +22,8 @@ class Detector(ABC):
     stride_px: ClassVar[int] = 1
 
     @abstractmethod
-    def detect(self, pixels: NDArray[Any], window: Box, block: Box, frame: Box) -> Detections:
-        """Objects of a window.
+    def look(self, pixels: NDArray[Any], window: Box, block: Box, frame: Box) -> Any:
+        """Look at a window: all that a GPU is needed for.
 
         Parameters
         ----------
@@ -38,6 +38,25 @@ class Detector(ABC):
 
         Returns
         -------
+        object
+            What `objects` takes; in the memory of the CPU.
+        """
+
+    def device_name(self) -> str:
+        """The device that this process looks with, for the certificate."""
+        return "CPU"
+
+    def objects(self, seen: Any) -> Detections:
+        """Objects of a window, of what `look` gave; called in another thread.
+
+        Returns
+        -------
         Detections
             Positions in the frame; masks lie within it.
         """
+        found: Detections = seen
+        return found
+
+    def detect(self, pixels: NDArray[Any], window: Box, block: Box, frame: Box) -> Detections:
+        """Objects of a window at once; for parameters see `look`."""
+        return self.objects(self.look(pixels, window, block, frame))

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pipeline.blocks import block_grid
-from pipeline.detection.detect import AGAIN, Detect
+from pipeline.detection.detect import AGAIN, DEVICES, Detect
 from pipeline.detection.detector import Detector
 from pipeline.detection.paste import Paste, fact_columns
 from pipeline.detection.suppress import Suppress
@@ -110,8 +110,13 @@ class DetectorMethod(Method):
         return 3
 
     def certificate(self, state: State) -> dict[str, Any]:
-        return {
+        found: dict[str, Any] = {
             "exact": True,
             "rule": "an object belongs to the block of its anchor; one order of all objects",
-            "blocks_looked_at_again": int(state[AGAIN]) if AGAIN in state else 0,
         }
+        if Detect.is_done(state):
+            found |= {
+                "blocks_looked_at_again": int(state[AGAIN]),
+                "devices": state[DEVICES].tolist(),
+            }
+        return found

@@ -36,6 +36,7 @@ from pipeline.nets.reading import (
 from pipeline.nets.reference import PixelModel
 from pipeline.nets.rounds import (
     CHECKED,
+    DEVICES,
     DONE,
     EPSILON,
     MARGINS,
@@ -258,6 +259,7 @@ class Network(SoftClassifier):
                 "checked_blocks": int(state[CHECKED]),
                 "uncertain_pixels": uncertain_pixels(state[MARGINS], epsilon, int(state[PIXELS])),
                 "pixels": int(state[PIXELS]),
+                "devices": state[DEVICES].tolist(),
             }
         return found
 

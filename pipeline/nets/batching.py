@@ -22,8 +22,8 @@ from torch import Tensor
 
 from pipeline.nets.batch_sizes import BatchSizes
 from pipeline.nets.device import GPU_LOCK, device
-from pipeline.nets.threads import ahead, behind
-from pipeline.nets.timings import Stopwatch, Timings
+from pipeline.threads import ahead, behind
+from pipeline.timings import Stopwatch, Timings
 
 I = TypeVar("I")  # noqa: E741
 

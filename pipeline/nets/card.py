@@ -23,6 +23,7 @@ from pipeline.nets.heads import (
 )
 from pipeline.nets.normalisation import AnyNormalisation, Fixed, MeanStd, Percentiles, Range
 from pipeline.nets.parts import Part
+from pipeline.validation import explained
 
 #: Architectures that stand for a file of another program.
 FOREIGN = ("torchscript", "exported", "onnx", "bioimageio")
@@ -218,14 +219,7 @@ def _explain(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         keys = _valid_keys(location[:-1])
         return f"{shown}: unknown key{nearest(location[-1], keys)}. Valid keys: {', '.join(keys)}."
-    if item["type"] == "missing":
-        return f"{shown}: missing."
-    if item["type"] == "value_error":
-        message = str(item["ctx"]["error"])
-        return f"{message}." if not item["loc"] else f"{shown}: {message}."
-    given = item.get("input")
-    value = "" if isinstance(given, dict) else f" (given: {given!r})"
-    return f"{shown}: {item['msg']}{value}."
+    return explained(item, "card")
 
 
 def _valid_keys(location: Sequence[str]) -> list[str]:

@@ -34,7 +34,7 @@ from pipeline.detection.detections import Candidates, Detections, Masks, no_dete
 from pipeline.detection.detector import Detector
 from pipeline.errors import ModelError
 from pipeline.nets.architectures.mask_rcnn import TOTAL_STRIDE, MaskRCNN
-from pipeline.nets.device import autocast, device
+from pipeline.nets.device import autocast, device, device_name
 from pipeline.nets.normalisation import normalise
 from pipeline.nets.predictor import open_unchanged
 from pipeline.nets.reference import ModelReference
@@ -51,6 +51,22 @@ def _loaded(reference: ModelReference, kind: str) -> MaskRCNN:
     if not isinstance(module, MaskRCNN):
         raise ModelError(f"{reference.path}: it is a {type(module).__name__}, not a MaskRCNN.")
     return module.to(kind)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the network says of n objects, on the CPU.
+
+    `boxes` (n, 4) is float64, (x, y, x, y) in the frame; `soft` (n, 1, M, M) are probabilities
+    within the boxes.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+    anchors: NDArray[np.int64]
+    soft: Tensor
+    frame: Box
 
 
 @dataclass(frozen=True)
@@ -79,11 +95,22 @@ class MaskRCNNDetector(Detector):
 
     stride_px: ClassVar[int] = TOTAL_STRIDE
 
-    def detect(self, pixels: NDArray[Any], window: Box, block: Box, frame: Box) -> Detections:
+    def look(self, pixels: NDArray[Any], window: Box, block: Box, frame: Box) -> _Seen | None:
         with torch.inference_mode(), autocast("float32"):
-            return self._detect(pixels, window, block, frame)
+            return self._look(pixels, window, block, frame)
 
-    def _detect(self, pixels: NDArray[Any], window: Box, block: Box, frame: Box) -> Detections:
+    def device_name(self) -> str:
+        return device_name()
+
+    def objects(self, seen: _Seen | None) -> Detections:
+        if seen is None:
+            return no_detections(2)
+        masks = pasted(seen.soft, seen.boxes, seen.frame, self.mask_threshold)
+        y0x0y1x1 = seen.boxes[:, [1, 0, 3, 2]].float().numpy()
+        score, kinds = quantised(seen.scores.numpy()), seen.classes.numpy().astype(np.int32)
+        return Detections(Candidates(seen.anchors, y0x0y1x1, score, kinds), masks)
+
+    def _look(self, pixels: NDArray[Any], window: Box, block: Box, frame: Box) -> _Seen | None:
         here = device()
         net = _loaded(self.model, here.type).net
         images = torch.from_numpy(self._normalised(pixels))[None].to(here)
@@ -91,21 +118,16 @@ class MaskRCNNDetector(Detector):
         limit = _extent(window.intersect(frame))
         proposals, anchors = self._proposals(net, images, features, limit, window, block, frame)
         if len(proposals) == 0:
-            return no_detections(2)
+            return None
         size = tuple(images.shape[-2:])
         found = self._objects(net, features, proposals, size, limit)
         boxes, _, classes, _ = found
         if len(boxes) == 0:
-            return no_detections(2)
+            return None
         soft = _soft_masks(net, features, boxes, classes, size).cpu()
         boxes, scores, classes, rows = (column.cpu() for column in found)
         origin = torch.tensor([*window.start[::-1]] * 2, dtype=torch.float64)
-        in_frame = boxes.double() + origin
-        masks = pasted(soft, in_frame, frame, self.mask_threshold)
-        y0x0y1x1 = in_frame[:, [1, 0, 3, 2]].float().numpy()
-        kinds = classes.numpy().astype(np.int32)
-        candidates = Candidates(anchors[rows.numpy()], y0x0y1x1, quantised(scores.numpy()), kinds)
-        return Detections(candidates, masks)
+        return _Seen(boxes.double() + origin, scores, classes, anchors[rows.numpy()], soft, frame)
 
     def _normalised(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         return normalise(

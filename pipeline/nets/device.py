@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -99,6 +100,8 @@ def settle() -> None:
         ) from error
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Each place is written once where pooling windows do not overlap, as SegNet's do not.
+    warnings.filterwarnings("ignore", message="max_unpooling2d_forward_out does not have a deter")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     _set_tf32(False)

@@ -21,8 +21,8 @@ from pipeline.nets.batching import run_batches
 from pipeline.nets.device import Precision
 from pipeline.nets.model_pass import ModelPass
 from pipeline.nets.settings import SCORES, Settings
-from pipeline.nets.timings import Timings, report
 from pipeline.scratch import MemoryScratch, Scratch
+from pipeline.timings import Timings, report
 from pipeline.view import TileView
 
 Array = NDArray[Any]

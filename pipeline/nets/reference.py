@@ -39,8 +39,13 @@ def _card(reference: ModelReference) -> ModelCard:
 
 
 def _find(given: Any) -> Any:
-    if not isinstance(given, str):
+    if isinstance(given, ModelReference):
         return given
+    if not isinstance(given, str):
+        # a ValueError, for pydantic
+        raise ValueError(  # noqa: TRY004
+            "a model is named by a text: a shipped model's name, or a path"
+        )
     try:
         path = find_model(given).absolute()
         return ModelReference(str(path), model_digest(path))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.blocks import block_grid, owners
 from pipeline.grid import Tile, TileGrid
 from pipeline.methods.base import Output, Round, State
+from pipeline.nets.device import device_name
 from pipeline.nets.margins import LIMITS, count_margins
 from pipeline.nets.reading import class_scores
 from pipeline.nets.settings import Settings, statistic_key, totals
@@ -26,6 +27,7 @@ EPSILON = "network.epsilon"
 MARGINS = "network.margins"
 PIXELS = "network.pixels"
 CHECKED = "network.checked"
+DEVICES = "network.devices"
 
 FRAMES = "frames"
 NUMBERS = "numbers"
@@ -104,6 +106,7 @@ class Infer(BlockRound):
                 EPSILON: np.array(largest(apart)),
                 PIXELS: np.array(sum(block.core.size for block in own)),
                 CHECKED: np.array(len(apart)),
+                DEVICES: np.array([device_name()]),
             }
         )
 
@@ -114,6 +117,7 @@ class Infer(BlockRound):
             EPSILON: np.array(largest([float(r[EPSILON]) for r in known])),
             PIXELS: np.array(sum(int(r[PIXELS]) for r in known)),
             CHECKED: np.array(sum(int(r[CHECKED]) for r in known)),
+            DEVICES: np.unique(np.concatenate([r[DEVICES] for r in known])),
         }
 
     def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:

@@ -57,7 +57,7 @@ class Spoiling(Detector):
 
     stride_px: ClassVar[int] = 8
 
-    def detect(self, pixels: NDArray[Any], window: Box, block: Box, frame: Box) -> Detections:
+    def look(self, pixels: NDArray[Any], window: Box, block: Box, frame: Box) -> Detections:
         assert pixels.shape[1:] == window.shape
         inside = window.intersect(frame)
         labels = pixels[0][inside.within(window)].astype(np.int64)

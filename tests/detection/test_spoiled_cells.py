@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from spoiled import SpoiledCells, SpoiledVolumes, cells, longest_side, renumbered
+from spoiled import SpoiledCells, SpoiledVolumes, Spoiling, cells, longest_side, renumbered
 
 import pipeline.recipe
 from pipeline.blocks import block_grid
@@ -146,7 +146,7 @@ def test_without_owners_fragments_are_taken_for_cells(
 def test_voting_by_overlap_merges_and_loses_cells(image: np.ndarray) -> None:
     """The usual way: windows that overlap, each object unless it overlaps a known one."""
     grid = block_grid(TileGrid(1, image.shape, image.shape), (128, 128))
-    step = Detect(SpoiledCells(method="spoiled_cells").detector(None), grid, 62, 2, 60)  # type: ignore[arg-type]
+    step = Detect(Spoiling(misses=True), grid, 62, 2, 60)
     voted = np.zeros(image.shape, np.int64)
     areas = [0]
     for block in grid.tiles():

@@ -18,8 +18,8 @@ from pipeline.nets import batching  # noqa: E402
 from pipeline.nets.batch_sizes import ENOUGH_PX, MOST, BatchSizes, fitting  # noqa: E402
 from pipeline.nets.batching import run_batches  # noqa: E402
 from pipeline.nets.device import gpu_allowed  # noqa: E402
-from pipeline.nets.threads import ahead, behind  # noqa: E402
-from pipeline.nets.timings import Timings  # noqa: E402
+from pipeline.threads import ahead, behind  # noqa: E402
+from pipeline.timings import Timings  # noqa: E402
 
 #: Sides of windows: those of the frame's end are smaller.
 SIDES = (16, 16, 12, 16, 12, 16, 16, 16, 12, 16, 12, 16, 8)

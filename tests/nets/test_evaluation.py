@@ -20,9 +20,9 @@ from pipeline.nets.frame_window import FrameWindow  # noqa: E402
 from pipeline.nets.model_pass import ModelPass  # noqa: E402
 from pipeline.nets.predictor import Predictor, predictor  # noqa: E402
 from pipeline.nets.settings import SCORES  # noqa: E402
-from pipeline.nets.timings import listening  # noqa: E402
 from pipeline.recipe import parse_recipe  # noqa: E402
 from pipeline.scratch import MemoryScratch  # noqa: E402
+from pipeline.timings import listening  # noqa: E402
 from pipeline.trial import plan_array, save_array  # noqa: E402
 from pipeline.view import TileView  # noqa: E402
 from tests.nets.models import tiny_model  # noqa: E402
@@ -112,7 +112,7 @@ def test_checked_blocks_are_compared_with_another_window(tmp_path: Path) -> None
 
 def test_timings_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = evaluation(tmp_path, [tiny_model(**RANGE)])
-    with caplog.at_level(logging.DEBUG, "pipeline.nets.timings"):
+    with caplog.at_level(logging.DEBUG, "pipeline.timings"):
         found.keep(found.own(), "float32", found.view.scratch, lambda *_: None)
     assert "windows=9" in caplog.text
 

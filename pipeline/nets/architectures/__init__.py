@@ -91,6 +91,8 @@ def build(name: str, in_channels: int, classes: int, arguments: Mapping[str, obj
         key = str(error.errors()[0]["loc"][0])
         wrong = ", or: ".join(each["msg"] for each in error.errors() if each["loc"][0] == key)
         raise ModelError(f"architecture {name}: {key} is {given[key]!r}: {wrong}.") from error
+    except ValueError as error:
+        raise ModelError(f"architecture {name}: {error}") from error
 
 
 def architecture(name: str) -> type[nn.Module]:

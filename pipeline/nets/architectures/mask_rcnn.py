@@ -3,6 +3,7 @@ and torchvision."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,8 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from pipeline.nets.architectures.resnet import ResNet
 
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "mobilenet_v3_large"]
 Count = Annotated[int, Field(ge=1, le=65536, strict=True)]
@@ -40,6 +43,8 @@ class MaskRCNN(nn.Module):
         Background, which is class 0, and kinds of objects.
     backbone : str
         With batch normalisation, and weights drawn from torch's generator.
+    backbone_width : int
+        Channels of a ResNet's first convolution; 64 in the paper.
     anchor_px : sequence of 5 float
         Sides of the anchors at strides of 4, 8, 16, 32 and 64 px.
     ratios : sequence of float
@@ -52,7 +57,7 @@ class MaskRCNN(nn.Module):
     Attributes
     ----------
     net : torchvision.models.detection.MaskRCNN
-        Its weights may be loaded where it has 3 channels and a ResNet.
+        Its weights may be loaded where it has 3 channels and a ResNet of the paper's width.
 
     References
     ----------
@@ -71,13 +76,14 @@ class MaskRCNN(nn.Module):
         ratios: Sequence[Size] = (0.5, 1, 2),
         width: Count = 256,
         head_width: Count = 1024,
+        backbone_width: Count = 64,
     ) -> None:
         super().__init__()
         if len(anchor_px) != 5:
             raise ValueError(f"anchor_px: {len(anchor_px)} sides, and the pyramid has 5 levels.")
         anchors = AnchorGenerator(tuple((side,) for side in anchor_px), (tuple(ratios),) * 5)
         self.net = TorchvisionMaskRCNN(
-            _pyramid(backbone, in_channels, width),
+            _pyramid(backbone, backbone_width, in_channels, width),
             box_head=TwoMLPHead(width * 7 * 7, head_width),
             box_predictor=FastRCNNPredictor(head_width, classes),
             mask_head=MaskRCNNHeads(width, (width,) * 4, 1),
@@ -113,17 +119,26 @@ class _Unchanged(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision
         return image, target
 
 
-def _pyramid(name: str, in_channels: int, width: int) -> nn.Module:
+def _pyramid(name: BackboneName, backbone_width: int, in_channels: int, width: int) -> nn.Module:
     """The backbone, with maps at strides of 4, 8, 16, 32 and 64 px."""
+    layers = ["layer1", "layer2", "layer3", "layer4"]
     if name == "mobilenet_v3_large":
+        if backbone_width != 64:
+            raise ValueError(
+                f"backbone_width: {backbone_width}, and {name} has no other than its own."
+            )
         body = mobilenet_v3_large(weights=None).features
         body[0][0] = _widened(body[0][0], in_channels)
         layers = ["3", "6", "12", "16"]
         channels = [body[int(layer)].out_channels for layer in layers]
+    elif backbone_width != 64:
+        own = ResNet(name, in_channels, backbone_width)
+        stages = zip(layers, own.stages, strict=True)
+        body = nn.Sequential(OrderedDict([("stem", own.stem), *stages]))
+        channels = list(own.channels)
     else:
         body = getattr(resnet, name)(weights=None)
         body.conv1 = _widened(body.conv1, in_channels)
-        layers = ["layer1", "layer2", "layer3", "layer4"]
         channels = [body.inplanes // 8 * 2**level for level in range(4)]
     maps = {layer: str(level) for level, layer in enumerate(layers)}
     found: nn.Module = BackboneWithFPN(body, maps, channels, width)  # one more level by pooling

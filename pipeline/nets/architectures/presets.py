@@ -22,6 +22,17 @@ SMALL: Mapping[str, Mapping[str, object]] = {
     "fc_densenet": {"layout": (2, 3, 4, 5), "growth": 8, "first_channels": 16},
 }
 
+SMALL_DETECTORS: Mapping[str, Mapping[str, object]] = {
+    # Anchors for objects of 10 to 100 px.
+    "mask_rcnn": {
+        "backbone": "resnet18",
+        "backbone_width": 16,
+        "anchor_px": (8, 16, 32, 64, 128),
+        "width": 32,
+        "head_width": 128,
+    },
+}
+
 
 def architecture_of(preset: str) -> str:
     """Name of the architecture that a preset's arguments are for."""
