@@ -56,6 +56,8 @@ BLOCK_BYTES = 2**30
 FLOPS_PER_SECOND = 3e10
 #: What torch and a model that was checked take beside a worker without them, measured.
 LIBRARY_BYTES = 750 * 2**20
+#: Windows that are read or wait before the network, and as many behind it.
+QUEUED = 2
 
 
 class Network(SoftClassifier):
@@ -216,8 +218,13 @@ class Network(SoftClassifier):
 
     def extra_bytes(self, context: Context) -> int:
         block = block_grid(context.grid, self.block_sides).side
-        window = max(facts.window_bytes(block, context.grid.shape) for facts in self.facts)
-        return LIBRARY_BYTES + window + sum(facts.weight_bytes for facts in self.facts)
+        frame = context.grid.shape
+        window = max(facts.window_bytes(block, frame) for facts in self.facts)
+        # Windows wait before the network, outputs of all ways to see them behind it.
+        ways = len(self.settings.members) // len(self.model)
+        floats = len(self.cards[0].channels) + ways * self.cards[0].output_channels
+        queued = 4 * floats * QUEUED * max(facts.window_px(block, frame) for facts in self.facts)
+        return LIBRARY_BYTES + window + queued + sum(facts.weight_bytes for facts in self.facts)
 
     def scratch_bytes_per_px(self) -> float:
         return 4.0 + 4.0 * self.cards[0].output_channels

@@ -41,19 +41,23 @@ class Facts:
     flops_per_px: float
     weight_bytes: int
 
-    def window_bytes(self, block: Sequence[int], frame: Sequence[int] | None = None) -> int:
-        """Memory of a pass over the window of a block, the weights left out.
-
-        Twice the tensors: convolutions want room of their own, and freed memory is kept in parts
-        (1.7 to 2 were measured on the CPU for a small U-Net).
-        """
+    def window_px(self, block: Sequence[int], frame: Sequence[int] | None = None) -> int:
+        """Pixels of the window of a block, within the frame if it is known."""
         sides = [b + 2 * h for b, h in zip(block, self.halo_px, strict=True)]
         if frame is not None:
             sides = [
                 min(side, -(-n // s) * s)
                 for side, n, s in zip(sides, frame, self.stride_px, strict=True)
             ]
-        return int(2 * self.bytes_per_px * math.prod(sides))
+        return math.prod(sides)
+
+    def window_bytes(self, block: Sequence[int], frame: Sequence[int] | None = None) -> int:
+        """Memory of a pass over the window of a block, the weights left out.
+
+        Twice the tensors: convolutions want room of their own, and freed memory is kept in parts
+        (1.7 to 2 were measured on the CPU for a small U-Net).
+        """
+        return int(2 * self.bytes_per_px * self.window_px(block, frame))
 
     def overhead(self, block: Sequence[int]) -> float:
         """Pixels of a window for every pixel of its block."""
