@@ -10,6 +10,7 @@ from pipeline.detection.detector import Detector
 from pipeline.detection.method import DetectorMethod
 from pipeline.methods.base import Context, Round, State
 from pipeline.nets.card import ModelCard, check_channels
+from pipeline.nets.facts import FLOPS_PER_SECOND, detector_facts_of
 from pipeline.nets.places import missing_extra
 from pipeline.nets.reference import DetectorModel
 from pipeline.nets.survey import is_dataset_wide, is_surveyed, survey, terms
@@ -17,10 +18,6 @@ from pipeline.nets.survey import is_dataset_wide, is_surveyed, survey, terms
 if TYPE_CHECKING:
     from pipeline.nets.detector import MaskRCNNDetector
 
-#: Measured with ResNet-50: 700 bytes a pixel of a window for its features, and pixels as floats.
-BYTES_PER_PX = 800
-#: Torch, the weights of ResNet-50, and 256 objects in the layers of the mask head.
-NETWORK_BYTES = 1_200_000_000
 #: State: the numbers of the normalisation.
 NORMALISATION = "mask_rcnn.normalisation"
 
@@ -47,8 +44,6 @@ class MaskRCNN(DetectorMethod):
     mask_threshold: float = Field(default=0.5, gt=0, lt=1)
 
     dims: ClassVar[tuple[int, ...]] = (2,)
-    #: Of windows, by ResNet-50 on one core of a CPU.
-    seconds_per_megapixel: ClassVar[float] = 7.0
 
     @property
     def card(self) -> ModelCard:
@@ -82,12 +77,11 @@ class MaskRCNN(DetectorMethod):
         return super().least_passes() + is_surveyed(self.card.normalisation)
 
     def extra_bytes(self, context: Context) -> int:
-        per_px = self.card.bytes_per_px or BYTES_PER_PX
-        return NETWORK_BYTES + int(self.window_px(context) * per_px)
+        return detector_facts_of(self.model).memory_bytes(self.window_px(context))
 
     def cpu_seconds_per_megapixel(self) -> float:
         windows = (1 + 2 * self.margin_px / self.block_px) ** 2
-        return self.seconds_per_megapixel * windows
+        return detector_facts_of(self.model).flops_per_px * 1e6 / FLOPS_PER_SECOND * windows
 
     def certificate(self, state: State) -> dict[str, Any]:
         names = {"model": self.card.name, "classes": list(self.card.object_names)}

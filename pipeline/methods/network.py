@@ -24,7 +24,7 @@ from pipeline.methods.classifier import OutputKind
 from pipeline.methods.soft import SoftClassifier
 from pipeline.nets.card import ModelCard, check_channels
 from pipeline.nets.device import Precision
-from pipeline.nets.facts import Facts, facts_of
+from pipeline.nets.facts import FLOPS_PER_SECOND, LIBRARY_BYTES, Facts, facts_of
 from pipeline.nets.margins import uncertain_pixels
 from pipeline.nets.reading import (
     OBJECTNESS_REACH_PX,
@@ -39,6 +39,7 @@ from pipeline.nets.rounds import (
     DEVICES,
     DONE,
     EPSILON,
+    HALVINGS,
     MARGINS,
     PIXELS,
     Infer,
@@ -52,10 +53,6 @@ from pipeline.view import TileView
 #: Sides of a block that are tried, and what a block may take of memory.
 BLOCKS_PX = {2: (2048, 1024, 512, 256, 128), 3: (128, 96, 64, 48, 32)}
 BLOCK_BYTES = 2**30
-#: Arithmetic of a core, for the plan's rough prediction.
-FLOPS_PER_SECOND = 3e10
-#: What torch and a model that was checked take beside a worker without them, measured.
-LIBRARY_BYTES = 750 * 2**20
 #: Windows that are read or wait before the network, and as many behind it.
 QUEUED = 2
 
@@ -66,7 +63,9 @@ class Network(SoftClassifier):
     `model`: the name of a shipped model or the path of one; several are averaged. `block_px`: side
     of the blocks that it is evaluated on; by default what takes 1 GiB. `augment`: see every block
     mirrored ("flips") or turned ("rotations") too, and average. `precision`: "float32", "tf32",
-    "bf16" or "fp16"; what it costs is in the certificate. `object_classes`: by default all classes
+    "bf16" or "fp16"; what it costs is in the certificate. `batch`: windows at
+    once, which decides last digits; by default 1 on a CPU, and on a GPU what keeps it busy and fits
+    into its memory. `object_classes`: by default all classes
     of the model but its background. Other fields: see `Classifier`, `SoftClassifier`.
 
     The same bits for any tiling, see `pipeline.blocks`; the certificate bounds how far they
@@ -79,6 +78,7 @@ class Network(SoftClassifier):
     block_px: int | None = Field(default=None, ge=16, le=8192)
     augment: tuple[Augmentation, ...] = ()
     precision: Precision = "float32"
+    batch: int | None = Field(default=None, ge=1, le=1024)
 
     dims: ClassVar[tuple[int, ...]] = (2, 3)
 
@@ -145,6 +145,7 @@ class Network(SoftClassifier):
             self.stride_px,
             self.augment,
             self.precision,
+            self.batch,
         )
 
     @property
@@ -209,6 +210,13 @@ class Network(SoftClassifier):
                     f"the model {card.name} is for {card.ndim}D, frames are {context.grid.ndim}D",
                     "Use another model, or other source.dims.",
                 )
+        if (self.batch or 1) > 1 and any(facts.statistics for facts in self.facts):
+            raise MethodError(
+                context.name,
+                f"batch is {self.batch}, and a model looks at statistics of the whole frame, so "
+                "that its windows come one by one",
+                "Leave out batch.",
+            )
 
     def wants_gpu(self) -> bool:
         return True
@@ -224,7 +232,8 @@ class Network(SoftClassifier):
         ways = len(self.settings.members) // len(self.model)
         floats = len(self.cards[0].channels) + ways * self.cards[0].output_channels
         queued = 4 * floats * QUEUED * max(facts.window_px(block, frame) for facts in self.facts)
-        return LIBRARY_BYTES + window + queued + sum(facts.weight_bytes for facts in self.facts)
+        weights = sum(facts.weight_bytes for facts in self.facts)
+        return LIBRARY_BYTES + weights + (self.batch or 1) * (window + queued)
 
     def scratch_bytes_per_px(self) -> float:
         return 4.0 + 4.0 * self.cards[0].output_channels
@@ -267,6 +276,7 @@ class Network(SoftClassifier):
                 "uncertain_pixels": uncertain_pixels(state[MARGINS], epsilon, int(state[PIXELS])),
                 "pixels": int(state[PIXELS]),
                 "devices": state[DEVICES].tolist(),
+                "halved_batches": int(state[HALVINGS]),
             }
         return found
 

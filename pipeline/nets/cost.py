@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,7 +32,7 @@ class Cost(NamedTuple):
     flops_per_px: float
 
 
-def measure_cost(module: nn.Module, in_channels: int, shape: tuple[int, ...]) -> Cost:
+def measure_cost(module: Callable[[Tensor], Any], in_channels: int, shape: tuple[int, ...]) -> Cost:
     """Follow a pass over a window of `shape`, a multiple of the network's stride."""
     window = torch.zeros((1, in_channels, *shape), device="meta")
     size = math.prod(shape)

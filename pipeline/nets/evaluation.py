@@ -63,7 +63,7 @@ class Evaluation:
         precision: Precision,
         scratch: Scratch,
         seen: Callable[[Tile, NDArray[np.float32]], None],
-    ) -> None:
+    ) -> Timings:
         """Compute the outputs (K, \\*core) of all members together, and keep them in scratch.
 
         The models run one after the other. What the ones before add up to waits in scratch, so that
@@ -91,11 +91,12 @@ class Evaluation:
                 before = scratch.get(SCORES, block.number) if step.model else None
                 return step.decode(block, rows, before)
 
-            sizes = step.net.sizes
+            sizes = step.net.batch_sizes(self.settings.batch)
             timings += run_batches(
                 blocks, step.load, step.compute, store, decode=decode, batch=sizes
             )
         report(timings)
+        return timings
 
     def sums(self, member: int, number: int) -> list[Array]:
         """What each block of the tile adds to a statistic of the frame."""

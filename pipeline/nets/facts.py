@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.nets.card import FOREIGN
 from pipeline.nets.model_folder import load_module, read_card
@@ -15,6 +16,10 @@ from pipeline.nets.reference import ModelReference
 
 #: Side of the window that a pass is followed on, before it is rounded to the stride.
 MEASURED_PX = {2: 512, 3: 64}
+#: What torch and a model that was checked take beside a worker without them, measured.
+LIBRARY_BYTES = 750 * 2**20
+#: Arithmetic of a core, for the plan's rough prediction.
+FLOPS_PER_SECOND = 3e10
 #: Bytes and operations a px of programs that cannot be followed: those of a U-Net of 64 channels.
 UNKNOWN_COST = 1500.0, 1e6
 
@@ -95,3 +100,56 @@ def facts_of(reference: ModelReference) -> Facts:
         cost[1],
         sum(p.numel() * p.element_size() for p in module.parameters()),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorFacts:
+    """What a detector takes.
+
+    Parameters
+    ----------
+    bytes_per_px, flops_per_px : float
+        Of a window, for features and proposals; what else is done depends on the objects.
+    head_bytes : int
+        Of the objects that go through the mask head together.
+    weight_bytes : int
+    """
+
+    bytes_per_px: float
+    flops_per_px: float
+    head_bytes: int
+    weight_bytes: int
+
+    def memory_bytes(self, window_px: int) -> int:
+        """Memory of a worker that looks at such a window; tensors count twice, as for networks."""
+        features = 2 * self.bytes_per_px * window_px
+        return LIBRARY_BYTES + self.weight_bytes + int(max(features, self.head_bytes))
+
+
+@functools.lru_cache(maxsize=16)
+def detector_facts_of(reference: ModelReference) -> DetectorFacts:
+    """Measure a detector.
+
+    Raises
+    ------
+    ModelError
+        If its card describes no network, or torch or torchvision is not installed.
+    """
+    card = read_card(Path(reference.path))
+    try:
+        from pipeline.nets.cost import measure_cost  # noqa: PLC0415
+        from pipeline.nets.detector import ROIS  # noqa: PLC0415
+        from pipeline.nets.opening import skeleton  # noqa: PLC0415
+    except ImportError as error:
+        raise missing_extra(error, f"{reference.path}: a model") from error
+    net: Any = skeleton(card).net
+    shape = (MEASURED_PX[2],) * 2
+
+    def features(window: Any) -> Any:
+        return net.rpn.head(list(net.backbone(window).values()))
+
+    cost = measure_cost(features, len(card.channels), shape)
+    # Layers of the mask head see an object as 14 x 14 places, the last two as 28 x 28.
+    values = 2 * (14 * 14 + 28 * 28) * net.backbone.out_channels * ROIS
+    weights = sum(p.numel() * p.element_size() for p in net.parameters())
+    return DetectorFacts(card.bytes_per_px or cost[0], cost[1], 4 * values, weights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Predictor:
     layout : torch.memory_format
         Of windows and weights.
     sizes : BatchSizes
-        Windows at once; what is found for one task holds for the next.
+        Windows at once, where no number is given.
     """
 
     card: ModelCard
@@ -49,6 +49,11 @@ class Predictor:
     reach: Reach
     layout: torch.memory_format
     sizes: BatchSizes
+    _given: dict[int, BatchSizes] = field(default_factory=dict)
+
+    def batch_sizes(self, batch: int | None) -> BatchSizes:
+        """Windows at once; what is found for one task, or halved, holds for the next."""
+        return self.sizes if batch is None else self._given.setdefault(batch, BatchSizes(batch))
 
     def run(
         self,

@@ -28,6 +28,7 @@ MARGINS = "network.margins"
 PIXELS = "network.pixels"
 CHECKED = "network.checked"
 DEVICES = "network.devices"
+HALVINGS = "network.halvings"
 
 FRAMES = "frames"
 NUMBERS = "numbers"
@@ -98,7 +99,7 @@ class Infer(BlockRound):
             nonlocal margins
             margins = margins + count_margins(class_scores(self.settings.cards[0], outputs))
 
-        evaluation.keep(own, self.settings.precision, view.scratch, count)
+        timings = evaluation.keep(own, self.settings.precision, view.scratch, count)
         apart = evaluation.apart()
         return Output(
             {
@@ -107,6 +108,7 @@ class Infer(BlockRound):
                 PIXELS: np.array(sum(block.core.size for block in own)),
                 CHECKED: np.array(len(apart)),
                 DEVICES: np.array([device_name()]),
+                HALVINGS: np.array(int(timings.halvings)),
             }
         )
 
@@ -118,6 +120,7 @@ class Infer(BlockRound):
             PIXELS: np.array(sum(int(r[PIXELS]) for r in known)),
             CHECKED: np.array(sum(int(r[CHECKED]) for r in known)),
             DEVICES: np.unique(np.concatenate([r[DEVICES] for r in known])),
+            HALVINGS: np.array(sum(int(r[HALVINGS]) for r in known)),
         }
 
     def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:

@@ -32,6 +32,8 @@ class Settings:
         The smallest multiple of the total strides of all models.
     augment : tuple of {"flips", "rotations"}
     precision : Precision
+    batch : int or None
+        Windows at once; None chooses.
     """
 
     models: tuple[ModelReference, ...]
@@ -40,6 +42,7 @@ class Settings:
     stride_px: tuple[int, ...]
     augment: tuple[Augmentation, ...]
     precision: Precision
+    batch: int | None = None
 
     @property
     def members(self) -> tuple[tuple[int, Variant], ...]:

@@ -150,7 +150,7 @@ def bare_network(job: ImageJob, state: State) -> BarePass:
     batches = []
     for shape, group in groupby(loaded, key=lambda one: one[0].shape):
         of_shape = list(group)
-        size = step.net.sizes.of(tuple(shape)) or 1
+        size = step.net.batch_sizes(method.batch).of(tuple(shape)) or 1
         batches += [of_shape[i : i + size] for i in range(0, len(of_shape), size)]
 
     def work() -> None:

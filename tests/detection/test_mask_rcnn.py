@@ -29,7 +29,9 @@ from pipeline.errors import MethodError, ModelError, RecipeError
 from pipeline.grid import TileGrid
 from pipeline.methods.mask_rcnn import MaskRCNN as MaskRCNNMethod
 from pipeline.methods.registry import method_class
+from pipeline.nets.architectures import DETECTORS, build
 from pipeline.nets.architectures.mask_rcnn import MaskRCNN
+from pipeline.nets.architectures.presets import SMALL_DETECTORS
 from pipeline.nets.card import parse_card
 from pipeline.nets.detector import MaskRCNNDetector, pasted
 from pipeline.nets.model_folder import load_module, read_card
@@ -96,21 +98,52 @@ def test_resnet50_has_the_published_parameters() -> None:
     assert sum(p.numel() for p in ours.parameters()) - frozen == 44_401_393
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet34", "resnet50", "mobilenet_v3_large"])
-def test_backbones_have_levels_at_all_strides(backbone: Any) -> None:
+@pytest.mark.parametrize(
+    ("backbone", "channels"),
+    [
+        ("resnet18", 64),
+        ("resnet34", 64),
+        ("resnet50", 64),
+        ("mobilenet_v3_large", 64),
+        ("resnet18", 12),
+        ("resnet50", 8),
+    ],
+)
+def test_backbones_have_levels_at_all_strides(backbone: Any, channels: int) -> None:
     with torch.device("meta"):
-        net = MaskRCNN(5, 2, backbone, width=8, head_width=8).net
+        net = MaskRCNN(5, 2, backbone, width=8, head_width=8, backbone_width=channels).net
         maps = net.backbone(torch.empty(2, 5, 128, 192))
     assert [tuple(m.shape) for m in maps.values()] == [
         (2, 8, 128 // s, 192 // s) for s in (4, 8, 16, 32, 64)
     ]
 
 
+def test_a_narrow_backbone_is_the_wide_one_with_fewer_channels() -> None:
+    with torch.device("meta"):
+        net = MaskRCNN(1, 2, "resnet18", backbone_width=16).net
+        wide = MaskRCNN(1, 2, "resnet18", backbone_width=64).net
+    narrow = [m.weight.shape for m in net.backbone.body.modules() if isinstance(m, nn.Conv2d)]
+    four = [m.weight.shape for m in wide.backbone.body.modules() if isinstance(m, nn.Conv2d)]
+    assert [s[0] * 4 for s in narrow] == [s[0] for s in four]
+    assert [s[2:] for s in narrow] == [s[2:] for s in four]
+    with pytest.raises(ValueError, match="mobilenet_v3_large has no other than its own"):
+        MaskRCNN(1, 2, "mobilenet_v3_large", backbone_width=16)
+
+
 def test_wrong_arguments_are_named() -> None:
+    with pytest.raises(ModelError, match="architecture mask_rcnn: anchor_px: 2 sides"):
+        build("mask_rcnn", 1, 2, {"anchor_px": [8, 16]})
     with pytest.raises(ValueError, match="5 levels"):
         MaskRCNN(1, 2, "resnet18", (8, 16))
     with pytest.raises(ValueError, match="greater than or equal to 2"):
         MaskRCNN(1, 1, "resnet18")
+
+
+def test_every_detector_has_a_small_form() -> None:
+    assert set(SMALL_DETECTORS) == set(DETECTORS)
+    for name, arguments in SMALL_DETECTORS.items():
+        with torch.device("meta"):
+            assert sum(p.numel() for p in build(name, 1, 2, arguments).parameters()) < 1.1e6
 
 
 def test_one_block_finds_what_torchvision_finds() -> None:

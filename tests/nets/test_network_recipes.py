@@ -15,7 +15,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from pipeline.errors import MethodError, ModelError, RecipeError  # noqa: E402
 from pipeline.recipe import parse_recipe  # noqa: E402
-from pipeline.trial import run_untiled  # noqa: E402
+from pipeline.trial import Cut, run_tiled, run_untiled  # noqa: E402
 from tests.nets.models import BORDER, CLASSES, scripted_model, tiny_model  # noqa: E402
 from tests.nets.whole import picture, recipe_of  # noqa: E402
 
@@ -63,6 +63,20 @@ def test_models_of_an_ensemble_must_say_the_same(model: str) -> None:
 def test_blocks_are_rounded_up_to_the_stride(model: str, tmp_path: Path) -> None:
     recipe = recipe_of(model, block_px=17)
     assert run_untiled(recipe, picture((50, 60)), tmp_path).certificate["block_px"] == [20, 20]
+
+
+def test_the_number_of_windows_at_once_is_part_of_the_recipe(model: str, tmp_path: Path) -> None:
+    image = picture((100, 130))
+    recipe = recipe_of(model, block_px=16, batch=3)
+    whole = run_untiled(recipe, image, tmp_path)
+    cut = run_tiled(recipe, image, tmp_path, Cut((30, 45), order=2))
+    assert (cut.digest, cut.table_digest) == (whole.digest, whole.table_digest)
+    assert whole.certificate["devices"] == ["CPU"]
+    assert whole.certificate["halved_batches"] == 0
+    assert recipe.identity() != recipe_of(model, block_px=16).identity()
+    norms = recipe_of(tiny_model(arguments={"norm": "instance"}), batch=3)
+    with pytest.raises(MethodError, match=r"batch is 3, .*statistics of the whole frame"):
+        run_untiled(norms, image, tmp_path)
 
 
 def test_weights_that_changed_after_planning(tmp_path: Path) -> None:
