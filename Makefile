@@ -17,7 +17,7 @@ UV ?= yes
 SOURCES := pyproject.toml constraints.txt
 PYTEST_ARGS ?=
 # Two files at a time; the tests of a file stay together, for they share servers and kernels.
-TESTS ?= -n 2 --dist loadfile
+TESTS ?= -n 2 --dist worksteal
 BENCH_ARGS ?=
 DATA ?=
 comma := ,
@@ -27,7 +27,7 @@ comma := ,
 help:
 	@echo 'make install     .venv with everything: networks and development tools (about 6.5 GB)'
 	@echo 'make demo        segment tests/data/demo into demo-out (small install of its own)'
-	@echo 'make test        the tests, two files at a time (PYTEST_ARGS="-k name", TESTS= for one)'
+	@echo 'make test        the tests, in two processes (PYTEST_ARGS="-k name", TESTS= for one)'
 	@echo 'make check       format, lint, types, layers, tests: what CI runs'
 	@echo 'make test-crash  the long form of the crash tests'
 	@echo 'make bench       measure beside other packages (BENCH_ARGS="J1=8192 --repeat 3")'

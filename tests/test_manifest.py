@@ -172,7 +172,7 @@ ADAPTIVE = {
 
 @pytest.mark.parametrize(
     ("segment", "mode", "every"),
-    [({"method": "threshold"}, "copy", 1), (UNMASKED, "none", 9), (ADAPTIVE, "none", 7)],
+    [({"method": "threshold"}, "copy", 1), (UNMASKED, "none", 9), (ADAPTIVE, "none", 60)],
     ids=["threshold", "relaxed", "grown"],
 )
 def test_an_interrupted_image_continues_and_equals_one_that_was_not(

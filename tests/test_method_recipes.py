@@ -34,6 +34,10 @@ COVERING = {
 }
 
 
+#: Stuff covers what things do not, but for what neither part tells.
+NEARLY_COVERING = {"methods/panoptic"}
+
+
 def image_for(recipe: Recipe) -> Path:
     """An image with as many channels as the recipe needs."""
     return NUCLEI if recipe.source.channels is None else TISSUE
@@ -71,7 +75,8 @@ def test_the_recipe_finds_something_and_is_exact(name: str, tmp_path: Path) -> N
     else:
         assert 5 <= len(result.table) <= 5000
         covered = (result.labels > 0).mean()
-        assert covered == 1 if name in COVERING else 0.02 < covered < 0.9
+        least, most = (0.9, 1) if name in NEARLY_COVERING else (0.02, 0.9)
+        assert covered == 1 if name in COVERING else least < covered < most
 
 
 @pytest.mark.parametrize("name", NAMES)

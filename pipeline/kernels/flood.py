@@ -154,6 +154,10 @@ def _flood_into(
     steps = neighbour_steps(altitude.ndim, connectivity)
     # A read-only array would be a second signature to compile, hence "W".
     numbers = np.require(region, np.int32, ["C", "W"]).reshape(-1)
+    if numbers.max(initial=0) > numbers.size:
+        # A table of all numbers would take more memory than the window.
+        known = np.unique(numbers[numbers > 0])
+        numbers = np.where(numbers > 0, np.searchsorted(known, numbers) + 1, 0).astype(np.int32)
     bits = np.require(altitude, None, ["C", "W"]).view(np.int32).reshape(-1)
     own, tops = numbers[sources.pixel], ordered_int32(sources.level)
     order = np.lexsort((sources.hops, tops, own))

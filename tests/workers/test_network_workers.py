@@ -64,9 +64,7 @@ def serial(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[lis
     return found
 
 
-@pytest.mark.parametrize(
-    ("workers", "gpus", "tile_px"), [(1, None, 64), (3, None, 100), (1, ["0"], 64)]
-)
+@pytest.mark.parametrize(("workers", "gpus", "tile_px"), [(3, None, 100), (1, ["0"], 64)])
 def test_workers_and_tiles_change_nothing(
     workers: int, gpus: list[str] | None, tile_px: int, archive: Path, serial: Any, tmp_path: Path
 ) -> None:
