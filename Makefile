@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 UV ?= yes
 SOURCES := pyproject.toml constraints.txt
 PYTEST_ARGS ?=
-# Two files at a time; the tests of a file stay together, for they share servers and kernels.
+# In two processes; one that is done takes over tests of the other.
 TESTS ?= -n 2 --dist worksteal
 BENCH_ARGS ?=
 DATA ?=
