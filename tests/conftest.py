@@ -32,6 +32,14 @@ sys.stdin.read()
 DEMO = Path(__file__).parent / "data" / "demo"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is measured of models is not kept in the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @dataclass(frozen=True)
 class Command:
     """`tilewright` in a process of its own, at home in a folder of the test session."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.nets.card import FOREIGN
+from pipeline.nets.measured import kept
 from pipeline.nets.model_folder import load_module, read_card
 from pipeline.nets.places import missing_extra
 from pipeline.nets.reference import ModelReference
@@ -78,6 +79,10 @@ def facts_of(reference: ModelReference) -> Facts:
     ModelError
         If it cannot be opened, or cannot be run in windows.
     """
+    return kept(Facts, reference, functools.partial(_measured, reference))
+
+
+def _measured(reference: ModelReference) -> Facts:
     path = Path(reference.path)
     card = read_card(path)
     try:
@@ -135,6 +140,10 @@ def detector_facts_of(reference: ModelReference) -> DetectorFacts:
     ModelError
         If its card describes no network, or torch or torchvision is not installed.
     """
+    return kept(DetectorFacts, reference, functools.partial(_measured_detector, reference))
+
+
+def _measured_detector(reference: ModelReference) -> DetectorFacts:
     card = read_card(Path(reference.path))
     try:
         from pipeline.nets.cost import measure_cost  # noqa: PLC0415
