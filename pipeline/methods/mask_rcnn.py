@@ -68,7 +68,7 @@ class MaskRCNN(DetectorMethod):
 
     def check(self, context: Context) -> None:
         check_channels(self.card, context.channels, context.name)
-        self._detector_class()
+        detector_facts_of(self.model)  # needs what the detector needs
 
     def is_dataset_wide(self) -> bool:
         return is_dataset_wide(self.card.normalisation)
