@@ -63,10 +63,10 @@ class Network(SoftClassifier):
     `model`: the name of a shipped model or the path of one; several are averaged. `block_px`: side
     of the blocks that it is evaluated on; by default what takes 1 GiB. `augment`: see every block
     mirrored ("flips") or turned ("rotations") too, and average. `precision`: "float32", "tf32",
-    "bf16" or "fp16"; what it costs is in the certificate. `batch`: windows at
-    once, which decides last digits; by default 1 on a CPU, and on a GPU what keeps it busy and fits
-    into its memory. `object_classes`: by default all classes
-    of the model but its background. Other fields: see `Classifier`, `SoftClassifier`.
+    "bf16" or "fp16"; what it costs is in the certificate. `batch`: windows at once, which decides
+    last digits; by default 1 on a CPU, and on a GPU what keeps it busy and fits into its memory.
+    `object_classes`: by default all classes of the model but its background. Other fields: see
+    `Classifier`, `SoftClassifier`.
 
     The same bits for any tiling, see `pipeline.blocks`; the certificate bounds how far they
     are from one pass over the whole frame.

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 from inputs import MONTAGE, make_input
-from measure import adopt_orphans, run_measured
+from measure import run_measured
 from rich.console import Console
 from rich.table import Table
 
@@ -284,7 +284,6 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"{unknown[0]} is not one of {', '.join(known)}")
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no GPU")
-    adopt_orphans()
     with tempfile.TemporaryDirectory() as name, gpu_allowed(args.device == "cuda"):
         work = Path(name)
         image = make_input(work / "nuclei.ome.zarr", args.size, args.montage).parent
