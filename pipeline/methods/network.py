@@ -25,7 +25,7 @@ from pipeline.methods.soft import SoftClassifier
 from pipeline.nets.card import ModelCard, check_channels
 from pipeline.nets.device import Precision
 from pipeline.nets.facts import FLOPS_PER_SECOND, LIBRARY_BYTES, Facts, facts_of
-from pipeline.nets.margins import uncertain_pixels
+from pipeline.nets.margins import epsilon_of_most, uncertain_pixels
 from pipeline.nets.reading import (
     OBJECTNESS_REACH_PX,
     background_class,
@@ -36,11 +36,13 @@ from pipeline.nets.reading import (
 from pipeline.nets.reference import PixelModel
 from pipeline.nets.rounds import (
     CHECKED,
+    CHECKED_PIXELS,
     DEVICES,
     DONE,
     EPSILON,
     HALVINGS,
     MARGINS,
+    NEAR,
     PIXELS,
     Infer,
     Statistic,
@@ -269,10 +271,16 @@ class Network(SoftClassifier):
             "precision": self.precision,
         }
         if DONE in state:
-            epsilon = float(state[EPSILON])
+            epsilon, checked = float(state[EPSILON]), int(state[CHECKED_PIXELS])
+            if any(facts.unpools for facts in self.facts):
+                # Rounding decides where a value goes if another of its pool is equal but for it.
+                found["farthest"] = epsilon
+                epsilon, farther = epsilon_of_most(state[NEAR], checked, epsilon)
+                found["farther_pixels"] = farther
             found |= {
                 "epsilon": epsilon,
                 "checked_blocks": int(state[CHECKED]),
+                "checked_pixels": checked,
                 "uncertain_pixels": uncertain_pixels(state[MARGINS], epsilon, int(state[PIXELS])),
                 "pixels": int(state[PIXELS]),
                 "devices": state[DEVICES].tolist(),

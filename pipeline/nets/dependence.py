@@ -80,6 +80,7 @@ class Dependence(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch h
         super().__init__()  # type: ignore[no-untyped-call]
         self.extent = tuple(image.shape[2:])
         self.refused: ModelError | None = None
+        self.unpools = False
         self._running = running
         # Arrays are kept alive, so that no id is used twice.
         self._alive: list[Any] = [image]
@@ -118,6 +119,7 @@ class Dependence(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch h
         """The pool that made these indices, and what they depend on."""
         if id(indices) not in self._pools:
             raise MixingError("unpools with indices that do not come from a pool as they are")
+        self.unpools = True
         return self._pools[id(indices)]
 
     def broadcast(

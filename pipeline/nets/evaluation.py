@@ -117,22 +117,27 @@ class Evaluation:
         )
         return sums
 
-    def apart(self) -> list[float]:
+    def apart(self) -> list[NDArray[np.float64]]:
         """How far outputs in scratch are from those of other windows, for blocks that are checked.
 
         The other window holds the middle of the block, and is computed in float32.
+
+        Returns
+        -------
+        list of ndarray of shape (\\*S), float64
+            The largest distance at every pixel of the middle of a block.
         """
         exact = self.settings.precision == "float32"
         if exact and self.blocks.tiles_per_frame == 1:
             return []
         chosen = {b.number: b for b in self.own() if b.number % CHECK_EVERY == 0}
         parts = [replace(b, core=_middle(b.core, self.settings.stride_px)) for b in chosen.values()]
-        found: list[float] = []
+        found: list[NDArray[np.float64]] = []
 
         def compare(part: Tile, again: NDArray[np.float32]) -> None:
             outputs = self.view.scratch.get(SCORES, part.number)
             known = outputs[(slice(None), *part.core.within(chosen[part.number].core))]
-            found.append(float(np.abs(known.astype(np.float64) - again).max(initial=0.0)))
+            found.append(np.abs(known.astype(np.float64) - again).max(axis=0))
 
         self.keep(parts, "float32", MemoryScratch(), compare)
         return found

@@ -38,6 +38,8 @@ class Facts:
     bytes_per_px, flops_per_px : float
         See `pipeline.nets.cost`.
     weight_bytes : int
+    unpools : bool
+        See `pipeline.nets.reach`.
     """
 
     stride_px: tuple[int, ...]
@@ -46,6 +48,7 @@ class Facts:
     bytes_per_px: float
     flops_per_px: float
     weight_bytes: int
+    unpools: bool = False
 
     def window_px(self, block: Sequence[int], frame: Sequence[int] | None = None) -> int:
         """Pixels of the window of a block, within the frame if it is known."""
@@ -104,6 +107,7 @@ def _measured(reference: ModelReference) -> Facts:
         card.bytes_per_px or cost[0],
         cost[1],
         sum(p.numel() * p.element_size() for p in module.parameters()),
+        reach.unpools,
     )
 
 

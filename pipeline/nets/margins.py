@@ -1,7 +1,8 @@
-"""How many pixels could belong to another class if the network's numbers were a little off.
+"""How far rounding moves a network's numbers, and how many pixels it could give another class.
 
-Pixels are counted by the distance of their two best scores, in whole numbers, so that the number
-below any epsilon can be told once epsilon is known.
+Pixels are counted by distances, in whole numbers: those of their two best scores, so that the
+number below any epsilon can be told once epsilon is known; and those of two ways to compute them,
+so that an epsilon can be told that most of them keep.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pipeline.kernels.margins import count_near
 
 #: Distances that are counted up to: four a decade.
 LIMITS = 10.0 ** np.linspace(-8, 0, 33)
+#: Share of the checked pixels that is within epsilon where a network chooses places.
+KEPT = 0.99
 
 
 def count_margins(scores: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -38,3 +41,26 @@ def uncertain_pixels(counts: NDArray[np.int64], epsilon: float, pixels: int) -> 
         return 0
     place = int(np.searchsorted(LIMITS, 2 * epsilon))  # NaN is behind all
     return int(counts[place]) if place < len(counts) else pixels
+
+
+def count_distances(distances: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many of some distances are at most each of `LIMITS`: shape (33,), int64."""
+    return np.searchsorted(np.sort(distances, axis=None), LIMITS, side="right").astype(np.int64)
+
+
+def epsilon_of_most(counts: NDArray[np.int64], pixels: int, largest: float) -> tuple[float, int]:
+    """The smallest of `LIMITS` that 99 % of the distances keep, and how many are farther.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (33,), int64
+        By `count_distances`.
+    pixels : int
+        The number of all distances.
+    largest : float
+        Of all distances; the answer where even that is less, or no limit is enough.
+    """
+    place = int(np.searchsorted(counts, KEPT * pixels))
+    if place == len(counts) or largest <= LIMITS[place]:
+        return largest, 0
+    return float(LIMITS[place]), int(pixels - counts[place])

@@ -41,11 +41,14 @@ class Reach:
         Windows begin on multiples of it and their sides are multiples of it.
     before, after : tuple of int
         An output pixel depends on input pixels from so many px before it to so many behind it.
+    unpools : bool
+        Whether values are put back where a pool found them, see `pipeline.nets.margins`.
     """
 
     stride: tuple[int, ...]
     before: tuple[int, ...]
     after: tuple[int, ...]
+    unpools: bool = False
 
     @property
     def halo_px(self) -> tuple[int, ...]:
@@ -154,4 +157,5 @@ def _read(watch: Dependence, logits: object, shape: tuple[int, ...]) -> Reach:
         tuple(stride),
         tuple(max(0, floor(-axis.lo)) for axis in axes if axis),
         tuple(max(0, floor(axis.hi)) for axis in axes if axis),
+        watch.unpools,
     )

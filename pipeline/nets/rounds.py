@@ -16,7 +16,7 @@ from pipeline.blocks import block_grid, owners
 from pipeline.grid import Tile, TileGrid
 from pipeline.methods.base import Output, Round, State
 from pipeline.nets.device import device_name
-from pipeline.nets.margins import LIMITS, count_margins
+from pipeline.nets.margins import LIMITS, count_distances, count_margins
 from pipeline.nets.reading import class_scores
 from pipeline.nets.settings import Settings, statistic_key, totals
 from pipeline.records import Record
@@ -27,8 +27,11 @@ EPSILON = "network.epsilon"
 MARGINS = "network.margins"
 PIXELS = "network.pixels"
 CHECKED = "network.checked"
+CHECKED_PIXELS = "network.checked_pixels"
+NEAR = "network.near"
 DEVICES = "network.devices"
 HALVINGS = "network.halvings"
+COUNTS = (PIXELS, CHECKED, CHECKED_PIXELS, HALVINGS)
 
 FRAMES = "frames"
 NUMBERS = "numbers"
@@ -93,7 +96,7 @@ class Infer(BlockRound):
 
         evaluation = Evaluation(self.settings, view, state)
         own = evaluation.own()
-        margins = np.zeros(len(LIMITS), np.int64)
+        margins = _none()
 
         def count(block: Tile, outputs: NDArray[np.float32]) -> None:
             nonlocal margins
@@ -104,9 +107,11 @@ class Infer(BlockRound):
         return Output(
             {
                 MARGINS: margins,
-                EPSILON: np.array(largest(apart)),
+                EPSILON: np.array(largest([float(block.max()) for block in apart])),
+                NEAR: sum((count_distances(block) for block in apart), _none()),
                 PIXELS: np.array(sum(block.core.size for block in own)),
                 CHECKED: np.array(len(apart)),
+                CHECKED_PIXELS: np.array(sum(block.size for block in apart)),
                 DEVICES: np.array([device_name()]),
                 HALVINGS: np.array(int(timings.halvings)),
             }
@@ -115,16 +120,19 @@ class Infer(BlockRound):
     def combine(self, records: Iterable[Record]) -> Record:
         known = list(records)
         return {
-            MARGINS: sum((r[MARGINS] for r in known), np.zeros(len(LIMITS), np.int64)),
+            **{key: sum((r[key] for r in known), _none()) for key in (MARGINS, NEAR)},
+            **{key: np.array(sum(int(r[key]) for r in known)) for key in COUNTS},
             EPSILON: np.array(largest([float(r[EPSILON]) for r in known])),
-            PIXELS: np.array(sum(int(r[PIXELS]) for r in known)),
-            CHECKED: np.array(sum(int(r[CHECKED]) for r in known)),
             DEVICES: np.unique(np.concatenate([r[DEVICES] for r in known])),
-            HALVINGS: np.array(sum(int(r[HALVINGS]) for r in known)),
         }
 
     def reduce(self, records: Iterable[tuple[int, Record]], state: State) -> State:
         return {**state, **self.combine(r for _, r in records), DONE: np.array(1)}
+
+
+def _none() -> NDArray[np.int64]:
+    """Nothing counted at any of `LIMITS`."""
+    return np.zeros(len(LIMITS), np.int64)
 
 
 def largest(found: Sequence[float]) -> float:

@@ -79,6 +79,8 @@ def test_segnet_gives_values_back_to_their_places():
     found = brute_reach(SegNet(), 32)
     assert found == (reach.before[0], reach.after[0])
     assert reach.stride == (2, 2)
+    assert reach.unpools
+    assert not measure_reach(UNet(1).eval(), 1, 2).unpools
 
 
 class Flow(nn.Module):
