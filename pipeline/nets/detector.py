@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import interpolate
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import (
     expand_boxes,
@@ -33,6 +32,7 @@ from pipeline.box import Box
 from pipeline.detection.detections import Candidates, Detections, Masks, no_detections, quantised
 from pipeline.detection.detector import Detector
 from pipeline.errors import ModelError
+from pipeline.kernels.crops import resized_bits
 from pipeline.nets.architectures.mask_rcnn import TOTAL_STRIDE, MaskRCNN
 from pipeline.nets.device import autocast, device, device_name
 from pipeline.nets.normalisation import normalise
@@ -222,16 +222,15 @@ def pasted(soft: Tensor, boxes: Tensor, frame: Box, threshold: float) -> Masks:
         A pixel of higher probability is the object's.
     """
     padded, scale = expand_masks(soft, 1)
-    whole = expand_boxes(boxes, scale).to(torch.int64).tolist()
-    starts: list[tuple[int, ...]] = []
-    masks: list[NDArray[np.bool_]] = []
-    for mask, (x0, y0, x1, y1) in zip(padded, whole, strict=True):
-        box = Box((y0, x0), (max(y1, y0) + 1, max(x1, x0) + 1))
-        large = interpolate(mask[None], size=box.shape, mode="bilinear", align_corners=False)
-        inside = box.intersect(frame)
-        masks.append((large[0, 0][inside.within(box)] > threshold).numpy())
-        starts.append(inside.start)
-    return Masks.of(np.array(starts, np.int64).reshape(-1, 2), masks)
+    whole = expand_boxes(boxes, scale).to(torch.int64).numpy()
+    corner = whole[:, [1, 0]]
+    shape = np.maximum(whole[:, [3, 2]] - corner, 0) + 1
+    start = np.clip(corner, frame.start, frame.stop)
+    inside = np.clip(corner + shape, frame.start, frame.stop) - start
+    masks = Masks(start, inside, np.empty(0, np.uint8))
+    maps = padded[:, 0].numpy()
+    bits = resized_bits(maps, shape, start - corner, inside, masks.offsets, threshold)
+    return replace(masks, bits=bits)
 
 
 def _extent(inside: Box) -> tuple[int, int]:
