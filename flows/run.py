@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.dataset import DatasetRun
 from flows.devices import choose_device, own_gpus
@@ -22,6 +24,9 @@ from pipeline.sources import discover
 from workers.cluster import capacity, open_cluster
 from workers.gpu import ORDERS_PER_GPU
 from workers.submit import run_batches
+
+if TYPE_CHECKING:
+    from distributed.security import Security
 
 log = logging.getLogger(__name__)
 
@@ -52,16 +57,59 @@ def run_request(request: Request, started: float | None = None) -> dict[str, Any
     """
     # Since the process began, imports included: what the user waited.
     begun = time.time() if started is None else started
+    server: ServerHandle | None = None
+    with ExitStack() as stack:
+
+        def serve() -> None:
+            nonlocal server
+            server = stack.enter_context(_server())
+
+        with opened_run(request, begun, claimed=serve) as run:
+            from flows.segment import segment_dataset
+
+            assert server is not None
+            server.wait()
+            named = segment_dataset.with_options(
+                flow_run_name=f"{request.recipe.label}: {request.archive.name}"
+            )
+            named(run)
+        return run.folder.read_run()
+
+
+@contextmanager
+def opened_run(
+    request: Request,
+    begun: float,
+    security: Security | None = None,
+    claimed: Callable[[], None] = lambda: None,
+) -> Iterator[DatasetRun]:
+    """Hold a request's folder and a cluster for the stages of its run.
+
+    When the context ends, nothing more is asked of the cluster.
+
+    Parameters
+    ----------
+    request : Request
+    begun : float
+        When it was asked for, in seconds since 1970.
+    security : Security, optional
+        What is shown to the scheduler that the request names.
+    claimed : callable
+        Called when the folder is held, before the cluster is opened.
+    """
     _check_paths(request)
-    folder = RunFolder(request.out)
+    folder, stopped = RunFolder(request.out), threading.Event()
     if request.fresh:
         folder.start_over()
     with folder.writing() as manifest:
         claim(request, folder, manifest)
-        with _server() as server, _log_file(folder.hidden / "run.log"):
+        claimed()
+        with _log_file(folder.hidden / "run.log"):
             gpus = own_gpus(request)
             machine = Machine.of(request.recipe, request.workers, ORDERS_PER_GPU * len(gpus))
-            with open_cluster(machine.workers, request.scheduler, gpus=gpus) as client:
+            with open_cluster(
+                machine.workers, request.scheduler, gpus=gpus, security=security
+            ) as client:
                 use_gpus = choose_device(request, manifest, client, gpus) == "gpu"
                 if request.scheduler is not None:
                     threads, room = capacity(client)
@@ -70,20 +118,17 @@ def run_request(request: Request, started: float | None = None) -> dict[str, Any
                     request,
                     folder,
                     manifest,
-                    lambda *work: run_batches(client, *work, use_gpus=use_gpus),
+                    partial(run_batches, client, use_gpus=use_gpus, cancelled=stopped.is_set),
                     machine,
                     RunProgress(request.recipe.label, artifact_key=_artifact_key(request)),
                     begun,
+                    stopped,
                 )
                 run.begin()
-                from flows.segment import segment_dataset
-
-                server.wait()
-                named = segment_dataset.with_options(
-                    flow_run_name=f"{request.recipe.label}: {request.archive.name}"
-                )
-                named(run)
-        return folder.read_run()
+                try:
+                    yield run
+                finally:
+                    stopped.set()
 
 
 def _check_paths(request: Request) -> None:

@@ -67,6 +67,11 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=LARGE_AT_ONCE)
 )
 def segment_dataset(run: DatasetRun) -> None:
     """Segment an archive as a recipe says; images that fail are quarantined, the others go on."""
+    perform_stages(run)
+
+
+def perform_stages(run: DatasetRun) -> None:
+    """Do all stages of a run, in a flow whose task runner is `RUNNER`."""
     with run.progress:
         admitted = admit_images(run)
         plans = plan_images(run, admitted)

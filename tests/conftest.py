@@ -127,7 +127,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     server = SimpleNamespace(wait=lambda: None)
     monkeypatch.setattr(run, "_server", lambda: nullcontext(server))
     monkeypatch.setattr(run, "open_cluster", lambda *_, **__: nullcontext())
-    monkeypatch.setattr(run, "run_batches", lambda _, *given, use_gpus: run_serially(*given))
+    monkeypatch.setattr(run, "run_batches", lambda _, *given, **__: run_serially(*given))
     monkeypatch.setattr(run, "RunProgress", lambda label, artifact_key: RunProgress(label))
     monkeypatch.setattr("workers.cluster.start_forkserver", lambda _: None)
     monkeypatch.setattr(segment, "wait", lambda _: None)

@@ -32,6 +32,7 @@ from workers.gpu import ORDERS_PER_GPU, gpu_environment
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
+    from distributed.security import Security
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ def open_cluster(
     memory_limit_bytes: int | None = None,
     preload: Sequence[str] = (),
     gpus: Sequence[str] = (),
+    security: Security | None = None,
 ) -> Iterator[Client]:
     """Connect to `scheduler`, or run an embedded cluster for as long as the context lasts.
 
@@ -113,6 +115,8 @@ def open_cluster(
     gpus : sequence of str
         GPUs of the embedded cluster, see `workers.gpu.gpus`. Each gets a worker process beside the
         others, which takes `ORDERS_PER_GPU` orders for a GPU at once.
+    security : Security, optional
+        What is shown to a `scheduler` behind TLS; by default Dask's configuration says.
 
     Yields
     ------
@@ -125,7 +129,7 @@ def open_cluster(
         The scheduler does not answer, or its workers run other versions.
     """
     if scheduler is not None:
-        with _connected(scheduler) as client:
+        with _connected(scheduler, security) as client:
             yield client
         return
     start_forkserver(preload)
@@ -293,14 +297,18 @@ def _kill(pids: Sequence[int]) -> None:
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[Client]:
+def _connected(address: str, security: Security | None) -> Iterator[Client]:
     """Connect to a running scheduler and compare versions."""
     from distributed import Client  # noqa: PLC0415
 
     try:
         with _silent("distributed"):
             client = Client(
-                address, timeout=CONNECT_SECONDS, set_as_default=False, name="tilewright"
+                address,
+                timeout=CONNECT_SECONDS,
+                set_as_default=False,
+                name="tilewright",
+                security=security,
             )
     except (OSError, TimeoutError, ValueError, TypeError) as error:
         raise TilewrightError(

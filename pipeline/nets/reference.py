@@ -81,7 +81,9 @@ def _shown(reference: ModelReference, info: SerializationInfo) -> str:
 
 #: In a recipe: the name of a shipped model, or a path.
 AnyModel: TypeAlias = Annotated[
-    ModelReference, BeforeValidator(_find), PlainSerializer(_shown, return_type=str)
+    ModelReference,
+    BeforeValidator(_find, json_schema_input_type=str),
+    PlainSerializer(_shown, return_type=str),
 ]
 #: One that tells something of every pixel, and one that finds objects.
 PixelModel: TypeAlias = Annotated[AnyModel, AfterValidator(_of_pixels)]

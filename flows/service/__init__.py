@@ -1,0 +1,1 @@
+"""The service: a server, workers and schedules that run for weeks, from one configuration."""

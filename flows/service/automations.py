@@ -1,0 +1,87 @@
+"""What Prefect does by itself: crashed runs go on, and somebody is told how runs end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from prefect.automations import AutomationCore, EventTrigger, Posture
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+
+from flows.service.settings import Settings
+from flows.service.units import HEARTBEAT_SECONDS
+
+#: A run that was not heard of for so long is gone; two heartbeats may be lost at most.
+SILENCE = timedelta(seconds=HEARTBEAT_SECONDS + 15)
+OURS = "tilewright: "
+
+
+def automations(settings: Settings) -> list[AutomationCore]:
+    """All automations of the service."""
+    return [_silent_runs_crashed(), _crashed_runs_go_on()]
+
+
+def apply_automations(client: SyncPrefectClient, settings: Settings) -> None:
+    """Make them, in the place of those of an earlier start."""
+    for known in client.read_automations():
+        if known.name.startswith(OURS):
+            client.delete_automation(known.id)
+    for automation in automations(settings):
+        client.create_automation(automation)
+
+
+def _silent_runs_crashed() -> AutomationCore:
+    """Marks runs whose process is gone, as after a crash of the machine."""
+    return AutomationCore(
+        name=f"{OURS}silent runs have crashed",
+        description="A run that was not heard of for 45 s is marked as crashed.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={
+                "prefect.flow-run.heartbeat",
+                "prefect.flow-run.Completed",
+                "prefect.flow-run.Failed",
+                "prefect.flow-run.Cancelled",
+                "prefect.flow-run.Crashed",
+            },
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=SILENCE,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                name="Crashed",
+                force=False,
+                message=f"Nothing was heard of it for {SILENCE.seconds} s.",
+            )
+        ],
+    )
+
+
+def _crashed_runs_go_on() -> AutomationCore:
+    """Schedules crashed runs again; they continue where they stopped."""
+    trigger: Any = EventTrigger(
+        expect={"prefect.flow-run.Crashed"},
+        match={"prefect.resource.id": "prefect.flow-run.*"},
+        match_related={
+            "prefect.resource.role": "tag",
+            "prefect.resource.id": "prefect.tag.tilewright",
+        },
+        posture=Posture.Reactive,
+        threshold=1,
+    )
+    return AutomationCore(
+        name=f"{OURS}crashed runs go on",
+        description="A crashed run is scheduled again, and continues where it stopped.",
+        trigger=trigger,
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.SCHEDULED, name="AwaitingRetry", force=True, message="It continues."
+            )
+        ],
+    )

@@ -1,0 +1,113 @@
+"""What the service offers to run: a work pool, a deployment a recipe, and what watches over them.
+
+Import this module when PREFECT_API_URL is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
+from prefect.types.entrypoint import EntrypointType
+from prefect.workers.process import ProcessWorker
+
+from flows.service.automations import apply_automations
+from flows.service.forms import recipe_schema
+from flows.service.runs import segment_archive
+from flows.service.settings import Settings
+from flows.service.units import POOL
+from pipeline.errors import TilewrightError
+from pipeline.recipe import Recipe, load_recipe, shipped_recipes
+
+#: Work queues of the pool, the first is served first.
+QUEUES = ("urgent", "default", "background")
+
+#: Characters of an error of Prefect that are shown.
+SHOWN = 600
+
+
+def apply_deployments(settings: Settings) -> list[str]:
+    """Make or renew all that the service offers; schedules and runs stay as they are.
+
+    Returns
+    -------
+    list of str
+        Names of the deployments.
+    """
+    names = []
+    with get_client(sync_client=True) as client:
+        _make_pool(client)
+        for name, recipe in offered_recipes(settings):
+            names.append(_deploy(name, recipe))
+        apply_automations(client, settings)
+    return names
+
+
+def offered_recipes(settings: Settings) -> Iterator[tuple[str, Recipe]]:
+    """Shipped recipes, but for the examples of methods, and those of the configuration's folder."""
+    for name in shipped_recipes():
+        if "/" not in name:
+            yield name, load_recipe(name)
+    folder = settings.recipes
+    for path in sorted(folder.glob("*.yaml")) if folder else ():
+        yield path.stem, load_recipe(str(path))
+
+
+def _make_pool(client: SyncPrefectClient) -> None:
+    try:
+        client.read_work_pool(POOL)
+    except ObjectNotFound:
+        template = ProcessWorker.get_default_base_job_template()
+        client.create_work_pool(
+            WorkPoolCreate(
+                name=POOL,
+                type="process",
+                description="Runs of tilewright, each in a process of the runner.",
+                base_job_template=template,
+            )
+        )
+    known = {queue.name for queue in client.read_work_queues(work_pool_name=POOL)}
+    for priority, name in enumerate(QUEUES, 1):
+        if name not in known:
+            client.create_work_queue(name=name, work_pool_name=POOL, priority=priority)
+
+
+def _deploy(name: str, recipe: Recipe) -> str:
+    """One recipe, whose fields are the form."""
+    deployment = RunnerDeployment.from_flow(
+        segment_archive,
+        name,
+        description=recipe.description,
+        tags=["tilewright"],
+        parameters={"recipe": recipe.model_dump(mode="json")},
+        work_pool_name=POOL,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        enforce_parameter_schema=True,
+    )
+    deployment._parameter_openapi_schema = _with_form(deployment._parameter_openapi_schema, recipe)
+    try:
+        deployment.apply()
+    except Exception as error:  # httpx's and Prefect's have no common base
+        raise TilewrightError(f"The recipe {name} cannot be offered: {first(error)}") from None
+    return f"{segment_archive.name}/{name}"
+
+
+def first(error: Exception) -> str:
+    """The beginning of what an error says: Prefect's repeat what they were given."""
+    text = str(error)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
+
+
+def _with_form(schema: Any, recipe: Recipe) -> Any:
+    """The parameters of the flow, with the recipe's own fields."""
+    form = recipe_schema(recipe)
+    parts = form.pop("definitions")
+    position = schema.properties["recipe"].get("position", 0)
+    properties = {**schema.properties, "recipe": {**form, "position": position, "title": "recipe"}}
+    return schema.model_copy(
+        update={"properties": properties, "definitions": {**schema.definitions, **parts}}
+    )

@@ -1,0 +1,70 @@
+"""Which folders the service reads from and writes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from flows.service.settings import Settings
+from pipeline.errors import RecipeError
+
+
+def allowed_archive(path: Path, settings: Settings) -> Path:
+    """An archive that runs may read, links resolved.
+
+    Raises
+    ------
+    RecipeError
+        If it, or a link in it, leads out of all `archives`.
+    """
+    found = _within(path, settings.archives, "archive", "archives")
+    for link in _links(found):
+        _within(link, settings.archives, f"{path}: the link {link}", "archives")
+    return found
+
+
+def allowed_output(path: Path, settings: Settings) -> Path:
+    """A folder that runs may write to, links resolved; need not exist yet.
+
+    Raises
+    ------
+    RecipeError
+        If it lies outside of all `outputs`.
+    """
+    return _within(path, settings.outputs, "output folder", "outputs")
+
+
+def _within(path: Path, roots: Sequence[Path], what: str, field: str) -> Path:
+    if not path.is_absolute():
+        raise RecipeError(
+            f"{path}: the {what} must be an absolute path, such as one in "
+            f"{_listed(roots)}: the service runs in a folder of its own."
+        )
+    # Of all links, so that no link leads out.
+    found = path.resolve()
+    if not any(found.is_relative_to(root.resolve()) for root in roots):
+        led = "" if found == path else f" (that is {found})"
+        raise RecipeError(
+            f"{path}{led}: the {what} is outside of the service's {field}: {_listed(roots)}. "
+            f"Choose a folder there, or add one to `{field}` of the configuration and restart."
+        )
+    return found
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    """Links anywhere in a folder that lead out of it."""
+    pending = [folder]
+    while pending:
+        here = pending.pop()
+        if not here.is_dir():
+            continue
+        for entry in here.iterdir():
+            if entry.is_symlink():
+                if not entry.resolve().is_relative_to(folder):
+                    yield entry
+            elif entry.is_dir() and entry.suffix != ".zarr":
+                pending.append(entry)
+
+
+def _listed(roots: Sequence[Path]) -> str:
+    return ", ".join(map(str, roots)) or "(none is set)"

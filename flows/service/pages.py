@@ -1,0 +1,73 @@
+"""Reports of runs and metrics, over HTTP: what the pages of Prefect link to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.service.doors import allowed_output
+from flows.service.metrics import metrics_text
+from flows.service.settings import Settings, load_settings
+from pipeline.errors import TilewrightError
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+#: What may be read of an output folder.
+FILES = {"report.html": "text/html", "run.json": "application/json"}
+
+
+def make_app(settings: Settings) -> Starlette:
+    """The pages ``/out/FOLDER/report.html`` (or ``run.json``), ``/metrics`` and ``/health``."""
+    from starlette.applications import Starlette
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.requests import Request
+    from starlette.responses import FileResponse, PlainTextResponse, Response
+    from starlette.routing import Route
+
+    def file(request: Request) -> Response:
+        path = Path("/") / request.path_params["path"]
+        try:
+            folder = allowed_output(path.parent, settings)
+        except TilewrightError as error:
+            return PlainTextResponse(str(error), 403)
+        if path.name not in FILES:
+            return PlainTextResponse(f"{path.name}: only {', '.join(FILES)} are served.", 404)
+        if not (folder / path.name).is_file():
+            return PlainTextResponse(
+                f"{folder}: no {path.name} yet; it is there when a run ends.", 404
+            )
+        # A report holds its pictures, and runs no scripts but its own.
+        return FileResponse(folder / path.name, media_type=FILES[path.name])
+
+    def metrics(request: Request) -> Response:
+        return PlainTextResponse(metrics_text(settings), media_type="text/plain; version=0.0.4")
+
+    def health(request: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    app = Starlette(
+        routes=[
+            Route("/out/{path:path}", file),
+            Route("/metrics", metrics),
+            Route("/health", health),
+        ]
+    )
+    # Pages of others, which a browser of this machine shows, must not read ours by another name.
+    if not settings.private_network:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    return app
+
+
+def main() -> None:
+    """Serve the pages until a signal comes."""
+    import uvicorn
+
+    settings = load_settings()
+    uvicorn.run(
+        make_app(settings), host=settings.pages.host, port=settings.pages.port, log_level="warning"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""The one configuration of the service: a YAML file, the environment, files of secrets.
+
+The environment goes before the file: ``TILEWRIGHT_SERVER__PORT=4300``. Secrets are taken from the
+environment, or from files in TILEWRIGHT_SECRETS (``/run/secrets``) named as the variable, and
+never from the YAML file, so that it can be shown, mounted and kept under version control.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from pipeline.errors import RecipeError
+from pipeline.validation import explained
+
+#: Where the configuration is, unless TILEWRIGHT_CONFIG names a file.
+DEFAULT_CONFIG = Path("~/.tilewright/service.yaml")
+#: Fields that are refused in the file.
+SECRET_FIELDS = {("server", "password"), ("server", "database"), ("notify", "webhook")}
+SECRET_VARIABLES = {f"TILEWRIGHT_{section}__{name}".upper() for section, name in SECRET_FIELDS}
+
+Profile = Literal["workstation", "slurm", "kubernetes"]
+Place = Annotated[Path, AfterValidator(lambda path: path.expanduser())]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Server(Section):
+    """The Prefect server, its API and pages.
+
+    `host`, `port`: where it listens. `url`: the API as others reach it; by default of host and
+    port. `database`: a PostgreSQL URL, secret; by default SQLite in `home`. `password`: asked of
+    everybody, in the form ``user:password``, secret; needed beyond this machine.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=4200, ge=1, le=65535)
+    url: str | None = None
+    database: SecretStr | None = None
+    password: SecretStr | None = None
+
+    @property
+    def api_url(self) -> str:
+        return self.url or f"http://{_reachable(self.host)}:{self.port}/api"
+
+
+class Cluster(Section):
+    """The Dask cluster.
+
+    `host`, `port`, `dashboard_port`: where the scheduler listens; the dashboard is on loopback
+    unless `dashboard_host` says otherwise. `scheduler`: its address as others reach it; by default
+    of host and port. `workers`: CPU worker processes a machine; by default one a core. `gpus`: GPUs
+    of this machine, by number; by default all. `memory_gib`: limit of a worker; by default none.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8786, ge=1, le=65535)
+    dashboard_host: str = "127.0.0.1"
+    dashboard_port: int = Field(default=8787, ge=1, le=65535)
+    scheduler: str | None = None
+    workers: int | None = Field(default=None, ge=1)
+    gpus: tuple[str, ...] | None = None
+    memory_gib: float | None = Field(default=None, gt=0)
+
+    @property
+    def address(self) -> str:
+        return self.scheduler or f"tls://{_reachable(self.host)}:{self.port}"
+
+
+class Pages(Section):
+    """Reports, thumbnails and metrics, as the Prefect pages link to them."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=4201, ge=1, le=65535)
+    url: str | None = None
+
+    @property
+    def base_url(self) -> str:
+        return (self.url or f"http://{_reachable(self.host)}:{self.port}").rstrip("/")
+
+
+class Runs(Section):
+    """How runs are done.
+
+    `at_once`: dataset runs beside each other on a runner. `retries`: after a fault that may pass,
+    such as a lost scheduler, with a pause of 30 s that doubles. `disk_reserve_gib`: no image is
+    begun while less is free on the disk of the output. `quarantine_percent`: a run with more
+    images refused than that is told of.
+    """
+
+    at_once: int = Field(default=2, ge=1)
+    retries: int = Field(default=3, ge=0)
+    disk_reserve_gib: float = Field(default=5.0, ge=0)
+    quarantine_percent: float = Field(default=5.0, ge=0, le=100)
+
+
+class Notify(Section):
+    """`webhook`: URL that failures and completions are posted to as JSON, secret."""
+
+    webhook: SecretStr | None = None
+
+
+class Settings(BaseSettings):
+    """The whole configuration.
+
+    `profile`: where runs and workers are started. `home`: the database, keys and logs. `archives`,
+    `outputs`: folders that runs may read from and write to, with all that is in them; others are
+    refused. `recipes`: a folder of recipes beside the shipped ones. `private_network`: the hosts
+    are those of a network that only this service is in, such as one of compose or Kubernetes, so
+    that pages that ask for no password may listen there.
+    """
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix="TILEWRIGHT_",
+        env_nested_delimiter="__",
+        secrets_dir_missing="ok",
+        extra="forbid",
+        frozen=True,
+    )
+
+    profile: Profile = "workstation"
+    home: Place = Field(default=Path("~/.tilewright/service"), validate_default=True)
+    archives: tuple[Place, ...] = ()
+    outputs: tuple[Place, ...] = ()
+    recipes: Place | None = None
+    private_network: bool = False
+    server: Server = Server()
+    cluster: Cluster = Cluster()
+    pages: Pages = Pages()
+    runs: Runs = Runs()
+    notify: Notify = Notify()
+
+    @property
+    def keys(self) -> Path:
+        """Folder of the certificates and keys, see `flows.service.keys`."""
+        return self.home / "keys"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        folder = os.environ.get("TILEWRIGHT_SECRETS", "/run/secrets")
+        secrets = NestedSecretsSettingsSource(
+            file_secret_settings,
+            secrets_dir=folder,
+            secrets_dir_missing="ok",
+            env_prefix="TILEWRIGHT_",
+            secrets_nested_delimiter="__",
+        )
+        # What is given to the class comes from the file: the environment goes before it.
+        return env_settings, secrets, init_settings
+
+    @model_validator(mode="after")
+    def _closed(self) -> Self:
+        """Refuse to start open: who reaches these doors can run code or read the archive."""
+        if not is_loopback(self.server.host) and self.server.password is None:
+            raise ValueError(
+                f"server.host is {self.server.host}, which other machines reach, and there is no "
+                "password: set TILEWRIGHT_SERVER__PASSWORD to user:password, or use 127.0.0.1"
+            )
+        doors = {
+            "pages.host": self.pages.host,
+            "cluster.dashboard_host": self.cluster.dashboard_host,
+        }
+        for name, host in doors.items():
+            if not is_loopback(host) and not self.private_network:
+                raise ValueError(
+                    f"{name} is {host}, which other machines reach, and it asks for no password: "
+                    "use 127.0.0.1, and a proxy that asks for one in front of it"
+                )
+        return self
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read the configuration.
+
+    Parameters
+    ----------
+    path : Path, optional
+        By default what TILEWRIGHT_CONFIG names, else `DEFAULT_CONFIG`, which need not exist.
+
+    Raises
+    ------
+    RecipeError
+        With the file, the key, the value and what would be valid.
+    """
+    named = path or (Path(os.environ["TILEWRIGHT_CONFIG"]) if _configured() else None)
+    file = named or DEFAULT_CONFIG.expanduser()
+    content = _content(file) if named or file.is_file() else {}
+    for section, name in sorted(SECRET_FIELDS):
+        part = content.get(section)
+        if isinstance(part, dict) and name in part:
+            variable = f"TILEWRIGHT_{section}__{name}".upper()
+            raise RecipeError(
+                f"{file}: {section}.{name} is a secret, which does not belong into a file that is "
+                f"shown and copied. Take it out, and set {variable} in the environment, or write "
+                f"it to a file of that name in /run/secrets."
+            )
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        # The input is not shown: it may be a secret.
+        lines = "\n".join(f"  {explained(item, 'configuration')}" for item in error.errors())
+        raise RecipeError(f"{file}, or TILEWRIGHT_... in the environment:\n{lines}") from None
+    except SettingsError as error:
+        raise RecipeError(f"the environment: {error}") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _reachable(host: str) -> str:
+    """An address to connect to, of one to listen at."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
+
+
+def _configured() -> bool:
+    return bool(os.environ.get("TILEWRIGHT_CONFIG"))
+
+
+def _content(file: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{file}: the configuration cannot be read ({error.strerror}).") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{file}: not valid YAML: {' '.join(str(error).split())}.") from error
+    if found is not None and not isinstance(found, dict):
+        raise RecipeError(f"{file}: a configuration is a mapping of keys, not {found!r}.")
+    return found or {}

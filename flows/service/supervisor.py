@@ -1,0 +1,202 @@
+"""Child processes that are started in order, started again when they end, and stopped together."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from flows.service.settings import SECRET_VARIABLES
+from flows.service.units import Unit
+from pipeline.errors import TilewrightError
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 120.0
+"""Limit for a unit to be ready; Prefect's first start makes its database, in 20 s on 2 cores."""
+
+STOP_SECONDS = 20.0
+"""What a unit gets to end by itself."""
+
+PAUSES_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
+"""Between the end of a unit and its next start; begins anew after `CALM_SECONDS` without an end."""
+
+CALM_SECONDS = 300.0
+POLL_SECONDS = 0.5
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Supervisor:
+    """Runs units until it is told to stop.
+
+    Parameters
+    ----------
+    units : sequence of Unit
+        In the order in which they start; they are stopped in the other one.
+    logs : Path
+        Folder of their output, one file a unit.
+    """
+
+    def __init__(self, units: Sequence[Unit], logs: Path) -> None:
+        self._logs = logs
+        self._children = [_Child(unit, logs / f"{unit.name}.log") for unit in units]
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Start all, each when the ones before it are ready.
+
+        Raises
+        ------
+        TilewrightError
+            If one ends, or is not ready in time; those before it are stopped.
+        """
+        self._logs.mkdir(parents=True, exist_ok=True)
+        try:
+            for child in self._children:
+                child.start()
+                child.wait_until_ready(self._stopping)
+        except BaseException:
+            self.shut_down()
+            raise
+
+    def watch(self) -> None:
+        """Start again what ends, until `stop` is called."""
+        while not self._stopping.wait(POLL_SECONDS):
+            for child in self._children:
+                child.revive()
+
+    def stop(self, *_: object) -> None:
+        """End `watch`; may be a handler of signals."""
+        self._stopping.set()
+
+    def shut_down(self) -> None:
+        """Stop all units, the last one first."""
+        self._stopping.set()
+        for child in reversed(self._children):
+            child.stop()
+
+
+class _Child:
+    def __init__(self, unit: Unit, log_path: Path) -> None:
+        self.unit = unit
+        self._log_path = log_path
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ends = 0
+        self._started = 0.0
+        self._next_start = 0.0
+
+    def start(self) -> None:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            # A server that was set for the user's commands is not for the units, nor are secrets
+            # for all of them.
+            if not name.startswith("PREFECT_")
+            and (self.unit.reads_settings or name not in SECRET_VARIABLES)
+        }
+        self._started = time.monotonic()
+        with self._log_path.open("ab") as output:
+            self._process = subprocess.Popen(
+                list(self.unit.command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**inherited, "PYTHONUNBUFFERED": "1", **self.unit.environment},
+                # Prefect would read prefect.toml and .env of the folder that the user is in.
+                cwd=self._log_path.parent,
+                start_new_session=True,  # Ctrl-C is for the supervisor
+                preexec_fn=_die_with_parent,
+            )
+        log.info("%s: started, process %d", self.unit.name, self._process.pid)
+
+    def wait_until_ready(self, stopping: threading.Event) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not self._is_ready():
+            if self._process is not None and self._process.poll() is not None:
+                raise TilewrightError(self._complaint("ended while it started"))
+            if time.monotonic() > deadline:
+                raise TilewrightError(self._complaint(f"is not ready after {START_SECONDS:.0f} s"))
+            if stopping.wait(0.1):
+                raise KeyboardInterrupt
+
+    def revive(self) -> None:
+        """Start the unit again if it has ended, after a pause that grows."""
+        now = time.monotonic()
+        if self._process is not None and self._process.poll() is not None:
+            if now - self._started > CALM_SECONDS:
+                self._ends = 0
+            pause = PAUSES_SECONDS[min(self._ends, len(PAUSES_SECONDS) - 1)]
+            self._ends += 1
+            log.warning(
+                "%s ended with status %d; it starts again in %.0f s. Its log %s ends:\n%s",
+                self.unit.name,
+                self._process.returncode,
+                pause,
+                self._log_path,
+                _tail(self._log_path),
+            )
+            self._process = None
+            self._next_start = now + pause
+        if self._process is None and now >= self._next_start:
+            self.start()
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.warning("%s does not end: it is killed", self.unit.name)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        log.info("%s: stopped", self.unit.name)
+
+    def _is_ready(self) -> bool:
+        if self.unit.ready_url:
+            return answers(self.unit.ready_url)
+        if self.unit.port:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.unit.port), 1):
+                return True
+            return False
+        return True
+
+    def _complaint(self, what: str) -> str:
+        return f"{self.unit.name} {what}. Its log {self._log_path} ends:\n{_tail(self._log_path)}"
+
+
+def answers(url: str) -> bool:
+    """Whether a server is there; one that asks for a password is."""
+    try:
+        # http_proxy of the environment is not meant for the service.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(url, timeout=5):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)
+    except (OSError, ValueError):
+        return False
+
+
+def _die_with_parent() -> None:
+    """The kernel ends a unit whose supervisor was killed (runs in the child, before exec)."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _tail(path: Path, lines: int = 8) -> str:
+    try:
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    except OSError as error:
+        return f"({error})"
