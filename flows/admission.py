@@ -31,6 +31,8 @@ def list_sources(request: Request) -> list[SourceSpec]:
     patterns = request.recipe.segment.companions().values()
     images = without_companions(discover(request.archive), patterns)
     specs = [replace(spec, missing_chunks=missing) for spec in distinct_names(images)]
+    if request.paths is not None:
+        specs = [spec for spec in specs if spec.path in request.paths]
     if request.only is None:
         return specs
     wanted = {spec.path for spec in discover(request.archive, request.only)}

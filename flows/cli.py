@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 import warnings
@@ -13,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from flows.service.commands import register
 from pipeline.errors import ModelError, PlanError, RecipeError, TilewrightError
 from pipeline.errors import OutputError as _OutputError
 
@@ -46,10 +46,6 @@ Tile = Annotated[
 ]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Worker processes. [one a core]")
-]
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", help="The service's configuration. [~/.tilewright/service.yaml]"),
 ]
 Only = Annotated[
     str | None, typer.Option("--only", help="Only images whose name matches this glob.")
@@ -150,46 +146,6 @@ def verify(out: Out) -> None:
 
 
 @app.command()
-def serve(
-    unit: Annotated[
-        list[str] | None,
-        typer.Argument(help="server, scheduler, workers, gpu-workers, runner, pages. [all]"),
-    ] = None,
-    config: Config = None,
-) -> None:
-    """Start the service on this machine: server, pages, schedules, cluster; Ctrl-C stops it."""
-
-    def go() -> Exit:
-        from flows.service.serve import serve
-        from flows.service.settings import load_settings
-
-        _log_here()
-        if config is not None:
-            os.environ["TILEWRIGHT_CONFIG"] = str(config.absolute())  # for its processes
-        serve(load_settings(config), unit or (), typer.echo)
-        return Exit.DONE
-
-    _end(go)
-
-
-@app.command()
-def keys(config: Config = None) -> None:
-    """Make the keys that the service's machines show each other, for a service on several."""
-
-    def go() -> Exit:
-        from flows.service.keys import make_keys
-        from flows.service.settings import load_settings
-
-        settings = load_settings(config)
-        made = make_keys(settings.keys)
-        typer.echo("\n".join(f"made {path}" for path in made))
-        typer.echo(f"Copy {settings.keys} to every machine of the service, readable by it alone.")
-        return Exit.DONE
-
-    _end(go)
-
-
-@app.command()
 def model(
     path: Annotated[
         str, typer.Argument(help="A model's folder or file, or the name of a shipped one.")
@@ -247,10 +203,7 @@ def _say_result(record: dict[str, Any], out: Path) -> None:
     typer.echo(f"Labels:  {out}/images\nObjects: {out}/objects.parquet\nReport:  {out}/report.html")
 
 
-def _log_here() -> None:
-    """Show what is worth knowing of a process that runs for long."""
-    for handler in logging.getLogger("flows").handlers:
-        handler.setLevel(logging.INFO)
+register(app, _end)
 
 
 class _MessageOnly(logging.Formatter):

@@ -147,7 +147,7 @@ class DatasetRun:
                 self._forget_work(plan, works)
             else:
                 plans.append(plan)
-        if self.request.only is None:
+        if not self.request.is_partial:
             self._forget_removed({item.spec.name for item in admitted})
         check_disk(plans, self.folder)
         if tile is None and plans:

@@ -35,6 +35,8 @@ class Request:
         Set aside what the folder holds, and start over.
     only : str or None
         Glob on names: other images are left as they are.
+    paths : frozenset of str or None
+        Only images that lie there; None: all.
     """
 
     recipe: Recipe
@@ -45,13 +47,20 @@ class Request:
     scheduler: str | None = None
     fresh: bool = False
     only: str | None = None
+    paths: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        if self.only is not None and self.recipe.segment.is_dataset_wide():
+        if self.is_partial and self.recipe.segment.is_dataset_wide():
+            asked = f"--only {self.only}" if self.only is not None else "watching an archive"
             raise RecipeError(
-                f"--only {self.only}: the recipe looks at the whole dataset (`scope: dataset`), so "
-                "a part of it would get other labels. Leave --only out, or use `scope: image`."
+                f"{asked}: the recipe looks at the whole dataset (`scope: dataset`), so "
+                "a part of it would get other labels. Take all of it, or use `scope: image`."
             )
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some images of the archive may be left as they are."""
+        return self.only is not None or self.paths is not None
 
     @property
     def plan(self) -> str:

@@ -5,6 +5,7 @@
     ├── ModelError           a network cannot be used: nothing starts
     ├── PlanError            the request cannot fit: memory, disk, size
     ├── OutputError          the output folder holds something else
+    │   ├── BusyError        another run is writing there
     │   └── WorkError        scratch or records of unfinished work are lost or damaged
     ├── ModelError           a model cannot be used: its folder, card, weights or layers
     ├── ClusterError         the workers that a run needs are gone: it stops and can be continued
@@ -49,6 +50,10 @@ class PlanError(TilewrightError):
 
 class OutputError(TilewrightError):
     """The output folder belongs to another request, or cannot be written."""
+
+
+class BusyError(OutputError):
+    """Another run is writing to the output folder."""
 
 
 class WorkError(OutputError):

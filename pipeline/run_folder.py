@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import zarr
 
-from pipeline.errors import OutputError
+from pipeline.errors import BusyError, OutputError
 from pipeline.files import write_atomically
 from pipeline.manifest import Manifest
 from pipeline.output import FRAGMENTS, GRAPHS, LABELS, PARTS, place_of
@@ -61,8 +61,10 @@ class RunFolder:
 
         Raises
         ------
+        BusyError
+            If another run holds it.
         OutputError
-            If another run holds it, or it cannot be written.
+            If it cannot be written.
         """
         try:
             self.hidden.mkdir(parents=True, exist_ok=True)
@@ -78,7 +80,7 @@ class RunFolder:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise OutputError(
+                raise BusyError(
                     f"{self.root}: another run is writing to this folder. Wait for it, or choose "
                     "another folder."
                 ) from error

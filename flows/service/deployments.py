@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.deployments.runner import RunnerDeployment
@@ -17,7 +18,7 @@ from prefect.workers.process import ProcessWorker
 
 from flows.service.automations import apply_automations
 from flows.service.forms import recipe_schema
-from flows.service.runs import segment_archive
+from flows.service.runs import segment_archive, watch_archive
 from flows.service.settings import Settings
 from flows.service.units import POOL
 from pipeline.errors import TilewrightError
@@ -26,6 +27,10 @@ from pipeline.recipe import Recipe, load_recipe, shipped_recipes
 #: Work queues of the pool, the first is served first.
 QUEUES = ("urgent", "default", "background")
 
+#: What is offered for every recipe.
+FLOWS: tuple[Flow[..., Any], ...] = (segment_archive, watch_archive)
+#: Their name for any recipe.
+ANY = "any-recipe"
 #: Characters of an error of Prefect that are shown.
 SHOWN = 600
 
@@ -42,7 +47,8 @@ def apply_deployments(settings: Settings) -> list[str]:
     with get_client(sync_client=True) as client:
         _make_pool(client)
         for name, recipe in offered_recipes(settings):
-            names.append(_deploy(name, recipe))
+            names += [_deploy(flow, name, recipe) for flow in FLOWS]
+        names += [_deploy(flow, ANY, None) for flow in FLOWS]
         apply_automations(client, settings)
     return names
 
@@ -76,24 +82,27 @@ def _make_pool(client: SyncPrefectClient) -> None:
             client.create_work_queue(name=name, work_pool_name=POOL, priority=priority)
 
 
-def _deploy(name: str, recipe: Recipe) -> str:
-    """One recipe, whose fields are the form."""
+def _deploy(flow: Flow[..., Any], name: str, recipe: Recipe | None) -> str:
+    """One recipe, whose fields are the form; or any, as the commands give it."""
     deployment = RunnerDeployment.from_flow(
-        segment_archive,
+        flow,
         name,
-        description=recipe.description,
+        description=recipe.description if recipe else "For `tilewright submit` and `schedule`.",
         tags=["tilewright"],
-        parameters={"recipe": recipe.model_dump(mode="json")},
+        parameters={"recipe": recipe.model_dump(mode="json")} if recipe else None,
         work_pool_name=POOL,
         entrypoint_type=EntrypointType.MODULE_PATH,
         enforce_parameter_schema=True,
     )
-    deployment._parameter_openapi_schema = _with_form(deployment._parameter_openapi_schema, recipe)
+    if recipe:
+        deployment._parameter_openapi_schema = _with_form(
+            deployment._parameter_openapi_schema, recipe
+        )
     try:
         deployment.apply()
     except Exception as error:  # httpx's and Prefect's have no common base
         raise TilewrightError(f"The recipe {name} cannot be offered: {first(error)}") from None
-    return f"{segment_archive.name}/{name}"
+    return f"{flow.name}/{name}"
 
 
 def first(error: Exception) -> str:

@@ -28,6 +28,9 @@ def recipe_schema(recipe: Recipe) -> dict[str, Any]:
     model = _specialised(recipe)
     schema = model.model_json_schema(mode="validation", ref_template="#/definitions/{model}")
     schema["definitions"] = schema.pop("$defs", {})
+    for content in (schema, *schema["definitions"].values()):
+        # The rest tells of fields, and each has its own.
+        content["description"] = _first_paragraph(content.get("description", ""))
     for part in _models(model):
         told = fields_help(part)
         place = schema if part is model else schema["definitions"].get(part.__name__, {})
@@ -65,6 +68,12 @@ def fields_help(model: type[BaseModel]) -> dict[str, str]:
                 if name in model.model_fields:
                     found[name] = f"{plain[:1].upper()}{plain[1:]}."
     return found
+
+
+def _first_paragraph(text: str) -> str:
+    """What a docstring says before it comes to the fields."""
+    first = " ".join(text.split("\n\n")[0].split())
+    return "" if first.startswith("`") else first
 
 
 def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:

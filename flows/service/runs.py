@@ -1,4 +1,7 @@
-"""The flows that the service deploys. Import this module when PREFECT_API_URL is set."""
+"""The flows that the service deploys. Import this module when PREFECT_API_URL is set.
+
+Their docstrings tell of arguments as Prefect reads them, for its forms.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +14,37 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
+from pydantic import Field
 
 from flows.request import Request
 from flows.run import opened_run
 from flows.segment import RUNNER, perform_stages
+from flows.service.arrivals import Arrivals
 from flows.service.doors import allowed_archive, allowed_output
 from flows.service.keys import security
 from flows.service.known import remember
 from flows.service.notes import announce
 from flows.service.settings import Settings, load_settings
-from pipeline.errors import ClusterError, PlanError
+from pipeline.errors import BusyError, ClusterError, PlanError, RecipeError
 from pipeline.recipe import parse_recipe
+from pipeline.run_folder import RunFolder
+from pipeline.sources import discover
 
 log = logging.getLogger(__name__)
 
 #: Before the first new attempt after a fault that may pass; doubles each time.
 PAUSE_SECONDS = 30.0
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+SettleSeconds = Annotated[float, Field(ge=0, le=86400)]
+#: Images that are named in the log one by one.
+LISTED = 50
+TilePx = Annotated[int | None, Field(ge=16)]
 
 
 def run_name() -> str:
@@ -48,18 +61,26 @@ def run_name() -> str:
     persist_result=False,
 )
 def segment_archive(
-    recipe: dict[str, Any],
     archive: str,
     out: str,
+    recipe: dict[str, Any],
     only: str | None = None,
-    tile_px: int | None = None,
+    tile_px: TilePx = None,
     fresh: bool = False,
 ) -> None:
     """Segment an archive: OME-Zarr labels, an object table, a report.
 
     A run of the same recipe, archive and folder continues where an earlier one stopped.
+
+    Args:
+        archive: An image, or a folder that is searched; an absolute path of the service.
+        out: Where results go; a run of the same request continues there.
+        recipe: What is done.
+        only: Only images whose name matches this glob.
+        tile_px: Side of a tile's core in px; by default from the memory.
+        fresh: Set aside what the folder holds, and start over.
     """
-    _end_with_runner()
+    _begin()
     settings = load_settings()
     parsed = parse_recipe(recipe, "recipe")
     request = Request(
@@ -73,6 +94,78 @@ def segment_archive(
     )
     check_reserve(request.out, settings)
     follow(request, settings)
+
+
+@flow(
+    name="watch-archive",
+    flow_run_name=run_name,
+    task_runner=RUNNER,
+    persist_result=False,
+)
+def watch_archive(
+    archive: str,
+    out: str,
+    recipe: dict[str, Any],
+    settle_seconds: SettleSeconds = 60.0,
+    checksums: bool = True,
+) -> str:
+    """Segment what is new or changed in an archive since the last look; meant for a schedule.
+
+    Files that are still being written wait for the next look. Images that were taken out of the
+    archive are named in the log, and their results stay.
+
+    Args:
+        archive: A folder that images arrive in; an absolute path of the service.
+        out: Where results go.
+        recipe: What is done.
+        settle_seconds: A file is taken when it did not change for so long.
+        checksums: Read each file once more, so that one that was copied again is not done again.
+    """
+    _begin()
+    settings = load_settings()
+    place, target = Path(archive), Path(out)
+    request = Request(
+        parse_recipe(recipe, "recipe"),
+        allowed_archive(place, settings),
+        allowed_output(target, settings),
+        scheduler=settings.cluster.address,
+        paths=frozenset(),
+    )
+    try:
+        return _watch(request, settings, settle_seconds, checksums)
+    except BusyError as error:
+        # Another look, or a run by hand, is at it: what it leaves is for the next look.
+        get_run_logger().info("%s", error)
+        return "busy"
+
+
+def _watch(request: Request, settings: Settings, settle_seconds: float, checksums: bool) -> str:
+    said = get_run_logger()
+    arrivals = Arrivals(RunFolder(request.out).hidden / "arrivals.sqlite")
+    try:
+        try:
+            paths = [spec.path for spec in discover(request.archive)]
+        except RecipeError as error:
+            said.info("%s", error)  # nothing has arrived yet
+            paths = []
+        looked = arrivals.look(paths, settle_seconds, time.time())
+        for path in looked.removed[:LISTED]:
+            said.warning("%s: was taken out of the archive; its results stay", path)
+        ready = arrivals.without_copies(looked.ready) if checksums else looked.ready
+        said.info(
+            "%d images there, %d to do, %d may still be written, %d were taken out",
+            len(paths),
+            len(ready),
+            looked.waiting,
+            len(looked.removed),
+        )
+        if ready:
+            check_reserve(request.out, settings)
+            follow(replace(request, paths=frozenset(ready)), settings)
+            arrivals.finish(ready)
+        return f"{len(ready)} done, {looked.waiting} waiting"
+    finally:
+        arrivals.close()
 
 
 def follow(request: Request, settings: Settings) -> dict[str, Any]:
@@ -132,7 +225,12 @@ def _stopped_with(stop: Callable[[], None]) -> Iterator[None]:
         raise
 
 
-def _end_with_runner() -> None:
-    """A run must not outlive the runner that answers for it: the service would start it again."""
+def _begin() -> None:
+    """Set up the process of a run.
+
+    It must not outlive the runner that answers for it: the service would start it again.
+    """
+    for name in ("pipeline", "workers", "flows"):  # Prefect shows what they log
+        logging.getLogger(name).setLevel(logging.INFO)
     if "PREFECT__FLOW_RUN_ID" in os.environ:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,218 @@
+"""What the commands ask of a service that runs: runs, schedules, a stop."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from flows.service.settings import Settings
+from flows.service.units import POOL, client_environment
+from pipeline.errors import RecipeError, TilewrightError
+from pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import DeploymentSchedule, FlowRun
+
+#: The deployments that take any recipe.
+SEGMENT, WATCH = "segment-dataset/any-recipe", "watch-archive/any-recipe"
+FOLLOW_SECONDS = 1.0
+SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended: the state's name and what Prefect says of it."""
+
+    state: str
+    message: str
+
+    @property
+    def is_completed(self) -> bool:
+        return self.state == "Completed"
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[SyncPrefectClient]:
+    """Talk to the service.
+
+    Raises
+    ------
+    TilewrightError
+        If it does not answer, or refuses the password.
+    """
+    os.environ.update(client_environment(settings))
+    from httpx import HTTPError, HTTPStatusError  # 2 s, with Prefect
+    from prefect.client.orchestration import get_client
+
+    url = settings.server.api_url
+    try:
+        with get_client(sync_client=True) as client:
+            yield client
+    except HTTPStatusError as error:
+        if error.response.status_code not in (401, 403):
+            raise TilewrightError(f"{url}: the service refused: {str(error)[:600]}") from error
+        raise TilewrightError(
+            f"{url}: the service asks for another password. Set TILEWRIGHT_SERVER__PASSWORD to "
+            "the user:password that it was started with."
+        ) from error
+    except (HTTPError, RuntimeError, OSError) as error:
+        if isinstance(error, RuntimeError) and "Failed to reach API" not in str(error):
+            raise
+        raise TilewrightError(
+            f"{url}: no service answers ({error}). Start it with `tilewright serve`, or correct "
+            "server.host and server.port of the configuration."
+        ) from error
+
+
+def submit(
+    settings: Settings, recipe: Recipe, parameters: dict[str, Any], queue: str
+) -> tuple[str, str]:
+    """Ask for a run; returns its id and the page that shows it."""
+    given = {**parameters, "recipe": recipe.model_dump(mode="json")}
+    with connected(settings) as client:
+        deployment = _deployment(client, SEGMENT)
+        run = client.create_flow_run_from_deployment(
+            deployment, parameters=given, work_queue_name=queue
+        )
+    return str(run.id), run_page(settings, str(run.id))
+
+
+def follow(settings: Settings, run_id: str, say: Callable[[str], None]) -> Ended:
+    """Say how a run goes, until it has ended."""
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+    shown = ""
+    with connected(settings) as client:
+        while True:
+            run = _run(client, run_id)
+            state = run.state
+            assert state is not None
+            its = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+            bars = [a for a in client.read_artifacts(artifact_filter=its) if a.type == "progress"]
+            line = str(bars[0].description) if bars else str(state.name)
+            if line != shown:
+                say(line)
+                shown = line
+            if state.is_final():
+                return Ended(str(state.name), state.message or "")
+            time.sleep(FOLLOW_SECONDS)
+
+
+def cancel(settings: Settings, run_id: str) -> None:
+    """Stop a run; what it finished is kept."""
+    from prefect.states import Cancelling
+
+    with connected(settings) as client:
+        run = _run(client, run_id)
+        if run.state is not None and run.state.is_final():
+            raise TilewrightError(f"{run_id}: the run has ended already: {run.state.name}.")
+        client.set_flow_run_state(run.id, Cancelling(message="Asked for by tilewright cancel."))
+
+
+def set_paused(settings: Settings, paused: bool) -> None:
+    """Begin no more runs, or begin them again; runs that go on are not touched."""
+    from prefect.client.schemas.actions import WorkPoolUpdate
+
+    with connected(settings) as client:
+        client.update_work_pool(POOL, WorkPoolUpdate(is_paused=paused))
+
+
+def add_schedule(
+    settings: Settings, name: str, deployment: str, schedule: Any, parameters: dict[str, Any]
+) -> None:
+    """Make a schedule.
+
+    Raises
+    ------
+    RecipeError
+        If the name is taken or no name.
+    """
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+
+    if not SLUG.fullmatch(name):
+        raise RecipeError(f"{name!r}: a schedule's name has lower case letters, digits and dashes.")
+    with connected(settings) as client:
+        if any(one.slug == name for _, one in _schedules(client)):
+            raise RecipeError(f"{name}: there is such a schedule. Remove it, or use another name.")
+        made = DeploymentScheduleCreate(schedule=schedule, slug=name, parameters=parameters)
+        client.create_deployment_schedules(_deployment(client, deployment), [made])
+
+
+def list_schedules(settings: Settings) -> list[str]:
+    """A line for every schedule: name, state, times, what it does."""
+    with connected(settings) as client:
+        return [
+            f"{one.slug or one.id}  {'on' if one.active else 'paused'}  {_times(one.schedule)}  "
+            f"{deployment}  {one.parameters.get('archive', '')} -> {one.parameters.get('out', '')}"
+            for deployment, one in _schedules(client)
+        ]
+
+
+def change_schedule(settings: Settings, name: str, active: bool | None) -> None:
+    """Pause or resume a schedule, or remove it (None).
+
+    Raises
+    ------
+    RecipeError
+        If there is none of that name.
+    """
+    with connected(settings) as client:
+        known = {one.slug or str(one.id): one for _, one in _schedules(client)}
+        if name not in known:
+            raise RecipeError(f"{name}: no such schedule. Schedules: {', '.join(known) or 'none'}.")
+        found = known[name]
+        assert found.deployment_id is not None
+        if active is None:
+            client.delete_deployment_schedule(found.deployment_id, found.id)
+        else:
+            client.update_deployment_schedule(found.deployment_id, found.id, active=active)
+
+
+def run_page(settings: Settings, run_id: str) -> str:
+    """Where a browser shows a run."""
+    return f"{settings.server.api_url.removesuffix('/api')}/runs/flow-run/{run_id}"
+
+
+def _schedules(client: SyncPrefectClient) -> Iterator[tuple[str, DeploymentSchedule]]:
+    flows = {flow.id: flow.name for flow in client.read_flows()}
+    for deployment in client.read_deployments():
+        for one in client.read_deployment_schedules(deployment.id):
+            yield f"{flows[deployment.flow_id]}/{deployment.name}", one
+
+
+def _times(schedule: Any) -> str:
+    for kind in ("cron", "rrule"):
+        if hasattr(schedule, kind):
+            zone = f" {schedule.timezone}" if schedule.timezone else ""
+            return f"{getattr(schedule, kind)}{zone}"
+    return f"every {schedule.interval}"
+
+
+def _deployment(client: SyncPrefectClient, name: str) -> UUID:
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        return client.read_deployment_by_name(name).id
+    except ObjectNotFound:
+        raise TilewrightError(
+            f"{name}: the service does not offer this yet: its runner has not started. "
+            "`tilewright serve` starts it."
+        ) from None
+
+
+def _run(client: SyncPrefectClient, run_id: str) -> FlowRun:
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        return client.read_flow_run(UUID(run_id))
+    except (ObjectNotFound, ValueError):
+        raise RecipeError(
+            f"{run_id}: the service knows no such run. Its id is in the address of its page."
+        ) from None
