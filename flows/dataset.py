@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,17 +84,40 @@ class DatasetRun:
     begun: float
     stopped: threading.Event = field(default_factory=threading.Event)
     _timings: dict[str, float] = field(default_factory=dict)
+    _asked: threading.Condition = field(default_factory=threading.Condition)
+    _askers: int = 0
     _admission: Future[list[Admitted | Refused]] | None = None
 
     def _submit(
         self, function: Callable[[Any], Any], batches: Iterable[Any]
     ) -> Iterator[tuple[Any, Any]]:
         """Run a function over batches until all are answered, or raise."""
-        yield from self.submit(function, batches)
+        with self._asking():
+            yield from self.submit(function, batches)
         if self.stopped.is_set():
             raise ClusterError(
                 "The run was stopped. Run it again to continue: what is finished is kept."
             )
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        with self._asked:
+            self._askers += 1
+        try:
+            yield
+        finally:
+            with self._asked:
+                self._askers -= 1
+                self._asked.notify_all()
+
+    def stop(self, seconds: float) -> None:
+        """Ask the cluster for nothing more, and wait until no thread waits for its answers.
+
+        An answer that is waited for never comes once the connection is closed.
+        """
+        self.stopped.set()
+        with self._asked:
+            self._asked.wait_for(lambda: self._askers == 0, seconds)
 
     def begin(self) -> None:
         """List the archive and begin to open its files on the workers, beside what follows.

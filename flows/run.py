@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: A user's database and log of the embedded Prefect server.
 SERVER_HOME = Path("~/.tilewright/prefect")
+#: What threads of a run that is stopped get to notice it.
+STOP_SECONDS = 5.0
 
 
 def run_request(request: Request, started: float | None = None) -> dict[str, Any]:
@@ -128,7 +130,7 @@ def opened_run(
                 try:
                     yield run
                 finally:
-                    stopped.set()
+                    run.stop(STOP_SECONDS)
 
 
 def _check_paths(request: Request) -> None:

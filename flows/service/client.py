@@ -38,16 +38,22 @@ class Ended:
         return self.state == "Completed"
 
 
+def use(settings: Settings) -> None:
+    """Make Prefect in this process that of the service; call it before Prefect is imported."""
+    environment = client_environment(settings)
+    del environment["PREFECT_HOME"]  # that of the service may be on another machine
+    os.environ.update(environment)
+
+
 @contextmanager
 def connected(settings: Settings) -> Iterator[SyncPrefectClient]:
-    """Talk to the service.
+    """Talk to the service; see `use`.
 
     Raises
     ------
     TilewrightError
         If it does not answer, or refuses the password.
     """
-    os.environ.update(client_environment(settings))
     from httpx import HTTPError, HTTPStatusError  # 2 s, with Prefect
     from prefect.client.orchestration import get_client
 

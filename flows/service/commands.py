@@ -7,11 +7,14 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from pipeline.errors import RecipeError
+
+if TYPE_CHECKING:
+    from flows.service.settings import Settings
 
 Config = Annotated[
     Path | None,
@@ -101,10 +104,9 @@ def register(app: typer.Typer, end: Callable[[Callable[[], int]], None]) -> None
 
         def go() -> int:
             from flows.service.client import follow, submit
-            from flows.service.settings import load_settings
             from pipeline.recipe import load_recipe
 
-            settings, parsed = load_settings(config), load_recipe(recipe)
+            settings, parsed = _service(config), load_recipe(recipe)
             parameters = {
                 "archive": str(archive.absolute()),
                 "out": str(out.absolute()),
@@ -218,12 +220,20 @@ def _simple(
     end: Callable[[Callable[[], int]], None], config: Path | None, action: Callable[[Any], object]
 ) -> None:
     def go() -> int:
-        from flows.service.settings import load_settings
-
-        action(load_settings(config))
+        action(_service(config))
         return 0
 
     end(go)
+
+
+def _service(config: Path | None) -> Settings:
+    """The configuration of the service, which Prefect in this process then talks to."""
+    from flows.service.client import use
+    from flows.service.settings import load_settings
+
+    settings = load_settings(config)
+    use(settings)
+    return settings
 
 
 def _client() -> Any:
