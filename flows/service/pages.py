@@ -28,17 +28,17 @@ def make_app(settings: Settings) -> Starlette:
     def file(request: Request) -> Response:
         path = Path("/") / request.path_params["path"]
         try:
-            folder = allowed_output(path.parent, settings)
+            found = allowed_output(path, settings)  # all links resolved
         except TilewrightError as error:
             return PlainTextResponse(str(error), 403)
         if path.name not in FILES:
             return PlainTextResponse(f"{path.name}: only {', '.join(FILES)} are served.", 404)
-        if not (folder / path.name).is_file():
+        if not found.is_file():
             return PlainTextResponse(
-                f"{folder}: no {path.name} yet; it is there when a run ends.", 404
+                f"{path}: is not there yet; a run writes it when it ends.", 404
             )
         # A report holds its pictures, and runs no scripts but its own.
-        return FileResponse(folder / path.name, media_type=FILES[path.name])
+        return FileResponse(found, media_type=FILES[path.name])
 
     def metrics(request: Request) -> Response:
         return PlainTextResponse(metrics_text(settings), media_type="text/plain; version=0.0.4")
