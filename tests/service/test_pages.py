@@ -65,10 +65,12 @@ def test_links_out_and_other_files_are_not_shown(client: TestClient, tmp_path: P
 
 
 def test_a_report_that_is_a_link_is_not_followed(client: TestClient, tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "elsewhere").write_text("secret")
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "report.html").symlink_to(tmp_path / "secret")
-    assert "secret" not in client.get(f"/out{tmp_path}/out/report.html").text
+    (tmp_path / "out" / "report.html").symlink_to(tmp_path / "elsewhere")
+    answer = client.get(f"/out{tmp_path}/out/report.html")
+    assert answer.status_code == 403
+    assert "secret" not in answer.text
 
 
 def test_other_names_of_this_machine_are_refused(client: TestClient) -> None:
