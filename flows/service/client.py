@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from flows.service.settings import Settings
-from flows.service.units import POOL, client_environment
+from flows.service.units import POOL, TAG, client_environment
 from pipeline.errors import RecipeError, TilewrightError
 from pipeline.recipe import Recipe
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import DeploymentSchedule, FlowRun
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.responses import DeploymentResponse
 
-#: The deployments that take any recipe.
-SEGMENT, WATCH = "segment-dataset/any-recipe", "watch-archive/any-recipe"
+#: The deployment that takes any recipe.
+ANY = "segment-dataset/any-recipe"
 FOLLOW_SECONDS = 1.0
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -83,7 +84,7 @@ def submit(
     """Ask for a run; returns its id and the page that shows it."""
     given = {**parameters, "recipe": recipe.model_dump(mode="json")}
     with connected(settings) as client:
-        deployment = _deployment(client, SEGMENT)
+        deployment = _deployment(client, ANY)
         run = client.create_flow_run_from_deployment(
             deployment, parameters=given, work_queue_name=queue
         )
@@ -131,34 +132,53 @@ def set_paused(settings: Settings, paused: bool) -> None:
 
 
 def add_schedule(
-    settings: Settings, name: str, deployment: str, schedule: Any, parameters: dict[str, Any]
+    settings: Settings,
+    name: str,
+    recipe: Recipe,
+    parameters: dict[str, Any],
+    schedule: Any,
+    watch: bool,
 ) -> None:
-    """Make a schedule.
+    """Make a schedule: a deployment of its own, so that its page shows what it does.
+
+    Parameters
+    ----------
+    settings : Settings
+    name : str
+    recipe : Recipe
+    parameters : dict
+        Others of the flow.
+    schedule : CronSchedule, IntervalSchedule or RRuleSchedule
+    watch : bool
+        Do what is new or changed, instead of all.
 
     Raises
     ------
     RecipeError
         If the name is taken or no name.
     """
-    from prefect.client.schemas.actions import DeploymentScheduleCreate
-
     if not SLUG.fullmatch(name):
         raise RecipeError(f"{name!r}: a schedule's name has lower case letters, digits and dashes.")
     with connected(settings) as client:
-        if any(one.slug == name for _, one in _schedules(client)):
-            raise RecipeError(f"{name}: there is such a schedule. Remove it, or use another name.")
-        made = DeploymentScheduleCreate(schedule=schedule, slug=name, parameters=parameters)
-        client.create_deployment_schedules(_deployment(client, deployment), [made])
+        from flows.service.deployments import deploy
+        from flows.service.runs import segment_archive, watch_archive
+
+        flow = watch_archive if watch else segment_archive
+        if any(deployment.name == name for deployment in client.read_deployments()):
+            raise RecipeError(f"{name}: there is a schedule or recipe of that name. Use another.")
+        deploy(flow, name, recipe, parameters, schedule)
 
 
 def list_schedules(settings: Settings) -> list[str]:
     """A line for every schedule: name, state, times, what it does."""
     with connected(settings) as client:
-        return [
-            f"{one.slug or one.id}  {'on' if one.active else 'paused'}  {_times(one.schedule)}  "
-            f"{deployment}  {one.parameters.get('archive', '')} -> {one.parameters.get('out', '')}"
-            for deployment, one in _schedules(client)
-        ]
+        lines = []
+        for one in _scheduled(client):
+            paths = f"{one.parameters.get('archive', '')} -> {one.parameters.get('out', '')}"
+            for schedule in one.schedules:
+                state = "on" if schedule.active and not one.paused else "paused"
+                lines.append(f"{one.name}  {state}  {_times(schedule.schedule)}  {paths}")
+        return lines
 
 
 def change_schedule(settings: Settings, name: str, active: bool | None) -> None:
@@ -170,15 +190,16 @@ def change_schedule(settings: Settings, name: str, active: bool | None) -> None:
         If there is none of that name.
     """
     with connected(settings) as client:
-        known = {one.slug or str(one.id): one for _, one in _schedules(client)}
+        known = {one.name: one for one in _scheduled(client)}
         if name not in known:
             raise RecipeError(f"{name}: no such schedule. Schedules: {', '.join(known) or 'none'}.")
         found = known[name]
-        assert found.deployment_id is not None
         if active is None:
-            client.delete_deployment_schedule(found.deployment_id, found.id)
+            client.delete_deployment(found.id)
+        elif active:
+            client.resume_deployment(found.id)
         else:
-            client.update_deployment_schedule(found.deployment_id, found.id, active=active)
+            client.pause_deployment(found.id)
 
 
 def run_page(settings: Settings, run_id: str) -> str:
@@ -186,11 +207,11 @@ def run_page(settings: Settings, run_id: str) -> str:
     return f"{settings.server.api_url.removesuffix('/api')}/runs/flow-run/{run_id}"
 
 
-def _schedules(client: SyncPrefectClient) -> Iterator[tuple[str, DeploymentSchedule]]:
-    flows = {flow.id: flow.name for flow in client.read_flows()}
-    for deployment in client.read_deployments():
-        for one in client.read_deployment_schedules(deployment.id):
-            yield f"{flows[deployment.flow_id]}/{deployment.name}", one
+def _scheduled(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    return [one for one in client.read_deployments(deployment_filter=ours) if one.schedules]
 
 
 def _times(schedule: Any) -> str:

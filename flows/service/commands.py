@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from pydantic import ValidationError
 
 from pipeline.errors import RecipeError
 
@@ -177,17 +178,16 @@ def _schedule_commands(end: Callable[[Callable[[], int]], None]) -> typer.Typer:
         """Make a schedule: by default it watches an archive for new images."""
 
         def go(settings: Any) -> None:
-            from flows.service.client import SEGMENT, WATCH, add_schedule
+            from flows.service.client import add_schedule
             from pipeline.recipe import load_recipe
 
             parameters = {
                 "archive": str(archive.absolute()),
                 "out": str(out.absolute()),
-                "recipe": load_recipe(recipe).model_dump(mode="json"),
                 **({"settle_seconds": settle} if watch else {}),
             }
             times = _times(every, cron, rrule, timezone)
-            add_schedule(settings, name, WATCH if watch else SEGMENT, times, parameters)
+            add_schedule(settings, name, load_recipe(recipe), parameters, times, watch)
 
         _simple(end, config, go)
 
@@ -260,8 +260,14 @@ def _times(every: str | None, cron: str | None, rrule: str | None, timezone: str
         assert rrule is not None
         return RRuleSchedule(rrule=rrule, timezone=timezone or "UTC")
     except ValueError as error:
-        shown = str(error).split("\n")[-2 if "\n" in str(error) else 0].strip()
-        raise RecipeError(f"{given[0]} {every or cron or rrule}: {shown}") from error
+        raise RecipeError(f"{given[0]} {every or cron or rrule}: {_said(error)}.") from error
+
+
+def _said(error: ValueError) -> str:
+    """What is wrong with a value, in one line."""
+    if isinstance(error, ValidationError):
+        return str(error.errors()[0]["msg"]).removeprefix("Value error, ").rstrip(".")
+    return str(error).rstrip(".")
 
 
 def duration(text: str) -> timedelta:

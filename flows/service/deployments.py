@@ -5,12 +5,13 @@ Import this module when PREFECT_API_URL is set.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.types.entrypoint import EntrypointType
@@ -20,7 +21,7 @@ from flows.service.automations import apply_automations
 from flows.service.forms import recipe_schema
 from flows.service.runs import segment_archive, watch_archive
 from flows.service.settings import Settings
-from flows.service.units import POOL
+from flows.service.units import POOL, TAG
 from pipeline.errors import TilewrightError
 from pipeline.recipe import Recipe, load_recipe, shipped_recipes
 
@@ -47,8 +48,8 @@ def apply_deployments(settings: Settings) -> list[str]:
     with get_client(sync_client=True) as client:
         _make_pool(client)
         for name, recipe in offered_recipes(settings):
-            names += [_deploy(flow, name, recipe) for flow in FLOWS]
-        names += [_deploy(flow, ANY, None) for flow in FLOWS]
+            names += [deploy(flow, name, recipe) for flow in FLOWS]
+        names.append(deploy(segment_archive, ANY, None))
         apply_automations(client, settings)
     return names
 
@@ -82,14 +83,38 @@ def _make_pool(client: SyncPrefectClient) -> None:
             client.create_work_queue(name=name, work_pool_name=POOL, priority=priority)
 
 
-def _deploy(flow: Flow[..., Any], name: str, recipe: Recipe | None) -> str:
-    """One recipe, whose fields are the form; or any, as the commands give it."""
+def deploy(
+    flow: Flow[..., Any],
+    name: str,
+    recipe: Recipe | None,
+    parameters: Mapping[str, Any] = MappingProxyType({}),
+    schedule: Any = None,
+) -> str:
+    """Offer a flow with a recipe, whose fields are the form; or with any, as the commands give it.
+
+    Parameters
+    ----------
+    flow : Flow
+    name : str
+        Of the deployment.
+    recipe : Recipe or None
+    parameters : dict
+        Values of others of the flow's parameters.
+    schedule : CronSchedule, IntervalSchedule or RRuleSchedule, optional
+
+    Returns
+    -------
+    str
+        The flow's name and the deployment's.
+    """
+    values = {"recipe": recipe.model_dump(mode="json")} if recipe else {}
     deployment = RunnerDeployment.from_flow(
         flow,
         name,
-        description=recipe.description if recipe else "For `tilewright submit` and `schedule`.",
-        tags=["tilewright"],
-        parameters={"recipe": recipe.model_dump(mode="json")} if recipe else None,
+        description=recipe.description if recipe else "For `tilewright submit`.",
+        tags=[TAG],
+        parameters={**values, **parameters},
+        schedules=[DeploymentScheduleCreate(schedule=schedule)] if schedule else None,
         work_pool_name=POOL,
         entrypoint_type=EntrypointType.MODULE_PATH,
         enforce_parameter_schema=True,
@@ -101,7 +126,7 @@ def _deploy(flow: Flow[..., Any], name: str, recipe: Recipe | None) -> str:
     try:
         deployment.apply()
     except Exception as error:  # httpx's and Prefect's have no common base
-        raise TilewrightError(f"The recipe {name} cannot be offered: {first(error)}") from None
+        raise TilewrightError(f"{name} cannot be offered: {first(error)}") from None
     return f"{flow.name}/{name}"
 
 

@@ -25,8 +25,8 @@ from flows.service.settings import Settings
 from workers.cluster import WORKER_ENVIRONMENT
 from workers.gpu import ORDERS_PER_GPU, gpu_environment, gpus
 
-#: The Prefect work pool of all runs.
-POOL = "tilewright"
+#: The Prefect work pool of all runs, and the tag of all deployments.
+POOL = TAG = "tilewright"
 #: Seconds between two heartbeats of a run, the least that Prefect has.
 HEARTBEAT_SECONDS = 30
 
