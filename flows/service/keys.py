@@ -122,7 +122,7 @@ def key_files(folder: Path) -> tuple[Path, Path, Path]:
                 f"{path}: there is no such key. `tilewright keys` makes keys on one machine; copy "
                 f"{folder} to the others."
             )
-    if _is_open(paths[-1].stat()):
+    if _is_open(paths[-1].stat(), os.geteuid()):
         raise RecipeError(
             f"{paths[-1]}: others can read this key, and whoever has it can run code on the "
             f"cluster. Run `chmod 600 {paths[-1]}`."
@@ -130,6 +130,10 @@ def key_files(folder: Path) -> tuple[Path, Path, Path]:
     return paths
 
 
-def _is_open(status: os.stat_result) -> bool:
-    """Whether others can read a file. Root may share one with a group, as Kubernetes does."""
-    return bool(status.st_mode & (0o037 if status.st_uid == 0 else 0o077))
+def _is_open(status: os.stat_result, user: int) -> bool:
+    """Whether others than this user can read a file.
+
+    Root may share one of its own with the user's group, as Kubernetes does.
+    """
+    shared = status.st_uid == 0 and user != 0
+    return bool(status.st_mode & (0o037 if shared else 0o077))

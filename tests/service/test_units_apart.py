@@ -123,16 +123,17 @@ def test_no_gpu_is_an_error_where_only_gpus_are_wanted(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "owner", "is_open"),
+    ("mode", "owner", "user", "is_open"),
     [
-        (0o100600, 1000, False),
-        (0o100640, 1000, True),
-        (0o100440, 0, False),  # a secret of Kubernetes with fsGroup
-        (0o100444, 0, True),
-        (0o100460, 0, True),
+        (0o100600, 1000, 1000, False),
+        (0o100640, 1000, 1000, True),
+        (0o100440, 0, 1000, False),  # a secret of Kubernetes with fsGroup
+        (0o100444, 0, 1000, True),
+        (0o100460, 0, 1000, True),
+        (0o100640, 0, 0, True),
     ],
 )
-def test_who_may_read_a_key(mode: int, owner: int, is_open: bool) -> None:
+def test_who_may_read_a_key(mode: int, owner: int, user: int, is_open: bool) -> None:
     now = int(time.time())
     status = os.stat_result((mode, 1, 1, 1, owner, 1000, 10, now, now, now))
-    assert _is_open(status) is is_open
+    assert _is_open(status, user) is is_open
