@@ -22,13 +22,14 @@ BENCH_ARGS ?=
 DATA ?=
 comma := ,
 
-.PHONY: help install demo test check bench bench-nets scores test-crash pictures clean
+.PHONY: help install demo test check check-deploy bench bench-nets scores test-crash pictures clean
 
 help:
 	@echo 'make install     .venv with everything: networks and development tools (about 6.5 GB)'
 	@echo 'make demo        segment tests/data/demo into demo-out (small install of its own)'
 	@echo 'make test        the tests, in two processes (PYTEST_ARGS="-k name", TESTS= for one)'
 	@echo 'make check       format, lint, types, layers, tests: what CI runs'
+	@echo 'make check-deploy  the files of deploy/, with Docker, Kubernetes and SLURM where they are'
 	@echo 'make test-crash  the long form of the crash tests'
 	@echo 'make bench       measure beside other packages (BENCH_ARGS="J1=8192 --repeat 3")'
 	@echo 'make bench-nets  networks beside their bare forward pass (BENCH_ARGS="--size 1024")'
@@ -87,6 +88,16 @@ check: .venv/.installed
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/python -m pytest $(TESTS) $(PYTEST_ARGS)
+
+check-deploy: .venv/.installed
+	.venv/bin/python -m pytest tests/deploy $(PYTEST_ARGS)
+	@if docker info >/dev/null 2>&1; then docker build --check -f deploy/Dockerfile .; \
+	  else echo 'No Docker engine here: the image was not checked by it.'; fi
+	@if kubectl version >/dev/null 2>&1; then kubectl apply --dry-run=client -k deploy/kubernetes; \
+	  else echo 'No Kubernetes here: the manifests were not checked by it.'; fi
+	@if command -v sbatch >/dev/null; then \
+	  for job in deploy/slurm/*.sbatch; do sbatch --test-only $$job; done; \
+	  else echo 'No SLURM here: the job scripts were not checked by it.'; fi
 
 test-crash: .venv/.installed
 	TILEWRIGHT_CRASH_TESTS=long .venv/bin/python -m pytest -m crash --timeout 3600 $(PYTEST_ARGS)

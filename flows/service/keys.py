@@ -122,9 +122,18 @@ def key_files(folder: Path) -> tuple[Path, Path, Path]:
                 f"{path}: there is no such key. `tilewright keys` makes keys on one machine; copy "
                 f"{folder} to the others."
             )
-    if paths[-1].stat().st_mode & 0o077:
+    if _is_open(paths[-1].stat(), os.geteuid()):
         raise RecipeError(
             f"{paths[-1]}: others can read this key, and whoever has it can run code on the "
             f"cluster. Run `chmod 600 {paths[-1]}`."
         )
     return paths
+
+
+def _is_open(status: os.stat_result, user: int) -> bool:
+    """Whether others than this user can read a file.
+
+    Root may share one of its own with the user's group, as Kubernetes does.
+    """
+    shared = status.st_uid == 0 and user != 0
+    return bool(status.st_mode & (0o037 if shared else 0o077))

@@ -16,10 +16,9 @@ def announce(request: Request, settings: Settings) -> None:
     from prefect.artifacts import create_link_artifact
 
     key = f"run-{request.plan[:8]}"
-    own = settings.cluster
     links = {
         "report": (report_url(request, settings), "Report, once the run has ended"),
-        "dashboard": (f"http://{own.dashboard_host}:{own.dashboard_port}/status", "The cluster"),
+        "dashboard": (f"{settings.cluster.dashboard_url}/status", "The cluster"),
     }
     for name, (url, text) in links.items():
         try:

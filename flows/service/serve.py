@@ -12,11 +12,11 @@ from flows.service.keys import CA, make_keys
 from flows.service.settings import Settings
 from flows.service.supervisor import Supervisor
 from flows.service.units import MAKERS, units
-from pipeline.errors import OutputError, RecipeError
+from pipeline.errors import ClusterError, OutputError, RecipeError
 
 
 def serve(settings: Settings, wanted: Sequence[str], say: Callable[[str], object]) -> None:
-    """Run units until SIGINT or SIGTERM.
+    """Run units until SIGINT or SIGTERM, or until all have ended that end by themselves.
 
     Parameters
     ----------
@@ -41,7 +41,13 @@ def serve(settings: Settings, wanted: Sequence[str], say: Callable[[str], object
     with _held(settings.home, names):
         if set(names) == set(MAKERS) and not (settings.keys / CA).exists():
             make_keys(settings.keys)  # all is on this machine: nobody needs a copy of them
-        supervisor = Supervisor(units(settings, names), settings.home / "logs")
+        found = units(settings, names)
+        if not found:
+            raise ClusterError(
+                "This machine has no GPU that the driver tells of: there is nothing to start. "
+                "Repair the driver, or name GPUs in `cluster.gpus`."
+            )
+        supervisor = Supervisor(found, settings.home / "logs", settings.log_to == "files")
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, supervisor.stop)
         try:
@@ -58,15 +64,13 @@ def _greeting(settings: Settings, names: Sequence[str]) -> str:
     """Where to look."""
     lines = {
         "server": f"Runs:       {settings.server.api_url.removesuffix('/api')}",
-        "scheduler": f"Cluster:    http://{_dashboard(settings)}/status",
+        "scheduler": f"Cluster:    {settings.cluster.dashboard_url}/status",
         "pages": f"Metrics:    {settings.pages.base_url}/metrics",
     }
     shown = [line for name, line in lines.items() if name in names]
-    return "\n".join([*shown, f"Logs:       {settings.home / 'logs'}", "Ctrl-C stops the service."])
-
-
-def _dashboard(settings: Settings) -> str:
-    return f"{settings.cluster.dashboard_host}:{settings.cluster.dashboard_port}"
+    if settings.log_to == "files":
+        shown.append(f"Logs:       {settings.home / 'logs'}")
+    return "\n".join([*shown, "Ctrl-C stops the service."])
 
 
 @contextmanager

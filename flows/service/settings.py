@@ -63,7 +63,7 @@ class Server(Section):
 
     @property
     def api_url(self) -> str:
-        return self.url or f"http://{_reachable(self.host)}:{self.port}/api"
+        return self.url or f"http://{reachable(self.host)}:{self.port}/api"
 
 
 class Cluster(Section):
@@ -71,8 +71,11 @@ class Cluster(Section):
 
     `host`, `port`, `dashboard_port`: where the scheduler listens; the dashboard is on loopback
     unless `dashboard_host` says otherwise. `scheduler`: its address as others reach it; by default
-    of host and port. `workers`: CPU worker processes a machine; by default one a core. `gpus`: GPUs
-    of this machine, by number; by default all. `memory_gib`: limit of a worker; by default none.
+    of host and port. `dashboard`: URL of the dashboard as browsers reach it. `workers`: CPU worker
+    processes a machine; by default one a core. `gpus`: GPUs of this machine, by number; by default
+    all. `memory_gib`: limit of a worker; by default none. `lifetime_minutes`: workers end by
+    themselves after it, give or take a tenth, so that a batch system does not kill them.
+    `worker_name`: by default Dask's; the Dask operator gives one to each pod.
     """
 
     host: str = "127.0.0.1"
@@ -80,13 +83,21 @@ class Cluster(Section):
     dashboard_host: str = "127.0.0.1"
     dashboard_port: int = Field(default=8787, ge=1, le=65535)
     scheduler: str | None = None
+    dashboard: str | None = None
     workers: int | None = Field(default=None, ge=1)
     gpus: tuple[str, ...] | None = None
     memory_gib: float | None = Field(default=None, gt=0)
+    lifetime_minutes: float | None = Field(default=None, gt=0)
+    worker_name: str | None = None
 
     @property
     def address(self) -> str:
-        return self.scheduler or f"tls://{_reachable(self.host)}:{self.port}"
+        return self.scheduler or f"tls://{reachable(self.host)}:{self.port}"
+
+    @property
+    def dashboard_url(self) -> str:
+        own = f"http://{reachable(self.dashboard_host)}:{self.dashboard_port}"
+        return (self.dashboard or own).rstrip("/")
 
 
 class Pages(Section):
@@ -98,7 +109,7 @@ class Pages(Section):
 
     @property
     def base_url(self) -> str:
-        return (self.url or f"http://{_reachable(self.host)}:{self.port}").rstrip("/")
+        return (self.url or f"http://{reachable(self.host)}:{self.port}").rstrip("/")
 
 
 class Runs(Section):
@@ -107,13 +118,15 @@ class Runs(Section):
     `at_once`: dataset runs beside each other on a runner. `retries`: after a fault that may pass,
     such as a lost scheduler, with a pause of 30 s that doubles. `disk_reserve_gib`: no image is
     begun while less is free on the disk of the output. `quarantine_percent`: a run with more
-    images refused than that is told of.
+    images refused than that is told of. `health_port`: on loopback, answers ``/health`` while the
+    runner asks for runs; by default none.
     """
 
     at_once: int = Field(default=2, ge=1)
     retries: int = Field(default=3, ge=0)
     disk_reserve_gib: float = Field(default=5.0, ge=0)
     quarantine_percent: float = Field(default=5.0, ge=0, le=100)
+    health_port: int | None = Field(default=None, ge=1, le=65535)
 
 
 class Notify(Section):
@@ -129,7 +142,8 @@ class Settings(BaseSettings):
     `outputs`: folders that runs may read from and write to, with all that is in them; others are
     refused. `recipes`: a folder of recipes beside the shipped ones. `private_network`: the hosts
     are those of a network that only this service is in, such as one of compose or Kubernetes, so
-    that pages that ask for no password may listen there.
+    that pages that ask for no password may listen there. `log_to`: files in `home`, or the output
+    of `tilewright serve`, for containers, systemd and batch systems.
     """
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
@@ -146,6 +160,7 @@ class Settings(BaseSettings):
     outputs: tuple[Place, ...] = ()
     recipes: Place | None = None
     private_network: bool = False
+    log_to: Literal["files", "output"] = "files"
     server: Server = Server()
     cluster: Cluster = Cluster()
     pages: Pages = Pages()
@@ -243,7 +258,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _reachable(host: str) -> str:
+def reachable(host: str) -> str:
     """An address to connect to, of one to listen at."""
     return "127.0.0.1" if host in ("0.0.0.0", "::") else host
 

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from flows.service.settings import SECRET_VARIABLES
@@ -44,12 +44,14 @@ class Supervisor:
     units : sequence of Unit
         In the order in which they start; they are stopped in the other one.
     logs : Path
-        Folder of their output, one file a unit.
+        Folder that they run in, and of their output, one file a unit.
+    to_files : bool
+        False: their output goes where that of this process goes.
     """
 
-    def __init__(self, units: Sequence[Unit], logs: Path) -> None:
+    def __init__(self, units: Sequence[Unit], logs: Path, to_files: bool = True) -> None:
         self._logs = logs
-        self._children = [_Child(unit, logs / f"{unit.name}.log") for unit in units]
+        self._children = [_Child(unit, logs / f"{unit.name}.log", to_files) for unit in units]
         self._stopping = threading.Event()
 
     def start(self) -> None:
@@ -70,8 +72,10 @@ class Supervisor:
             raise
 
     def watch(self) -> None:
-        """Start again what ends, until `stop` is called."""
-        while not self._stopping.wait(POLL_SECONDS):
+        """Start again what ends, until `stop` is called or all units are done."""
+        while not all(child.done for child in self._children):
+            if self._stopping.wait(POLL_SECONDS):
+                return
             for child in self._children:
                 child.revive()
 
@@ -87,9 +91,11 @@ class Supervisor:
 
 
 class _Child:
-    def __init__(self, unit: Unit, log_path: Path) -> None:
+    def __init__(self, unit: Unit, log_path: Path, to_files: bool) -> None:
         self.unit = unit
+        self.done = False
         self._log_path = log_path
+        self._to_files = to_files
         self._process: subprocess.Popen[bytes] | None = None
         self._ends = 0
         self._started = 0.0
@@ -105,7 +111,7 @@ class _Child:
             and (self.unit.reads_settings or name not in SECRET_VARIABLES)
         }
         self._started = time.monotonic()
-        with self._log_path.open("ab") as output:
+        with self._log_path.open("ab") if self._to_files else nullcontext() as output:
             self._process = subprocess.Popen(
                 list(self.unit.command),
                 stdin=subprocess.DEVNULL,
@@ -130,21 +136,23 @@ class _Child:
                 raise KeyboardInterrupt
 
     def revive(self) -> None:
-        """Start the unit again if it has ended, after a pause that grows."""
+        """Start the unit again if it has ended, after a pause that grows; not if it is done."""
+        if self.done:
+            return
         now = time.monotonic()
+        if self.unit.once and self._process is not None and self._process.poll() == 0:
+            log.info("%s: has ended as it was meant to", self.unit.name)
+            self.done = True
+            return
         if self._process is not None and self._process.poll() is not None:
             if now - self._started > CALM_SECONDS:
                 self._ends = 0
             pause = PAUSES_SECONDS[min(self._ends, len(PAUSES_SECONDS) - 1)]
             self._ends += 1
-            log.warning(
-                "%s ended with status %d; it starts again in %.0f s. Its log %s ends:\n%s",
-                self.unit.name,
-                self._process.returncode,
-                pause,
-                self._log_path,
-                _tail(self._log_path),
+            ended = (
+                f"ended with status {self._process.returncode}; it starts again in {pause:.0f} s"
             )
+            log.warning(self._complaint(ended))
             self._process = None
             self._next_start = now + pause
         if self._process is None and now >= self._next_start:
@@ -168,12 +176,14 @@ class _Child:
         if self.unit.ready_url:
             return answers(self.unit.ready_url)
         if self.unit.port:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.unit.port), 1):
+            with suppress(OSError), socket.create_connection((self.unit.host, self.unit.port), 1):
                 return True
             return False
         return True
 
     def _complaint(self, what: str) -> str:
+        if not self._to_files:
+            return f"{self.unit.name} {what}."
         return f"{self.unit.name} {what}. Its log {self._log_path} ends:\n{_tail(self._log_path)}"
 
 

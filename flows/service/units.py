@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.service import keys
-from flows.service.settings import Settings
+from flows.service.settings import Settings, reachable
 from workers.cluster import WORKER_ENVIRONMENT
 from workers.gpu import ORDERS_PER_GPU, gpu_environment, gpus
 
@@ -57,8 +57,10 @@ class Unit:
         Whether it reads the configuration; others are not shown its secrets.
     ready_url : str
         Answers when the unit is ready; empty: it is as soon as it runs.
-    port : int
-        That is listened on when it is ready; 0: none.
+    host, port : str, int
+        What is listened at when it is ready; port 0: none.
+    once : bool
+        Whether it is done when it ends with status 0, and is not started again.
     """
 
     name: str
@@ -66,7 +68,9 @@ class Unit:
     environment: Mapping[str, str] = field(default_factory=dict)
     reads_settings: bool = False
     ready_url: str = ""
+    host: str = "127.0.0.1"
     port: int = 0
+    once: bool = False
 
 
 def units(settings: Settings, wanted: Sequence[str] = ()) -> list[Unit]:
@@ -98,8 +102,9 @@ def server(settings: Settings) -> list[Unit]:
     if own.password is not None:
         environment["PREFECT_SERVER_API_AUTH_STRING"] = own.password.get_secret_value()
     command = [*_python("prefect"), "server", "start", "--host", own.host, "--port", str(own.port)]
-    # Its health asks for no password.
-    return [Unit("server", command, environment, ready_url=f"{own.api_url}/health")]
+    # Its health asks for no password. `own.url` may lead here only when this is ready.
+    ready = f"http://{reachable(own.host)}:{own.port}/api/health"
+    return [Unit("server", command, environment, ready_url=ready)]
 
 
 def scheduler(settings: Settings) -> list[Unit]:
@@ -108,7 +113,7 @@ def scheduler(settings: Settings) -> list[Unit]:
     command = [*_python("distributed.cli.dask_scheduler"), "--protocol", "tls"]
     command += ["--host", own.host, "--port", str(own.port), *_tls(settings)]
     command += ["--dashboard-address", f"{own.dashboard_host}:{own.dashboard_port}"]
-    return [Unit("scheduler", command, DASK, port=own.port)]
+    return [Unit("scheduler", command, DASK, host=reachable(own.host), port=own.port)]
 
 
 def workers(settings: Settings) -> list[Unit]:
@@ -116,15 +121,21 @@ def workers(settings: Settings) -> list[Unit]:
     own = settings.cluster
     count = own.workers or len(os.sched_getaffinity(0))
     options = ["--nworkers", str(count), "--nthreads", "1", "--resources", "CPU=1"]
-    return [_worker(settings, "workers", options, {})]
+    return [_worker(settings, "workers", options, {}, own.worker_name)]
 
 
 def gpu_workers(settings: Settings) -> list[Unit]:
     """A process for each GPU of this machine; none without GPUs."""
-    chosen = gpus() if settings.cluster.gpus is None else settings.cluster.gpus
+    own = settings.cluster
+    chosen = gpus() if own.gpus is None else own.gpus
     options = ["--nworkers", "1", "--nthreads", str(ORDERS_PER_GPU)]
     options += ["--resources", f"GPU={ORDERS_PER_GPU}"]
-    return [_worker(settings, f"gpu-worker-{n}", options, gpu_environment(n)) for n in chosen]
+    given = own.worker_name
+    names = [given if len(chosen) == 1 else given and f"{given}-{n}" for n in chosen]
+    return [
+        _worker(settings, f"gpu-worker-{n}", options, gpu_environment(n), name)
+        for n, name in zip(chosen, names, strict=True)
+    ]
 
 
 def runner(settings: Settings) -> list[Unit]:
@@ -139,6 +150,9 @@ def runner(settings: Settings) -> list[Unit]:
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "pipeline,workers,flows,distributed.worker",
     }
+    if settings.runs.health_port is not None:
+        command.append("--with-healthcheck")
+        environment["PREFECT_WORKER_WEBSERVER_PORT"] = str(settings.runs.health_port)
     return [Unit("runner", command, environment, reads_settings=True)]
 
 
@@ -146,7 +160,7 @@ def pages(settings: Settings) -> list[Unit]:
     """Reports, thumbnails and metrics."""
     own = settings.pages
     command, environment = _python("flows.service.pages"), client_environment(settings)
-    ready = f"{own.base_url}/health"
+    ready = f"http://{reachable(own.host)}:{own.port}/health"
     return [Unit("pages", command, environment, reads_settings=True, ready_url=ready)]
 
 
@@ -174,14 +188,25 @@ def client_environment(settings: Settings) -> dict[str, str]:
 
 
 def _worker(
-    settings: Settings, name: str, options: Sequence[str], environment: Mapping[str, str]
+    settings: Settings,
+    unit: str,
+    options: Sequence[str],
+    environment: Mapping[str, str],
+    name: str | None,
 ) -> Unit:
     own = settings.cluster
     command = [*_python("distributed.cli.dask_worker"), own.address, *options, *_tls(settings)]
     limit = f"{own.memory_gib} GiB" if own.memory_gib else "0"
     command += ["--memory-limit", limit, "--no-dashboard"]
     command += ["--local-directory", str(settings.home / "dask")]
-    return Unit(name, command, {**DASK, **WORKER_ENVIRONMENT, **environment})
+    command += ["--name", name] if name else []
+    lifetime = own.lifetime_minutes
+    if lifetime is not None:
+        # Not all at once: those that are left take over.
+        command += ["--lifetime", f"{lifetime} minutes"]
+        command += ["--lifetime-stagger", f"{lifetime / 10} minutes"]
+    once = lifetime is not None
+    return Unit(unit, command, {**DASK, **WORKER_ENVIRONMENT, **environment}, once=once)
 
 
 def _tls(settings: Settings) -> list[str]:
