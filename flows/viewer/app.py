@@ -88,9 +88,7 @@ class Pages:
     def index(self, request: Request) -> Response:
         first = request.query_params.get("first", "0")
         page = index_page(self._images, int(first) if first.isdecimal() else 0)
-        # File names need not be Unicode: what is not becomes a question mark.
-        content = page.encode("utf-8", "replace")
-        return HTMLResponse(content, headers={"Content-Security-Policy": INDEX_POLICY})
+        return HTMLResponse(page, headers={"Content-Security-Policy": INDEX_POLICY})
 
     def thumbnail(self, request: Request) -> Response:
         row, _ = self._published(request)
@@ -112,8 +110,7 @@ class Pages:
         except ViewError as error:
             raise HTTPException(404, str(error)) from error
         page = viewer_page(self._client, f"/{self._key}/client/", start_of(row, layers))
-        content = page.encode("utf-8", "replace")
-        return HTMLResponse(content, headers={"Content-Security-Policy": POLICY})
+        return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
 
     def client_file(self, request: Request) -> Response:
         name = request.path_params["path"]

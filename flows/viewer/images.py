@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import zarr
+
 from pipeline.errors import TilewrightError, ViewError
 from pipeline.manifest import ImageRow, Manifest
 from pipeline.report.planes import picture_spec
 from pipeline.run_folder import RunFolder
+from pipeline.sources.ome_zarr_metadata import read_multiscale
 
 #: What a recipe says of the source if it says nothing, and no run.json tells.
 PLAIN_RECIPE: dict[str, Any] = {"source": {"missing_chunks": "error"}}
@@ -50,6 +53,7 @@ class RunImages:
     def __init__(self, folder: RunFolder, manifest: Manifest) -> None:
         self._folder = folder
         self._manifest = manifest
+        self._places: dict[int, Places] = {}
         self.record = folder.read_run()
         self.recipe: dict[str, Any] = self.record.get("recipe", PLAIN_RECIPE)
         self.names = [row.name for row in manifest.images()]
@@ -79,6 +83,12 @@ class RunImages:
 
     def places(self, number: int) -> Places | None:
         """The folders of a published image; None if it is none, or is not there any more."""
+        found = self._places.get(number) or self._find(number)
+        if found is not None:
+            self._places[number] = found
+        return found
+
+    def _find(self, number: int) -> Places | None:
         row = self.row(number)
         if row is None or row.status != "published":
             return None
@@ -87,8 +97,9 @@ class RunImages:
             images = self._folder.images.resolve()
         except OSError:
             return None
+        # Records may come from others, and must not open any folder of the reader's.
         in_place = row.details["output"] == "in_place"
-        if not in_place and not results.is_relative_to(images):
+        if not (_is_image(results) if in_place else results.is_relative_to(images)):
             return None
         return Places(results, self._image(row, results))
 
@@ -97,15 +108,24 @@ class RunImages:
             return results
         try:
             spec = picture_spec(row, self.missing_chunks)
-            is_zarr = spec.reader == "ome_zarr"
-            return Path(spec.path, spec.series).resolve(strict=True) if is_zarr else None
+            path = Path(spec.path, spec.series).resolve(strict=True)
         except (TilewrightError, OSError):
             return None
+        return path if spec.reader == "ome_zarr" and _is_image(path) else None
 
     @property
     def missing_chunks(self) -> str:
         """As in the recipe."""
         return str(self.recipe["source"]["missing_chunks"])
+
+
+def _is_image(folder: Path) -> bool:
+    try:
+        group = zarr.open_group(folder, mode="r", use_consolidated=False)
+        read_multiscale(dict(group.attrs))
+    except Exception:  # zarr raises its own, and those of JSON
+        return False
+    return True
 
 
 def file_inside(folder: Path, path: str) -> Path | None:

@@ -51,13 +51,13 @@ def view_run(out: Path, port: int, browser: bool, say: Callable[[str], None]) ->
         images, client = RunImages(folder, manifest), find_client()
         key = secrets.token_urlsafe(12)
         bound = int(door.getsockname()[1])
-        url = f"http://{HOST}:{bound}/{key}/"
-        say(f"{url}\nOpen this address in a browser. Ctrl-C stops it.")
         server = make_server(images, client, key, bound)
-        if browser and has_screen():
-            webbrowser.open(url)
         # uvicorn ends its answers first, and then passes the signal on.
         with suppress(KeyboardInterrupt):
+            url = f"http://{HOST}:{bound}/{key}/"
+            say(f"{url}\nOpen this address in a browser. Ctrl-C stops it.")
+            if browser and has_screen():
+                webbrowser.open(url)
             server.run(sockets=[door])
     say("Stopped.")
 
