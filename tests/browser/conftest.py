@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 WINDOW = (1400, 900)
 #: Software draws slowly where other tests run too.
 PATIENCE_SECONDS = 120.0
+COLOURS = 128
 OPTIONS = (
     "--headless=new",
     "--use-gl=angle",
@@ -59,9 +60,9 @@ class Browser:
         return np.asarray(shot.convert("RGB"))
 
     def save(self, path: Path) -> None:
-        """Write what the window shows as a PNG of 256 colours, which docs can hold."""
+        """Write what the window shows as a PNG of few colours, which docs can hold."""
         shot = Image.fromarray(self.picture())
-        shot.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        shot.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
     def wait(self, condition: Callable[[], Any], what: str) -> Any:
         """Try until a condition holds; returns what it gave."""
