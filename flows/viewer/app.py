@@ -25,7 +25,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from flows.viewer.client import POLICY, START, viewer_page
+from flows.viewer.client import POLICY, START, THREAD_POLICY, viewer_page
 from flows.viewer.gate import Gate
 from flows.viewer.images import Places, RunImages, file_inside
 from flows.viewer.index_page import INDEX_POLICY, index_page
@@ -114,7 +114,10 @@ class Pages:
 
     def client_file(self, request: Request) -> Response:
         name = request.path_params["path"]
-        return _file(START if name == START.name else file_inside(self._client, name))
+        answer = _file(START if name == START.name else file_inside(self._client, name))
+        # Threads obey what comes with their own file.
+        answer.headers["Content-Security-Policy"] = THREAD_POLICY
+        return answer
 
     def classes(self, request: Request) -> Response:
         """Names of the values of a label image, as neuroglancer's own format has them."""

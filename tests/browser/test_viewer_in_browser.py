@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 import zarr
-from conftest import Browser, leaves_the_machine
+from chromium import Browser, leaves_the_machine
 
 pytestmark = [
     pytest.mark.browser,
@@ -80,7 +81,8 @@ def test_labels_are_drawn_over_the_image(browser: Browser, address: str, out: Pa
     problems = [line for line in browser.messages() if "event source connected" not in line]
     assert problems == []
     if PICTURE:
-        point_at(browser, 500, 850)  # away from the layers, which show buttons under the mouse
+        point_at(browser, 480, 283)  # an object: its number and the channels' values are shown
+        time.sleep(2)
         browser.save(Path(PICTURE))
 
 

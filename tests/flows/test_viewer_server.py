@@ -93,7 +93,8 @@ def test_nothing_is_kept_by_the_browser_or_read_by_other_sites(client: Client) -
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
         assert "access-control-allow-origin" not in headers
-    assert "connect-src 'self'" in client.get("v/1/").headers["content-security-policy"]
+    for path in ("v/1/", "client/main.0123abcd.js"):  # a thread obeys what came with its file
+        assert "connect-src 'self'" in client.get(path).headers["content-security-policy"]
     assert "default-src 'none'" in client.get("").headers["content-security-policy"]
 
 

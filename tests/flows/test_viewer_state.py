@@ -243,6 +243,28 @@ def test_labels_of_several_runs_in_place_are_all_shown(runs: Runs, source: Path)
     ]
 
 
+def test_the_older_format_is_named(runs: Runs) -> None:
+    write_older(runs.archive / "old.ome.zarr", squares(60, 70))
+    client = runs.serve(output={"image": "in_place"})
+    assert client.start()["left_out"] == []
+    for name, layer in client.layers().items():
+        (url,) = urls_of(layer)
+        assert layer["source"] == f"{url}|zarr2:"
+        for path in (".zattrs", ".zgroup", "0/.zarray", "0/0/0"):
+            assert client.url(f"{url}{path}").status == 200, (name, path)
+
+
+def write_older(path: Path, pixels: np.ndarray) -> None:
+    """Write an OME-Zarr 0.4."""
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    key = {"name": "v2", "separator": "/"}
+    group.create_array("0", data=pixels, chunks=(64, 64), chunk_key_encoding=key)
+    axes = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx"]
+    scale = [{"type": "scale", "scale": [0.5, 0.5]}]
+    level = {"path": "0", "coordinateTransformations": scale}
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": [level]}]
+
+
 def test_metadata_that_make_no_sense_cost_one_layer(runs: Runs, source: Path) -> None:
     in_place = {"output": {"image": "in_place"}}
     client = runs.serve(label="cells", **in_place)
