@@ -22,7 +22,7 @@ BENCH_ARGS ?=
 DATA ?=
 comma := ,
 
-.PHONY: help install demo test check check-deploy bench bench-nets scores test-crash pictures clean
+.PHONY: help install demo test check check-deploy bench bench-nets scores test-crash test-browser pictures clean
 
 help:
 	@echo 'make install     .venv with everything: networks and development tools (about 6.5 GB)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make check       format, lint, types, layers, tests: what CI runs'
 	@echo 'make check-deploy  the files of deploy/, with Docker, Kubernetes and SLURM where they are'
 	@echo 'make test-crash  the long form of the crash tests'
+	@echo 'make test-browser  the viewer in a real browser (Debian: chromium, chromium-driver)'
 	@echo 'make bench       measure beside other packages (BENCH_ARGS="J1=8192 --repeat 3")'
 	@echo 'make bench-nets  networks beside their bare forward pass (BENCH_ARGS="--size 1024")'
 	@echo 'make scores      score merged regions beside scikit-image (DATA=folder for all of them)'
@@ -80,14 +81,14 @@ demo: $(DEMO)/.installed
 	@echo 'is in tests/data/truth, and tests/data/README.md says where the images are from.'
 
 test: .venv/.installed
-	.venv/bin/python -m pytest $(TESTS) $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -m "not browser" $(TESTS) $(PYTEST_ARGS)
 
 check: .venv/.installed
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/python -m pytest $(TESTS) $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -m "not browser" $(TESTS) $(PYTEST_ARGS)
 
 check-deploy: .venv/.installed
 	.venv/bin/python -m pytest tests/deploy $(PYTEST_ARGS)
@@ -101,6 +102,9 @@ check-deploy: .venv/.installed
 
 test-crash: .venv/.installed
 	TILEWRIGHT_CRASH_TESTS=long .venv/bin/python -m pytest -m crash --timeout 3600 $(PYTEST_ARGS)
+
+test-browser: .venv/.installed
+	.venv/bin/python -m pytest -m browser tests/browser $(PYTEST_ARGS)
 
 bench: .venv-bench/.installed
 	.venv-bench/bin/python tests/benchmarks/run.py $(BENCH_ARGS)

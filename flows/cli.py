@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from flows.service.commands import register
-from pipeline.errors import ModelError, PlanError, RecipeError, TilewrightError
+from pipeline.errors import ModelError, PlanError, RecipeError, TilewrightError, ViewError
 from pipeline.errors import OutputError as _OutputError
 
 #: When the command began; the interpreter itself takes another 20 ms.
@@ -146,6 +146,27 @@ def verify(out: Out) -> None:
 
 
 @app.command()
+def view(
+    out: Out,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Where to listen. [any that is free]")
+    ] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open a browser, or say the address.")
+    ] = True,
+) -> None:
+    """Show images and labels of a run in the browser, however large they are."""
+
+    def go() -> Exit:
+        from flows.viewer import view_run
+
+        view_run(out, port, browser, typer.echo)
+        return Exit.DONE
+
+    _end(go)
+
+
+@app.command()
 def model(
     path: Annotated[
         str, typer.Argument(help="A model's folder or file, or the name of a shipped one.")
@@ -170,7 +191,7 @@ def _end(action: Any) -> NoReturn:
     """Run a command's body; turn errors into a message and a status."""
     try:
         status = action()
-    except (RecipeError, PlanError, ModelError, _OutputError) as error:
+    except (RecipeError, PlanError, ModelError, ViewError, _OutputError) as error:
         status = _complain(error, Exit.REFUSED)
     except TilewrightError as error:
         status = _complain(error, Exit.FAILED)

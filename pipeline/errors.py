@@ -9,6 +9,7 @@
     │   └── WorkError        scratch or records of unfinished work are lost or damaged
     ├── ModelError           a model cannot be used: its folder, card, weights or layers
     ├── ClusterError         the workers that a run needs are gone: it stops and can be continued
+    ├── ViewError            the viewer cannot start
     ├── ConformanceError     a method is not exact: for the tests of methods
     └── ImageError           one image: it is quarantined, the others go on
         ├── UnreadableError  the file cannot be read
@@ -62,6 +63,10 @@ class WorkError(OutputError):
 
 class ClusterError(TilewrightError):
     """The cluster lacks what the run needs; no image is to blame, so that the run stops."""
+
+
+class ViewError(TilewrightError):
+    """The viewer cannot start: nothing to show, a port that is taken, a package that is missing."""
 
 
 class ConformanceError(TilewrightError):

@@ -93,7 +93,7 @@ class Picture:
     """
 
     def __init__(self, row: ImageRow, missing_chunks: str) -> None:
-        self._source = open_source(_spec(row, missing_chunks))
+        self._source = open_source(picture_spec(row, missing_chunks))
         info = self._source.info
         if list(info.shape) != list(row.details["shape"]):
             raise TilewrightError(f"{row.source}: its shape changed to {info.shape}.")
@@ -131,7 +131,7 @@ class Picture:
         self._source.close()
 
 
-def _spec(row: ImageRow, missing_chunks: str) -> SourceSpec:
+def picture_spec(row: ImageRow, missing_chunks: str) -> SourceSpec:
     """Where the pixels are: in what was published if they were written, else in the archive."""
     if row.details["output"] != "none":
         return SourceSpec("ome_zarr", row.details["location"], row.name, "", missing_chunks)

@@ -1,0 +1,145 @@
+"""The images of a run: which there are, and the folders that may be served of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from pipeline.errors import TilewrightError, ViewError
+from pipeline.manifest import ImageRow, Manifest
+from pipeline.report.planes import picture_spec
+from pipeline.run_folder import RunFolder
+from pipeline.sources.ome_zarr_metadata import read_multiscale
+
+#: What a recipe says of the source if it says nothing, and no run.json tells.
+PLAIN_RECIPE: dict[str, Any] = {"source": {"missing_chunks": "error"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Folders of one published image.
+
+    Parameters
+    ----------
+    results : Path
+        The OME-Zarr that holds the labels, with all links followed.
+    image : Path or None
+        The OME-Zarr that holds the pixels: the same, or the source; None where there is none.
+    """
+
+    results: Path
+    image: Path | None
+
+
+class RunImages:
+    """The images on record when the command began, by number.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    manifest : Manifest
+        Open for reading as long as this is used.
+
+    Raises
+    ------
+    ViewError
+        Nothing is published.
+    """
+
+    def __init__(self, folder: RunFolder, manifest: Manifest) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._places: dict[int, Places] = {}
+        self.record = folder.read_run()
+        self.recipe: dict[str, Any] = self.record.get("recipe", PLAIN_RECIPE)
+        self.names = [row.name for row in manifest.images()]
+        if not manifest.counts().get("published"):
+            raise ViewError(
+                f"{folder.root}: no image is published yet, so there is nothing to see. "
+                f"`tilewright status {folder.root}` says how far the run is and what failed."
+            )
+
+    def row(self, number: int) -> ImageRow | None:
+        """What is on record of an image, with the place where its results are now."""
+        if not 0 <= number < len(self.names):
+            return None
+        row = self._manifest.image(self.names[number])
+        if row is None or row.status != "published" or row.details["output"] == "in_place":
+            return row
+        # The whole output folder may have been moved or copied since.
+        location = str(self._folder.image_path(row.name))
+        return replace(row, details={**row.details, "location": location})
+
+    def rows(self, first: int, count: int) -> Iterator[tuple[int, ImageRow]]:
+        """Some images and their numbers."""
+        for number in range(first, min(first + count, len(self.names))):
+            row = self.row(number)
+            if row is not None:
+                yield number, row
+
+    def places(self, number: int) -> Places | None:
+        """The folders of a published image; None if it is none, or is not there any more."""
+        found = self._places.get(number) or self._find(number)
+        if found is not None:
+            self._places[number] = found
+        return found
+
+    def _find(self, number: int) -> Places | None:
+        row = self.row(number)
+        if row is None or row.status != "published":
+            return None
+        try:
+            results = Path(row.details["location"]).resolve(strict=True)
+            images = self._folder.images.resolve()
+        except OSError:
+            return None
+        # Records may come from others, and must not open any folder of the reader's.
+        in_place = row.details["output"] == "in_place"
+        if not (_is_image(results) if in_place else results.is_relative_to(images)):
+            return None
+        return Places(results, self._image(row, results))
+
+    def _image(self, row: ImageRow, results: Path) -> Path | None:
+        if row.details["output"] != "none":
+            return results
+        try:
+            spec = picture_spec(row, self.missing_chunks)
+            path = Path(spec.path, spec.series).resolve(strict=True)
+        except (TilewrightError, OSError):
+            return None
+        return path if spec.reader == "ome_zarr" and _is_image(path) else None
+
+    @property
+    def missing_chunks(self) -> str:
+        """As in the recipe."""
+        return str(self.recipe["source"]["missing_chunks"])
+
+
+def _is_image(folder: Path) -> bool:
+    try:
+        group = zarr.open_group(folder, mode="r", use_consolidated=False)
+        read_multiscale(dict(group.attrs))
+    except Exception:  # zarr raises its own, and those of JSON
+        return False
+    return True
+
+
+def file_inside(folder: Path, path: str) -> Path | None:
+    """A file in a folder; None where there is none, or where it lies outside in truth.
+
+    Parameters
+    ----------
+    folder : Path
+        With all links followed.
+    path : str
+        As a request has it: anything.
+    """
+    try:
+        found = (folder / path).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):  # a name with a null byte, a circle of links
+        return None
+    return found if found.is_relative_to(folder) and found.is_file() else None
