@@ -11,7 +11,8 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 
 from flows.service.settings import Settings
-from flows.service.units import HEARTBEAT_SECONDS
+from flows.service.units import HEARTBEAT_SECONDS, TAG
+from pipeline.files import digest
 
 #: A run that was not heard of for so long is gone; two heartbeats may be lost at most.
 SILENCE = timedelta(seconds=HEARTBEAT_SECONDS + 15)
@@ -20,16 +21,33 @@ OURS = "tilewright: "
 
 def automations(settings: Settings) -> list[AutomationCore]:
     """All automations of the service."""
-    return [_silent_runs_crashed(), _crashed_runs_go_on()]
+    return [_versioned(one) for one in (_silent_runs_crashed(), _crashed_runs_go_on())]
 
 
 def apply_automations(client: SyncPrefectClient, settings: Settings) -> None:
-    """Make them, in the place of those of an earlier start."""
+    """Make them, in the place of others of an earlier version.
+
+    One that is there as it should be stays: with it went what it has counted, such as the last
+    heartbeat of a run whose end nobody would notice then.
+    """
+    wanted = {one.name: one for one in automations(settings)}
     for known in client.read_automations():
-        if known.name.startswith(OURS):
+        if not known.name.startswith(OURS):
+            continue
+        if known.name in wanted and known.description == wanted[known.name].description:
+            del wanted[known.name]
+        else:
             client.delete_automation(known.id)
-    for automation in automations(settings):
+    for automation in wanted.values():
         client.create_automation(automation)
+
+
+def _versioned(automation: AutomationCore) -> AutomationCore:
+    """The automation, with a digest of what it does in its description."""
+    content = automation.model_dump_json(exclude={"description"})
+    # Sets have no order in it.
+    found = digest("".join(sorted(content)).encode())[:8]
+    return automation.model_copy(update={"description": f"{automation.description} ({found})"})
 
 
 def _silent_runs_crashed() -> AutomationCore:
@@ -70,7 +88,7 @@ def _crashed_runs_go_on() -> AutomationCore:
         match={"prefect.resource.id": "prefect.flow-run.*"},
         match_related={
             "prefect.resource.role": "tag",
-            "prefect.resource.id": "prefect.tag.tilewright",
+            "prefect.resource.id": f"prefect.tag.{TAG}",
         },
         posture=Posture.Reactive,
         threshold=1,
