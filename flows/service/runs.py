@@ -29,7 +29,7 @@ from flows.service.keys import security
 from flows.service.known import remember
 from flows.service.notes import announce
 from flows.service.settings import Settings, load_settings
-from pipeline.errors import BusyError, ClusterError, PlanError, RecipeError
+from pipeline.errors import BusyError, ClusterError, PlanError, RecipeError, TilewrightError
 from pipeline.recipe import parse_recipe
 from pipeline.run_folder import RunFolder
 from pipeline.sources import discover
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: Before the first new attempt after a fault that may pass; doubles each time.
 PAUSE_SECONDS = 30.0
+#: A run whose process dies is started again up to so many times.
+STARTS = 5
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -232,5 +234,11 @@ def _begin() -> None:
     """
     for name in ("pipeline", "workers", "flows"):  # Prefect shows what they log
         logging.getLogger(name).setLevel(logging.INFO)
+    if flow_run.run_count > STARTS:
+        raise TilewrightError(
+            f"The run has ended {STARTS} times without a result, and is given up. The log of the "
+            "runner may say why, such as memory that ran out. A new run of the same request "
+            "continues: what is finished is kept."
+        )
     if "PREFECT__FLOW_RUN_ID" in os.environ:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -139,22 +139,28 @@ def test_progress_moves_and_a_run_can_be_cancelled(browser: Browser, service: Se
     assert "published    1 images" in status_text(out)[0]
 
 
-def _press_cancel(browser: Browser) -> None:
-    def button() -> Any:
-        found = browser.driver.find_elements(
-            "xpath", "//button[contains(normalize-space(), 'Cancel')]"
-        )
-        return [one for one in found if one.is_displayed()]
+#: Whether a click on the middle of an element would meet it: a dialog lies over the page.
+ON_TOP = """
+const box = arguments[0].getBoundingClientRect();
+const met = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+return box.width > 0 && arguments[0].contains(met);
+"""
 
-    if not button():
-        menus = browser.driver.find_elements("css selector", "header button, main button")
-        menus[-1].click()
-    browser.wait(button, "a button to cancel")[0].click()
-    # The page asks once more.
-    time.sleep(1)
-    last = button()
-    if last:
-        last[-1].click()
+
+def _press_cancel(browser: Browser) -> None:
+    """The page's button, and the one of the dialog that asks once more."""
+
+    def shown() -> Any:
+        found = browser.driver.find_elements("xpath", "//button[contains(., 'Cancel')]")
+        return [one for one in found if browser.driver.execute_script(ON_TOP, one)]
+
+    page = browser.wait(shown, "a button to cancel")[0]
+    page.click()
+    time.sleep(1)  # the dialog moves in
+    picture(browser, "service-cancel")
+    print(browser.driver.page_source[-6000:])
+    dialog = browser.wait(lambda: [one for one in shown() if one != page], "the dialog")
+    dialog[-1].click()
 
 
 def _batches(out: Path) -> int:
