@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 #: Software draws slowly where other tests run too.
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 LOOPBACK = ("127.0.0.1", "localhost")
 REQUEST = "Network.requestWillBeSent"
 
