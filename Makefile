@@ -16,8 +16,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 UV ?= yes
 SOURCES := pyproject.toml constraints.txt
 PYTEST_ARGS ?=
-# In two processes; one that is done takes over tests of the other.
-TESTS ?= -n 2 --dist worksteal
+# In three processes, for tests of processes wait a lot; one that is done takes over from others.
+TESTS ?= -n 3 --dist worksteal
 BENCH_ARGS ?=
 DATA ?=
 comma := ,
@@ -27,11 +27,11 @@ comma := ,
 help:
 	@echo 'make install     .venv with everything: networks and development tools (about 6.5 GB)'
 	@echo 'make demo        segment tests/data/demo into demo-out (small install of its own)'
-	@echo 'make test        the tests, in two processes (PYTEST_ARGS="-k name", TESTS= for one)'
+	@echo 'make test        the tests, in three processes (PYTEST_ARGS="-k name", TESTS= for one)'
 	@echo 'make check       format, lint, types, layers, tests: what CI runs'
 	@echo 'make check-deploy  the files of deploy/, with Docker, Kubernetes and SLURM where they are'
 	@echo 'make test-crash  the long form of the crash tests'
-	@echo 'make test-browser  the viewer in a real browser (Debian: chromium, chromium-driver)'
+	@echo 'make test-browser  viewer and service in a real browser (Debian: chromium, chromium-driver)'
 	@echo 'make bench       measure beside other packages (BENCH_ARGS="J1=8192 --repeat 3")'
 	@echo 'make bench-nets  networks beside their bare forward pass (BENCH_ARGS="--size 1024")'
 	@echo 'make scores      score merged regions beside scikit-image (DATA=folder for all of them)'
