@@ -22,7 +22,7 @@ BENCH_ARGS ?=
 DATA ?=
 comma := ,
 
-.PHONY: help install demo test check check-deploy bench bench-nets scores test-crash test-browser pictures clean
+.PHONY: help install demo test check check-deploy bench bench-nets scores test-crash test-browser test-service pictures clean
 
 help:
 	@echo 'make install     .venv with everything: networks and development tools (about 6.5 GB)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make check       format, lint, types, layers, tests: what CI runs'
 	@echo 'make check-deploy  the files of deploy/, with Docker, Kubernetes and SLURM where they are'
 	@echo 'make test-crash  the long form of the crash tests'
+	@echo 'make test-service  a real service that is killed while its archive grows (10 minutes)'
 	@echo 'make test-browser  viewer and service in a real browser (Debian: chromium, chromium-driver)'
 	@echo 'make bench       measure beside other packages (BENCH_ARGS="J1=8192 --repeat 3")'
 	@echo 'make bench-nets  networks beside their bare forward pass (BENCH_ARGS="--size 1024")'
@@ -81,14 +82,14 @@ demo: $(DEMO)/.installed
 	@echo 'is in tests/data/truth, and tests/data/README.md says where the images are from.'
 
 test: .venv/.installed
-	.venv/bin/python -m pytest -m "not browser" $(TESTS) $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -m "not browser and not service" $(TESTS) $(PYTEST_ARGS)
 
 check: .venv/.installed
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/python -m pytest -m "not browser" $(TESTS) $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -m "not browser and not service" $(TESTS) $(PYTEST_ARGS)
 
 check-deploy: .venv/.installed
 	.venv/bin/python -m pytest tests/deploy $(PYTEST_ARGS)
@@ -102,6 +103,9 @@ check-deploy: .venv/.installed
 
 test-crash: .venv/.installed
 	TILEWRIGHT_CRASH_TESTS=long .venv/bin/python -m pytest -m crash --timeout 3600 $(PYTEST_ARGS)
+
+test-service: .venv/.installed
+	.venv/bin/python -m pytest -m service tests/service --timeout 3600 $(PYTEST_ARGS)
 
 test-browser: .venv/.installed
 	.venv/bin/python -m pytest -m browser tests/browser $(PYTEST_ARGS)

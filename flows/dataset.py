@@ -73,6 +73,8 @@ class DatasetRun:
         When the command began, in seconds since 1970.
     stopped : Event
         Set once nothing more is asked of the cluster.
+    before_images : callable
+        Called before images are begun; may raise to stop the run.
     """
 
     request: Request
@@ -83,6 +85,7 @@ class DatasetRun:
     progress: RunProgress
     begun: float
     stopped: threading.Event = field(default_factory=threading.Event)
+    before_images: Callable[[], None] = lambda: None
     _timings: dict[str, float] = field(default_factory=dict)
     _asked: threading.Condition = field(default_factory=threading.Condition)
     _askers: int = 0
@@ -234,7 +237,12 @@ class DatasetRun:
 
     def segment_small(self, plans: Sequence[ImagePlan], state: State) -> None:
         """Segment images that one worker does from beginning to end."""
-        self._small_batches(_small_batches(plans, state))
+        self._small_batches(self._room_for(_small_batches(plans, state)))
+
+    def _room_for(self, batches: Iterable[SmallImages]) -> Iterator[SmallImages]:
+        for batch in batches:
+            self.before_images()
+            yield batch
 
     def _small_batches(self, batches: Iterable[SmallImages]) -> None:
         lost: list[SmallImages] = []
@@ -265,6 +273,7 @@ class DatasetRun:
             self._segment_large(plan, state)
 
     def _segment_large(self, plan: ImagePlan, state: State) -> None:
+        self.before_images()
         load_in_background()
         ledger = ManifestLedger(self.manifest, plan.work, Path(plan.job.work) / "steps")
         tiles = len(plan.job.grid)

@@ -84,6 +84,7 @@ def opened_run(
     begun: float,
     security: Security | None = None,
     claimed: Callable[[], None] = lambda: None,
+    before_images: Callable[[], None] = lambda: None,
 ) -> Iterator[DatasetRun]:
     """Hold a request's folder and a cluster for the stages of its run.
 
@@ -98,6 +99,8 @@ def opened_run(
         What is shown to the scheduler that the request names.
     claimed : callable
         Called when the folder is held, before the cluster is opened.
+    before_images : callable
+        See `DatasetRun`.
     """
     _check_paths(request)
     folder, stopped = RunFolder(request.out), threading.Event()
@@ -125,6 +128,7 @@ def opened_run(
                     RunProgress(request.recipe.label, artifact_key=_artifact_key(request)),
                     begun,
                     stopped,
+                    before_images,
                 )
                 run.begin()
                 try:

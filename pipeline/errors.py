@@ -2,6 +2,7 @@
 
     TilewrightError
     ├── RecipeError          the recipe or the arguments: nothing starts
+    │   └── EmptyArchiveError  there is no image
     ├── ModelError           a network cannot be used: nothing starts
     ├── PlanError            the request cannot fit: memory, disk, size
     ├── OutputError          the output folder holds something else
@@ -39,6 +40,10 @@ class TilewrightError(Exception):
 
 class RecipeError(TilewrightError):
     """A recipe or an argument is wrong; nothing was started."""
+
+
+class EmptyArchiveError(RecipeError):
+    """An archive can be read, and holds no image."""
 
 
 class ModelError(TilewrightError):

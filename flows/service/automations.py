@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from prefect.automations import AutomationCore, EventTrigger, Posture
+from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState
+from prefect.events.actions import CallWebhook, ChangeFlowRunState
+from pydantic import SecretStr
 
 from flows.service.settings import Settings
 from flows.service.units import HEARTBEAT_SECONDS, TAG
@@ -17,11 +20,27 @@ from pipeline.files import digest
 #: A run that was not heard of for so long is gone; two heartbeats may be lost at most.
 SILENCE = timedelta(seconds=HEARTBEAT_SECONDS + 15)
 OURS = "tilewright: "
+#: Runs of the service's deployments.
+ALL_OURS: Any = {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}
+#: Event of a run that refused more images than the configuration finds usual.
+QUARANTINED = "tilewright.run.quarantined"
+#: What is posted, by Prefect's templates.
+PAYLOAD = """{
+  "event": "{{ event.event }}",
+  "run": "{{ flow_run.name }}",
+  "state": "{{ flow_run.state.name }}",
+  "message": {{ (event.payload.message or flow_run.state.message or "") | tojson }},
+  "page": "{{ flow_run | ui_url }}",
+  "time": "{{ event.occurred }}"
+}"""
 
 
 def automations(settings: Settings) -> list[AutomationCore]:
     """All automations of the service."""
-    return [_versioned(one) for one in (_silent_runs_crashed(), _crashed_runs_go_on())]
+    found = [_silent_runs_crashed(), _crashed_runs_go_on()]
+    if settings.notify.webhook is not None:
+        found += _told(_webhook(settings.notify.webhook))
+    return [_versioned(one) for one in found]
 
 
 def apply_automations(client: SyncPrefectClient, settings: Settings) -> None:
@@ -48,6 +67,40 @@ def _versioned(automation: AutomationCore) -> AutomationCore:
     # Sets have no order in it.
     found = digest("".join(sorted(content)).encode())[:8]
     return automation.model_copy(update={"description": f"{automation.description} ({found})"})
+
+
+def _webhook(url: SecretStr) -> UUID:
+    """Keep the address in Prefect's database, where it is encrypted."""
+    block = Webhook(method="POST", url=url)
+    saved: Any = block.save("tilewright-notify", overwrite=True)
+    return UUID(str(saved))
+
+
+def _told(webhook: UUID) -> list[AutomationCore]:
+    """Tells somebody how runs end, and of runs with many images that were refused."""
+    action = CallWebhook(block_document_id=webhook, payload=PAYLOAD)
+    events = {
+        "runs that end are told of": {
+            "prefect.flow-run.Completed",
+            "prefect.flow-run.Failed",
+            "prefect.flow-run.Cancelled",
+        },
+        "runs with many refused images are told of": {QUARANTINED},
+    }
+    return [
+        AutomationCore(
+            name=f"{OURS}{name}",
+            description=f"Posts {', '.join(sorted(expected))} to the webhook.",
+            trigger=EventTrigger(
+                expect=expected,
+                match_related=ALL_OURS,
+                posture=Posture.Reactive,
+                threshold=1,
+            ),
+            actions=[action],
+        )
+        for name, expected in events.items()
+    ]
 
 
 def _silent_runs_crashed() -> AutomationCore:
@@ -86,10 +139,7 @@ def _crashed_runs_go_on() -> AutomationCore:
     trigger: Any = EventTrigger(
         expect={"prefect.flow-run.Crashed"},
         match={"prefect.resource.id": "prefect.flow-run.*"},
-        match_related={
-            "prefect.resource.role": "tag",
-            "prefect.resource.id": f"prefect.tag.{TAG}",
-        },
+        match_related=ALL_OURS,
         posture=Posture.Reactive,
         threshold=1,
     )

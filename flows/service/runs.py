@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
+from prefect.events import emit_event
 from prefect.runtime import flow_run
 from pydantic import Field
 
@@ -24,12 +26,13 @@ from flows.request import Request
 from flows.run import opened_run
 from flows.segment import RUNNER, perform_stages
 from flows.service.arrivals import Arrivals
+from flows.service.automations import QUARANTINED
 from flows.service.doors import allowed_archive, allowed_output
 from flows.service.keys import security
 from flows.service.known import remember
 from flows.service.notes import announce
 from flows.service.settings import Settings, load_settings
-from pipeline.errors import BusyError, ClusterError, PlanError, RecipeError, TilewrightError
+from pipeline.errors import BusyError, ClusterError, EmptyArchiveError, PlanError, TilewrightError
 from pipeline.recipe import parse_recipe
 from pipeline.run_folder import RunFolder
 from pipeline.sources import discover
@@ -147,7 +150,7 @@ def _watch(request: Request, settings: Settings, settle_seconds: float, checksum
     try:
         try:
             paths = [spec.path for spec in discover(request.archive)]
-        except RecipeError as error:
+        except EmptyArchiveError as error:
             said.info("%s", error)  # nothing has arrived yet
             paths = []
         looked = arrivals.look(paths, settle_seconds, time.time())
@@ -181,12 +184,7 @@ def follow(request: Request, settings: Settings) -> dict[str, Any]:
     pause, left = PAUSE_SECONDS, settings.runs.retries
     while True:
         try:
-            shown = security(settings.keys)
-            with opened_run(request, time.time(), shown) as run, _stopped_with(run.stopped.set):
-                remember(request, settings.home)
-                announce(request, settings)
-                perform_stages(run)
-            return run.folder.read_run()
+            record = _attempt(request, settings)
         except ClusterError as error:
             if left == 0:
                 raise
@@ -196,6 +194,32 @@ def follow(request: Request, settings: Settings) -> dict[str, Any]:
             request = replace(request, fresh=False)
             time.sleep(pause)
             pause, left = 2 * pause, left - 1
+        else:
+            _tell_of_refused(record, settings)
+            return record
+
+
+def _attempt(request: Request, settings: Settings) -> dict[str, Any]:
+    """Run a request to its end; returns the content of run.json."""
+    shown, room = security(settings.keys), partial(check_reserve, request.out, settings)
+    with (
+        opened_run(request, time.time(), shown, before_images=room) as run,
+        _stopped_with(run.stopped.set),
+    ):
+        remember(request, settings.home)
+        announce(request, settings)
+        perform_stages(run)
+    return run.folder.read_run()
+
+
+def _tell_of_refused(record: dict[str, Any], settings: Settings) -> None:
+    """Say so if many images were refused; an automation tells people."""
+    images, refused = record["counts"]["images"], record["counts"]["quarantined"]
+    if images and 100 * refused > settings.runs.quarantine_percent * images:
+        message = f"{refused} of {images} images were refused; the report says why."
+        get_run_logger().warning(message)
+        own = {"prefect.resource.id": f"tilewright.run.{flow_run.id}"}
+        emit_event(QUARANTINED, own, payload={"message": message})
 
 
 def check_reserve(out: Path, settings: Settings) -> None:

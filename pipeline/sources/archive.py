@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.errors import RecipeError
+from pipeline.errors import EmptyArchiveError, RecipeError
 from pipeline.sources.base import SourceSpec, os_reason, require_file
 from pipeline.sources.names import distinct_names, split_suffix
 from pipeline.sources.ome_zarr_metadata import ome_attributes
@@ -51,15 +51,17 @@ def discover(archive: Path, only: str | None = None) -> list[SourceSpec]:
 
     Raises
     ------
+    EmptyArchiveError
+        Nothing is found.
     RecipeError
-        The archive does not exist, a folder cannot be listed, or nothing is found.
+        The archive does not exist, or a folder cannot be listed.
     """
     root = Path(os.path.abspath(archive))  # noqa: PTH100 - resolve() would rename links
     if not root.exists():
         raise RecipeError(f"{archive}: does not exist. Give the path of an image or a folder.")
     found = sorted(_search(root), key=lambda f: f.relative)
     if not found:
-        raise RecipeError(
+        raise EmptyArchiveError(
             f"{archive}: holds no image. Read are {', '.join(READER_OF)} and OME-Zarr folders."
         )
     specs = [_spec(f) for f in found if only is None or _matches(f.relative, only)]

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import tifffile
 from chromium import Browser, leaves_the_machine
-from service import Service
 from skimage import io
 
 from pipeline.status import status_text
+from tests.service.live import Service
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 

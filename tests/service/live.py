@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -32,22 +33,25 @@ class Service:
         Holds the configuration, the service's home, `archive` and `out`.
     more : dict
         Of the configuration.
+    secrets : dict of str
+        Variables of the environment.
     """
 
     folder: Path
     more: dict[str, Any] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
         for name in ("archive", "out"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        self.port, scheduler, dashboard, pages = free_ports(4)
+        self.port, self.scheduler, dashboard, pages = free_ports(4)
         content = {
             "home": str(self.folder / "home"),
             "archives": [str(self.folder / "archive")],
             "outputs": [str(self.folder / "out")],
             "server": {"port": self.port},
-            "cluster": {"port": scheduler, "dashboard_port": dashboard, "workers": 2},
+            "cluster": {"port": self.scheduler, "dashboard_port": dashboard, "workers": 2},
             "pages": {"port": pages},
             "runs": {"disk_reserve_gib": 0.1},
         }
@@ -102,6 +106,8 @@ class Service:
         """Ask Prefect's API."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
+        if password := self.secrets.get("TILEWRIGHT_SERVER__PASSWORD"):
+            headers["Authorization"] = f"Basic {b64encode(password.encode()).decode()}"
         request = urllib.request.Request(f"{self.url}/api{path}", data, headers)
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
@@ -137,7 +143,8 @@ class Service:
             if not key.startswith(("PREFECT_", "TILEWRIGHT_"))
         }
         home = str(self.folder)
-        return {**kept, "HOME": home, "TILEWRIGHT_CONFIG": str(self.config), "NO_COLOR": "1"}
+        own = {"HOME": home, "TILEWRIGHT_CONFIG": str(self.config), "NO_COLOR": "1"}
+        return {**kept, **own, **self.secrets}
 
     def log(self) -> str:
         """What it has said."""
