@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from typing import Self
 
+from pipeline.names import readable
+
 
 class TilewrightError(Exception):
     """Base of all; `str(error)` is the whole message for the user."""
@@ -100,7 +102,7 @@ class ImageError(TilewrightError):
 
     def __str__(self) -> str:
         remedy = f" {self.remedy}" if self.remedy else ""
-        return f"{self.path}: {self.reason}.{remedy}"
+        return readable(f"{self.path}: {self.reason}.{remedy}")
 
 
 class UnreadableError(ImageError):

@@ -21,6 +21,7 @@ from typing import Any
 from pipeline.errors import OutputError
 from pipeline.ledger import Ledger
 from pipeline.methods.base import State
+from pipeline.names import readable
 from pipeline.orders import Receipt
 from pipeline.record_files import open_record
 from pipeline.records import save
@@ -154,8 +155,8 @@ class Manifest:
                 row.name,
                 row.plan,
                 row.status,
-                row.source,
-                row.reason,
+                readable(row.source),
+                readable(row.reason),
                 json.dumps(row.details),
                 row.digest,
                 time.time(),

@@ -480,3 +480,23 @@ def validate(labels: Path, version: str) -> None:
     listed = attributes.ome.labels if version == "0.5" else attributes.labels
     assert listed == ["simple"]
     ImageLabel.from_zarr(zarr.open_group(labels / "simple", mode="r"))
+
+
+# --- Names ---------------------------------------------------------------------------------------
+
+
+def test_a_name_that_is_not_utf8_stops_nothing(
+    here: Callable[..., Any], demo: Path, tmp_path: Path
+) -> None:
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    archive.mkdir()
+    content = next((demo / "crowded").iterdir()).read_bytes()
+    for name in (b"good.png", b"caf\xe9.png"):
+        (archive / os.fsdecode(name)).write_bytes(content)
+    (archive / os.fsdecode(b"bad\xff.png")).write_bytes(content[:50])
+    result = here("run", "nuclei", archive, out, expect=3)
+    assert "2 of 3 images published" in result.output
+    assert (out / "images" / r"caf\xe9.ome.zarr").is_dir()
+    text = here("status", out, expect=3).output
+    assert r"bad\xff.png" in text
+    here("verify", out)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import EmptyArchiveError, RecipeError
+from pipeline.names import readable
 from pipeline.sources.base import SourceSpec, os_reason, require_file
 from pipeline.sources.names import distinct_names, split_suffix
 from pipeline.sources.ome_zarr_metadata import ome_attributes
@@ -99,7 +100,7 @@ def expand(spec: SourceSpec) -> list[SourceSpec]:
 def _spec(found: _Found) -> SourceSpec:
     folder, _, last = found.relative.rpartition("/")
     name = split_suffix(last)[0]
-    return SourceSpec(found.reader, found.path, f"{folder}/{name}" if folder else name)
+    return SourceSpec(found.reader, found.path, readable(f"{folder}/{name}" if folder else name))
 
 
 def _matches(relative: str, only: str) -> bool:
