@@ -32,6 +32,11 @@ sys.stdin.read()
 DEMO = Path(__file__).parent / "data" / "demo"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests, which mostly wait for processes, come first: at the end they would run alone."""
+    items.sort(key=lambda item: item.get_closest_marker("crash") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is measured of models is not kept in the user's home."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import signal
 import socket
 import sys
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -52,14 +53,30 @@ def view_run(out: Path, port: int, browser: bool, say: Callable[[str], None]) ->
         key = secrets.token_urlsafe(12)
         bound = int(door.getsockname()[1])
         server = make_server(images, client, key, bound)
-        # uvicorn ends its answers first, and then passes the signal on.
-        with suppress(KeyboardInterrupt):
+        with _ended_by_ctrl_c(server):
             url = f"http://{HOST}:{bound}/{key}/"
             say(f"{url}\nOpen this address in a browser. Ctrl-C stops it.")
             if browser and has_screen():
                 webbrowser.open(url)
             server.run(sockets=[door])
     say("Stopped.")
+
+
+@contextmanager
+def _ended_by_ctrl_c(server: uvicorn.Server) -> Iterator[None]:
+    """From here on Ctrl-C ends the server, which has a handler of its own only while it runs.
+
+    An exception instead could come where Python ignores them, and the server would go on.
+    """
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def make_server(images: RunImages, client: Path, key: str, port: int) -> uvicorn.Server:
