@@ -90,6 +90,8 @@ def server(settings: Settings) -> list[Unit]:
         "PREFECT_SERVER_API_PORT": str(own.port),
         # The page asks the server that it came from, by whatever name that was reached.
         "PREFECT_SERVER_UI_API_URL": "/api",
+        # For links in notices.
+        "PREFECT_UI_URL": own.api_url.removesuffix("/api"),
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         # A minute by default: a schedule that was just made would not fire before.
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "15",
