@@ -9,14 +9,11 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from flows.admission import Submit, admit_sources, list_sources
 from flows.finish import gather_tables, run_record
@@ -66,13 +63,10 @@ class DatasetRun:
     manifest : Manifest
         Open for writing; the folder is claimed.
     submit : Submit
-        Ends early when the run is stopped.
     machine : Machine
     progress : RunProgress
     begun : float
         When the command began, in seconds since 1970.
-    stopped : Event
-        Set once nothing more is asked of the cluster.
     before_images : callable
         Called before images are begun; may raise to stop the run.
     """
@@ -84,43 +78,9 @@ class DatasetRun:
     machine: Machine
     progress: RunProgress
     begun: float
-    stopped: threading.Event = field(default_factory=threading.Event)
     before_images: Callable[[], None] = lambda: None
     _timings: dict[str, float] = field(default_factory=dict)
-    _asked: threading.Condition = field(default_factory=threading.Condition)
-    _askers: int = 0
     _admission: Future[list[Admitted | Refused]] | None = None
-
-    def _submit(
-        self, function: Callable[[Any], Any], batches: Iterable[Any]
-    ) -> Iterator[tuple[Any, Any]]:
-        """Run a function over batches until all are answered, or raise."""
-        with self._asking():
-            yield from self.submit(function, batches)
-        if self.stopped.is_set():
-            raise ClusterError(
-                "The run was stopped. Run it again to continue: what is finished is kept."
-            )
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        with self._asked:
-            self._askers += 1
-        try:
-            yield
-        finally:
-            with self._asked:
-                self._askers -= 1
-                self._asked.notify_all()
-
-    def stop(self, seconds: float) -> None:
-        """Ask the cluster for nothing more, and wait until no thread waits for its answers.
-
-        An answer that is waited for never comes once the connection is closed.
-        """
-        self.stopped.set()
-        with self._asked:
-            self._asked.wait_for(lambda: self._askers == 0, seconds)
 
     def begin(self) -> None:
         """List the archive and begin to open its files on the workers, beside what follows.
@@ -142,7 +102,7 @@ class DatasetRun:
 
     def _admit(self, specs: Sequence[SourceSpec]) -> list[Admitted | Refused]:
         self._timings["startup_s"] = time.time() - self.begun
-        return admit_sources(specs, self._submit)
+        return admit_sources(specs, self.submit)
 
     def plan(self, admitted: Sequence[Admitted | Refused]) -> list[ImagePlan]:
         """Plan what is not published yet; record what is refused.
@@ -204,7 +164,7 @@ class DatasetRun:
         path = self.folder.hidden / "dataset" / f"{together}.npz"
         if known is not None:
             return {**open_record(str(path), known)}
-        found = survey_dataset(plans, self._submit, perform)
+        found = survey_dataset(plans, self.submit, perform)
         for plan in plans:
             if plan.job.name in found.failed:
                 error = found.failed[plan.job.name]
@@ -246,7 +206,7 @@ class DatasetRun:
 
     def _small_batches(self, batches: Iterable[SmallImages]) -> None:
         lost: list[SmallImages] = []
-        for batch, answer in self._submit(segment_small, batches):
+        for batch, answer in self.submit(segment_small, batches):
             if isinstance(answer, ClusterError):
                 raise answer
             if isinstance(answer, BaseException) and len(batch.plans) > 1:
@@ -282,7 +242,7 @@ class DatasetRun:
         engine = Engine(
             plan.job,
             plan.output,
-            lambda orders: self._submit(perform, orders),
+            lambda orders: self.submit(perform, orders),
             ledger,
             max(1, min(most, round(BATCH_SECONDS / max(per_tile, 1e-3)))),
             self._watch,

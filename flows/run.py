@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,9 @@ from flows.devices import choose_device, own_gpus
 from flows.progress import RunProgress
 from flows.request import Request, claim
 from flows.server import ServerHandle, start_server
+from flows.stopping import StoppableSubmit
 from pipeline.errors import OutputError, TilewrightError
+from pipeline.manifest import Manifest
 from pipeline.plan import Machine
 from pipeline.run_folder import RunFolder
 from pipeline.sources import discover
@@ -59,82 +60,84 @@ def run_request(request: Request, started: float | None = None) -> dict[str, Any
     """
     # Since the process began, imports included: what the user waited.
     begun = time.time() if started is None else started
-    server: ServerHandle | None = None
-    with ExitStack() as stack:
+    with (
+        claimed(request) as (folder, manifest),
+        _server() as server,
+        opened_run(request, folder, manifest, begun) as run,
+    ):
+        from flows.segment import segment_dataset
 
-        def serve() -> None:
-            nonlocal server
-            server = stack.enter_context(_server())
+        server.wait()
+        named = segment_dataset.with_options(
+            flow_run_name=f"{request.recipe.label}: {request.archive.name}"
+        )
+        named(run)
+        return folder.read_run()
 
-        with opened_run(request, begun, claimed=serve) as run:
-            from flows.segment import segment_dataset
 
-            assert server is not None
-            server.wait()
-            named = segment_dataset.with_options(
-                flow_run_name=f"{request.recipe.label}: {request.archive.name}"
-            )
-            named(run)
-        return run.folder.read_run()
+@contextmanager
+def claimed(request: Request) -> Iterator[tuple[RunFolder, Manifest]]:
+    """Hold a request's folder for this process alone.
+
+    Raises
+    ------
+    TilewrightError
+        If there is nothing to do, or the folder is another request's or another process's.
+    """
+    _check_paths(request)
+    folder = RunFolder(request.out)
+    if request.fresh:
+        folder.start_over()
+    with folder.writing() as manifest:
+        claim(request, folder, manifest)
+        yield folder, manifest
 
 
 @contextmanager
 def opened_run(
     request: Request,
+    folder: RunFolder,
+    manifest: Manifest,
     begun: float,
     security: Security | None = None,
-    claimed: Callable[[], None] = lambda: None,
     before_images: Callable[[], None] = lambda: None,
 ) -> Iterator[DatasetRun]:
-    """Hold a request's folder and a cluster for the stages of its run.
+    """Hold a cluster for the stages of a request's run.
 
     When the context ends, nothing more is asked of the cluster.
 
     Parameters
     ----------
     request : Request
+    folder, manifest : RunFolder, Manifest
+        See `claimed`.
     begun : float
         When it was asked for, in seconds since 1970.
     security : Security, optional
         What is shown to the scheduler that the request names.
-    claimed : callable
-        Called when the folder is held, before the cluster is opened.
     before_images : callable
         See `DatasetRun`.
     """
-    _check_paths(request)
-    folder, stopped = RunFolder(request.out), threading.Event()
-    if request.fresh:
-        folder.start_over()
-    with folder.writing() as manifest:
-        claim(request, folder, manifest)
-        claimed()
-        with _log_file(folder.hidden / "run.log"):
-            gpus = own_gpus(request)
-            machine = Machine.of(request.recipe, request.workers, ORDERS_PER_GPU * len(gpus))
-            with open_cluster(
-                machine.workers, request.scheduler, gpus=gpus, security=security
-            ) as client:
-                use_gpus = choose_device(request, manifest, client, gpus) == "gpu"
-                if request.scheduler is not None:
-                    threads, room = capacity(client)
-                    machine = Machine(threads, room or machine.bytes_per_worker)
-                run = DatasetRun(
-                    request,
-                    folder,
-                    manifest,
-                    partial(run_batches, client, use_gpus=use_gpus, cancelled=stopped.is_set),
-                    machine,
-                    RunProgress(request.recipe.label, artifact_key=_artifact_key(request)),
-                    begun,
-                    stopped,
-                    before_images,
-                )
-                run.begin()
-                try:
-                    yield run
-                finally:
-                    run.stop(STOP_SECONDS)
+    with _log_file(folder.hidden / "run.log"):
+        gpus = own_gpus(request)
+        machine = Machine.of(request.recipe, request.workers, ORDERS_PER_GPU * len(gpus))
+        with open_cluster(
+            machine.workers, request.scheduler, gpus=gpus, security=security
+        ) as client:
+            use_gpus = choose_device(request, manifest, client, gpus) == "gpu"
+            if request.scheduler is not None:
+                threads, room = capacity(client)
+                machine = Machine(threads, room or machine.bytes_per_worker)
+            submit = StoppableSubmit(partial(run_batches, client, use_gpus=use_gpus))
+            progress = RunProgress(request.recipe.label, artifact_key=_artifact_key(request))
+            run = DatasetRun(
+                request, folder, manifest, submit, machine, progress, begun, before_images
+            )
+            run.begin()
+            try:
+                yield run
+            finally:
+                submit.stop(STOP_SECONDS)
 
 
 def _check_paths(request: Request) -> None:

@@ -30,8 +30,6 @@ import sys
 import threading
 import time
 import tomllib
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -40,6 +38,7 @@ from typing import IO
 
 import psutil
 
+from flows.probe import answers, tail
 from pipeline.errors import TilewrightError
 
 log = logging.getLogger(__name__)
@@ -147,7 +146,7 @@ class ServerHandle:
                 "(also in the active Prefect profile) to run one for this command."
             )
         path = self._home / "server.log"
-        return f"The Prefect server in {self._home} {what}. Its log {path} ends:\n{_tail(path)}"
+        return f"The Prefect server in {self._home} {what}. Its log {path} ends:\n{tail(path)}"
 
 
 @contextmanager
@@ -371,17 +370,9 @@ def _free_port() -> int:
 
 
 def _answers(url: str) -> bool:
-    """Tell whether an API is there; one that asks for a password is."""
+    """Tell whether an API is there."""
     loopback = url.startswith(("http://127.0.0.1", "http://localhost"))
-    # http_proxy of the environment is not meant for this machine.
-    proxies = urllib.request.ProxyHandler({} if loopback else None)
-    try:
-        with urllib.request.build_opener(proxies).open(f"{url.rstrip('/')}/health", timeout=5):
-            return True
-    except urllib.error.HTTPError as error:
-        return error.code < 500
-    except (OSError, ValueError):
-        return False
+    return answers(f"{url.rstrip('/')}/health", through_proxy=not loopback)
 
 
 def _has_ended(pid: int) -> bool:
@@ -389,11 +380,3 @@ def _has_ended(pid: int) -> bool:
     with suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     return True
-
-
-def _tail(path: Path, lines: int = 15) -> str:
-    """Return the last lines of a log."""
-    try:
-        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-    except OSError:
-        return "(no log)"

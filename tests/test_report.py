@@ -6,7 +6,6 @@ import base64
 import io
 import logging
 import re
-import time
 from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,13 +17,10 @@ import tifffile
 import zarr
 from PIL import Image
 
-from flows.dataset import DatasetRun
-from flows.progress import RunProgress
 from flows.request import Request
 from pipeline.box import Box
 from pipeline.errors import UnreadableError
 from pipeline.manifest import ImageRow, Manifest
-from pipeline.plan import Machine
 from pipeline.recipe import parse_recipe
 from pipeline.report import page, summary, summary_rows, write_report
 from pipeline.report.gallery import make_views
@@ -32,7 +28,7 @@ from pipeline.report.summary import evenly
 from pipeline.report.thumbnails import MOST_BYTES, SIDE, contrast, draw, edges
 from pipeline.report.views import densest, shown_channels
 from pipeline.run_folder import RunFolder
-from workers.submit import run_serially
+from tests import in_process
 
 RECIPE: dict[str, Any] = {
     "label": "cells",
@@ -46,18 +42,7 @@ RED_GREEN_BLUE = ("red", "green", "blue")
 def run(archive: Path, out: Path, **changes: Any) -> tuple[str, dict[str, Any]]:
     """Run a recipe in this process; returns the page and run.json."""
     recipe = parse_recipe({**RECIPE, **changes}, "recipe")
-    folder = RunFolder(out)
-    with folder.writing() as manifest:
-        request = Request(recipe, archive, out)
-        machine = Machine(1, 4 * 2**30)
-        progress = RunProgress("report")
-        it = DatasetRun(request, folder, manifest, run_serially, machine, progress, time.time())
-        plans = it.plan(it.admit())
-        it.segment_small([plan for plan in plans if plan.small], {})
-        for plan in plans:
-            if not plan.small:
-                it.segment_large(plan, {})
-        it.finish()
+    folder = in_process.segment(Request(recipe, archive, out))
     return folder.report.read_text("utf-8"), folder.read_run()
 
 

@@ -12,7 +12,6 @@ TLS is 0.3 s of it.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import logging
 import os
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING
 from pipeline import __version__
 from pipeline.errors import TilewrightError
 from workers.gpu import ORDERS_PER_GPU, gpu_environment
+from workers.orphans import end_with_parent
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
@@ -59,8 +59,6 @@ PRELOAD = ("distributed", "distributed.nanny", "distributed.worker", "numpy")
 CONNECT_SECONDS = 5.0
 CLOSE_SECONDS = 2.0
 DASHBOARD_DELAY_SECONDS = 5.0
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 _forkserver_is_ours = False
 
@@ -252,7 +250,7 @@ def dask_setup(worker: object) -> None:
     alive_fd = getattr(server, "_forkserver_alive_fd", None)
     if alive_fd is None:
         return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     os.close(alive_fd)
     server._forkserver_alive_fd = None  # type: ignore[union-attr]
 

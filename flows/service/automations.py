@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -13,11 +14,12 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import CallWebhook, ChangeFlowRunState
 from pydantic import SecretStr
 
+from flows.service.names import TAG
 from flows.service.settings import Settings
-from flows.service.units import HEARTBEAT_SECONDS, TAG
+from flows.service.units import HEARTBEAT_SECONDS
 from pipeline.files import digest
 
-#: A run that was not heard of for so long is gone; two heartbeats may be lost at most.
+#: A run that was not heard of for so long is gone: its heartbeat is half as late as it may be.
 SILENCE = timedelta(seconds=HEARTBEAT_SECONDS + 15)
 OURS = "tilewright: "
 #: Runs of the service's deployments.
@@ -63,10 +65,15 @@ def apply_automations(client: SyncPrefectClient, settings: Settings) -> None:
 
 def _versioned(automation: AutomationCore) -> AutomationCore:
     """The automation, with a digest of what it does in its description."""
-    content = automation.model_dump_json(exclude={"description"})
-    # Sets have no order in it.
-    found = digest("".join(sorted(content)).encode())[:8]
+    content = automation.model_dump(exclude={"description"})
+    text = json.dumps(content, sort_keys=True, default=_plain)
+    found = digest(text.encode())[:8]
     return automation.model_copy(update={"description": f"{automation.description} ({found})"})
+
+
+def _plain(value: object) -> object:
+    """What JSON has no word for: sets, in an order, and texts of the rest."""
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
 
 def _webhook(url: SecretStr) -> UUID:
@@ -107,7 +114,7 @@ def _silent_runs_crashed() -> AutomationCore:
     """Marks runs whose process is gone, as after a crash of the machine."""
     return AutomationCore(
         name=f"{OURS}silent runs have crashed",
-        description="A run that was not heard of for 45 s is marked as crashed.",
+        description=f"A run that was not heard of for {SILENCE.seconds} s is marked as crashed.",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
             expect={
@@ -118,6 +125,7 @@ def _silent_runs_crashed() -> AutomationCore:
                 "prefect.flow-run.Crashed",
             },
             match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related=ALL_OURS,
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from flows.service.names import ANY, POOL, SEGMENT, TAG
 from flows.service.settings import Settings
-from flows.service.units import POOL, TAG, client_environment
+from flows.service.units import client_environment
 from pipeline.errors import RecipeError, TilewrightError
 from pipeline.recipe import Recipe
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
     from prefect.client.schemas.responses import DeploymentResponse
 
-#: The deployment that takes any recipe.
-ANY = "segment-dataset/any-recipe"
+#: Characters of an error of Prefect that are shown.
+SHOWN = 600
 FOLLOW_SECONDS = 1.0
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -64,7 +65,7 @@ def connected(settings: Settings) -> Iterator[SyncPrefectClient]:
             yield client
     except HTTPStatusError as error:
         if error.response.status_code not in (401, 403):
-            raise TilewrightError(f"{url}: the service refused: {str(error)[:600]}") from error
+            raise TilewrightError(f"{url}: the service refused: {first(error)}") from error
         raise TilewrightError(
             f"{url}: the service asks for another password. Set TILEWRIGHT_SERVER__PASSWORD to "
             "the user:password that it was started with."
@@ -84,7 +85,7 @@ def submit(
     """Ask for a run; returns its id and the page that shows it."""
     given = {**parameters, "recipe": recipe.model_dump(mode="json")}
     with connected(settings) as client:
-        deployment = _deployment(client, ANY)
+        deployment = _deployment(client, f"{SEGMENT}/{ANY}")
         run = client.create_flow_run_from_deployment(
             deployment, parameters=given, work_queue_name=queue
         )
@@ -200,6 +201,12 @@ def change_schedule(settings: Settings, name: str, active: bool | None) -> None:
             client.resume_deployment(found.id)
         else:
             client.pause_deployment(found.id)
+
+
+def first(error: Exception) -> str:
+    """The beginning of what an error says: Prefect's repeat what they were given."""
+    text = str(error)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
 
 
 def run_page(settings: Settings, run_id: str) -> str:

@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
+from flows.service.names import Queue
 from pipeline.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ Tile = Annotated[
 ]
 Run = Annotated[str, typer.Argument(help="The run's id, as `submit` says it.")]
 Name = Annotated[str, typer.Argument(help="The schedule's name.")]
-Queue = Literal["urgent", "default", "background"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -265,6 +264,8 @@ def _times(every: str | None, cron: str | None, rrule: str | None, timezone: str
 
 def _said(error: ValueError) -> str:
     """What is wrong with a value, in one line."""
+    from pydantic import ValidationError
+
     if isinstance(error, ValidationError):
         return str(error.errors()[0]["msg"]).removeprefix("Value error, ").rstrip(".")
     return str(error).rstrip(".")

@@ -18,22 +18,16 @@ from prefect.types.entrypoint import EntrypointType
 from prefect.workers.process import ProcessWorker
 
 from flows.service.automations import apply_automations
+from flows.service.client import first
 from flows.service.forms import recipe_schema
+from flows.service.names import ANY, POOL, QUEUES, TAG
 from flows.service.runs import segment_archive, watch_archive
 from flows.service.settings import Settings
-from flows.service.units import POOL, TAG
 from pipeline.errors import TilewrightError
 from pipeline.recipe import Recipe, load_recipe, shipped_recipes
 
-#: Work queues of the pool, the first is served first.
-QUEUES = ("urgent", "default", "background")
-
 #: What is offered for every recipe.
 FLOWS: tuple[Flow[..., Any], ...] = (segment_archive, watch_archive)
-#: Their name for any recipe.
-ANY = "any-recipe"
-#: Characters of an error of Prefect that are shown.
-SHOWN = 600
 
 
 def apply_deployments(settings: Settings) -> list[str]:
@@ -128,12 +122,6 @@ def deploy(
     except Exception as error:  # httpx's and Prefect's have no common base
         raise TilewrightError(f"{name} cannot be offered: {first(error)}") from None
     return f"{flow.name}/{name}"
-
-
-def first(error: Exception) -> str:
-    """The beginning of what an error says: Prefect's repeat what they were given."""
-    text = str(error)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
 
 
 def _with_form(schema: Any, recipe: Recipe) -> Any:

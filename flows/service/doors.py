@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from flows.service.settings import Settings
@@ -52,18 +54,17 @@ def _within(path: Path, roots: Sequence[Path], what: str, field: str) -> Path:
 
 
 def _links(folder: Path) -> Iterator[Path]:
-    """Links anywhere in a folder that lead out of it."""
+    """Links anywhere in a folder that lead out of it; what cannot be listed is not read either."""
     pending = [folder]
     while pending:
-        here = pending.pop()
-        if not here.is_dir():
-            continue
-        for entry in here.iterdir():
-            if entry.is_symlink():
-                if not entry.resolve().is_relative_to(folder):
-                    yield entry
-            elif entry.is_dir() and entry.suffix != ".zarr":
-                pending.append(entry)
+        # In OME-Zarr there may be a million files: those that are no links are not looked at.
+        with suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if not entry.is_symlink():
+                    pending += [Path(entry.path)] if entry.is_dir() else []
+                # Path.resolve raises for links in a circle.
+                elif not Path(os.path.realpath(entry)).is_relative_to(folder):
+                    yield Path(entry.path)
 
 
 def _listed(roots: Sequence[Path]) -> str:

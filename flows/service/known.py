@@ -1,4 +1,4 @@
-"""Which output folders the service has written to: a small file each, for metrics and lists."""
+"""Which output folders the service has written to: a small file each, for metrics."""
 
 from __future__ import annotations
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.service.known import known_outputs
@@ -22,15 +24,18 @@ STATES = ("SCHEDULED", "PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED",
 
 def metrics_text(settings: Settings) -> bytes:
     """All metrics in Prometheus' text format."""
-    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client import generate_latest
 
-    class Collector:
-        def collect(self) -> Iterator[Metric]:
-            yield from _metrics(settings)
+    # What is there now is collected once: a registry would keep it.
+    return generate_latest(_Collector(settings))
 
-    registry = CollectorRegistry()
-    registry.register(Collector())
-    return generate_latest(registry)
+
+@dataclass(frozen=True, slots=True)
+class _Collector:
+    settings: Settings
+
+    def collect(self) -> Iterator[Metric]:
+        return _metrics(self.settings)
 
 
 def _metrics(settings: Settings) -> Iterator[Metric]:
@@ -71,21 +76,14 @@ def _metrics(settings: Settings) -> Iterator[Metric]:
 
 
 def _count(settings: Settings, state: str) -> int:
+    """Runs in a state, asked of Prefect's API without importing Prefect."""
     body = {"flow_runs": {"state": {"type": {"any_": [state]}}}}
-    return int(ask(settings, "/flow_runs/count", body))
-
-
-def ask(settings: Settings, path: str, body: object) -> int:
-    """Post to Prefect's API, without importing Prefect."""
-    import base64
-
     headers = {"Content-Type": "application/json"}
     if settings.server.password is not None:
         secret = settings.server.password.get_secret_value().encode()
         headers["Authorization"] = f"Basic {base64.b64encode(secret).decode()}"
-    url = f"{settings.server.api_url}{path}"
+    url = f"{settings.server.api_url}/flow_runs/count"
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=5) as answer:
-        found: int = json.load(answer)
-    return found
+        return int(json.load(answer))

@@ -5,13 +5,10 @@ Their docstrings tell of arguments as Prefect reads them, for its forms.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,32 +20,30 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.request import Request
-from flows.run import opened_run
+from flows.run import claimed, opened_run
 from flows.segment import RUNNER, perform_stages
 from flows.service.arrivals import Arrivals
 from flows.service.automations import QUARANTINED
 from flows.service.doors import allowed_archive, allowed_output
 from flows.service.keys import security
 from flows.service.known import remember
-from flows.service.notes import announce
+from flows.service.links import announce
+from flows.service.names import SEGMENT
 from flows.service.settings import Settings, load_settings
 from pipeline.errors import BusyError, ClusterError, EmptyArchiveError, PlanError, TilewrightError
 from pipeline.recipe import parse_recipe
 from pipeline.run_folder import RunFolder
 from pipeline.sources import discover
-
-log = logging.getLogger(__name__)
+from workers.orphans import end_with_parent
 
 #: Before the first new attempt after a fault that may pass; doubles each time.
 PAUSE_SECONDS = 30.0
 #: A run whose process dies is started again up to so many times.
 STARTS = 5
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-SettleSeconds = Annotated[float, Field(ge=0, le=86400)]
 #: Images that are named in the log one by one.
 LISTED = 50
+
+SettleSeconds = Annotated[float, Field(ge=0, le=86400)]
 TilePx = Annotated[int | None, Field(ge=16)]
 
 
@@ -60,7 +55,7 @@ def run_name() -> str:
 
 
 @flow(
-    name="segment-dataset",
+    name=SEGMENT,
     flow_run_name=run_name,
     task_runner=RUNNER,
     persist_result=False,
@@ -203,13 +198,13 @@ def _attempt(request: Request, settings: Settings) -> dict[str, Any]:
     """Run a request to its end; returns the content of run.json."""
     shown, room = security(settings.keys), partial(check_reserve, request.out, settings)
     with (
-        opened_run(request, time.time(), shown, before_images=room) as run,
-        _stopped_with(run.stopped.set),
+        claimed(request) as (folder, manifest),
+        opened_run(request, folder, manifest, time.time(), shown, room) as run,
     ):
         remember(request, settings.home)
         announce(request, settings)
         perform_stages(run)
-    return run.folder.read_run()
+    return folder.read_run()
 
 
 def _tell_of_refused(record: dict[str, Any], settings: Settings) -> None:
@@ -241,16 +236,6 @@ def check_reserve(out: Path, settings: Settings) -> None:
         )
 
 
-@contextmanager
-def _stopped_with(stop: Callable[[], None]) -> Iterator[None]:
-    """Stop the threads of the stages when this one is told to end, so that it need not wait."""
-    try:
-        yield
-    except BaseException:
-        stop()
-        raise
-
-
 def _begin() -> None:
     """Set up the process of a run.
 
@@ -265,4 +250,4 @@ def _begin() -> None:
             "continues: what is finished is kept."
         )
     if "PREFECT__FLOW_RUN_ID" in os.environ:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with_parent(signal.SIGKILL)

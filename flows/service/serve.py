@@ -51,11 +51,9 @@ def serve(settings: Settings, wanted: Sequence[str], say: Callable[[str], object
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, supervisor.stop)
         try:
-            supervisor.start()
-            say(_greeting(settings, names))
-            supervisor.watch()
-        except KeyboardInterrupt:  # a signal came while it started
-            pass
+            if supervisor.start():
+                say(_greeting(settings, names))
+                supervisor.watch()
         finally:
             supervisor.shut_down()
 

@@ -39,7 +39,6 @@ DEFAULT_CONFIG = Path("~/.tilewright/service.yaml")
 SECRET_FIELDS = {("server", "password"), ("server", "database"), ("notify", "webhook")}
 SECRET_VARIABLES = {f"TILEWRIGHT_{section}__{name}".upper() for section, name in SECRET_FIELDS}
 
-Profile = Literal["workstation", "slurm", "kubernetes"]
 Place = Annotated[Path, AfterValidator(lambda path: path.expanduser())]
 
 
@@ -101,7 +100,7 @@ class Cluster(Section):
 
 
 class Pages(Section):
-    """Reports, thumbnails and metrics, as the Prefect pages link to them."""
+    """Reports and metrics, as the Prefect pages link to them."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=4201, ge=1, le=65535)
@@ -138,7 +137,7 @@ class Notify(Section):
 class Settings(BaseSettings):
     """The whole configuration.
 
-    `profile`: where runs and workers are started. `home`: the database, keys and logs. `archives`,
+    `home`: the database, keys and logs. `archives`,
     `outputs`: folders that runs may read from and write to, with all that is in them; others are
     refused. `recipes`: a folder of recipes beside the shipped ones. `private_network`: the hosts
     are those of a network that only this service is in, such as one of compose or Kubernetes, so
@@ -149,12 +148,10 @@ class Settings(BaseSettings):
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix="TILEWRIGHT_",
         env_nested_delimiter="__",
-        secrets_dir_missing="ok",
         extra="forbid",
         frozen=True,
     )
 
-    profile: Profile = "workstation"
     home: Place = Field(default=Path("~/.tilewright/service"), validate_default=True)
     archives: tuple[Place, ...] = ()
     outputs: tuple[Place, ...] = ()
@@ -246,6 +243,11 @@ def load_settings(path: Path | None = None) -> Settings:
         raise RecipeError(f"{file}, or TILEWRIGHT_... in the environment:\n{lines}") from None
     except SettingsError as error:
         raise RecipeError(f"the environment: {error}") from None
+    except OSError as error:
+        raise RecipeError(
+            f"{error.filename}: this secret cannot be read ({error.strerror}). Let the service's "
+            "user read it, or name another folder in TILEWRIGHT_SECRETS."
+        ) from None
 
 
 def is_loopback(host: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -10,15 +9,16 @@ import socket
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
+from flows.probe import answers, tail
 from flows.service.settings import SECRET_VARIABLES
 from flows.service.units import Unit
 from pipeline.errors import TilewrightError
+from workers.orphans import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,6 @@ PAUSES_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
 
 CALM_SECONDS = 300.0
 POLL_SECONDS = 0.5
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Supervisor:
@@ -54,8 +53,13 @@ class Supervisor:
         self._children = [_Child(unit, logs / f"{unit.name}.log", to_files) for unit in units]
         self._stopping = threading.Event()
 
-    def start(self) -> None:
+    def start(self) -> bool:
         """Start all, each when the ones before it are ready.
+
+        Returns
+        -------
+        bool
+            False: `stop` was called meanwhile.
 
         Raises
         ------
@@ -66,10 +70,12 @@ class Supervisor:
         try:
             for child in self._children:
                 child.start()
-                child.wait_until_ready(self._stopping)
+                if not child.wait_until_ready(self._stopping):
+                    return False
         except BaseException:
             self.shut_down()
             raise
+        return True
 
     def watch(self) -> None:
         """Start again what ends, until `stop` is called or all units are done."""
@@ -121,11 +127,12 @@ class _Child:
                 # Prefect would read prefect.toml and .env of the folder that the user is in.
                 cwd=self._log_path.parent,
                 start_new_session=True,  # Ctrl-C is for the supervisor
-                preexec_fn=_die_with_parent,
+                preexec_fn=partial(end_with_parent, signal.SIGTERM),
             )
         log.info("%s: started, process %d", self.unit.name, self._process.pid)
 
-    def wait_until_ready(self, stopping: threading.Event) -> None:
+    def wait_until_ready(self, stopping: threading.Event) -> bool:
+        """Wait; False if it is to be stopped."""
         deadline = time.monotonic() + START_SECONDS
         while not self._is_ready():
             if self._process is not None and self._process.poll() is not None:
@@ -133,7 +140,8 @@ class _Child:
             if time.monotonic() > deadline:
                 raise TilewrightError(self._complaint(f"is not ready after {START_SECONDS:.0f} s"))
             if stopping.wait(0.1):
-                raise KeyboardInterrupt
+                return False
+        return True
 
     def revive(self) -> None:
         """Start the unit again if it has ended, after a pause that grows; not if it is done."""
@@ -184,29 +192,4 @@ class _Child:
     def _complaint(self, what: str) -> str:
         if not self._to_files:
             return f"{self.unit.name} {what}."
-        return f"{self.unit.name} {what}. Its log {self._log_path} ends:\n{_tail(self._log_path)}"
-
-
-def answers(url: str) -> bool:
-    """Whether a server is there; one that asks for a password is."""
-    try:
-        # http_proxy of the environment is not meant for the service.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(url, timeout=5):
-            return True
-    except urllib.error.HTTPError as error:
-        return error.code in (401, 403)
-    except (OSError, ValueError):
-        return False
-
-
-def _die_with_parent() -> None:
-    """The kernel ends a unit whose supervisor was killed (runs in the child, before exec)."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _tail(path: Path, lines: int = 8) -> str:
-    try:
-        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-    except OSError as error:
-        return f"({error})"
+        return f"{self.unit.name} {what}. Its log {self._log_path} ends:\n{tail(self._log_path)}"

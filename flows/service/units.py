@@ -8,7 +8,7 @@ command starts one of them on a machine or in a container of its own.
     workers     Dask workers for tiles, one process a core
     gpu-workers Dask workers with a GPU each
     runner      Prefect worker: starts the runs, each in a process
-    pages       reports, thumbnails and metrics
+    pages       reports and metrics
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.service import keys
+from flows.service.names import POOL
 from flows.service.settings import Settings, reachable
 from workers.cluster import WORKER_ENVIRONMENT
 from workers.gpu import ORDERS_PER_GPU, gpu_environment, gpus
 
-#: The Prefect work pool of all runs, and the tag of all deployments.
-POOL = TAG = "tilewright"
 #: Seconds between two heartbeats of a run, the least that Prefect has.
 HEARTBEAT_SECONDS = 30
 
@@ -159,7 +158,7 @@ def runner(settings: Settings) -> list[Unit]:
 
 
 def pages(settings: Settings) -> list[Unit]:
-    """Reports, thumbnails and metrics."""
+    """Reports and metrics."""
     own = settings.pages
     command, environment = _python("flows.service.pages"), client_environment(settings)
     ready = f"http://{reachable(own.host)}:{own.port}/health"

@@ -148,7 +148,6 @@ def test_pods_are_valid_and_closed(name: str) -> None:
 def test_unit_starts_with_what_it_is_given(name: str, tmp_path: Path) -> None:
     (container,) = PODS[name]["containers"]
     with started(name, tmp_path) as settings:
-        assert settings.profile == "kubernetes"
         unit = unit_of(settings, container["args"])
         passwords = settings.server.password, settings.server.database
         places = {*map(str, settings.archives), *map(str, settings.outputs)}

@@ -7,7 +7,6 @@ import http.client
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -17,15 +16,12 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from flows.dataset import DatasetRun
-from flows.progress import RunProgress
 from flows.request import Request
 from flows.viewer.images import RunImages
 from flows.viewer.serve import HOST, listening, make_server
-from pipeline.plan import Machine
 from pipeline.recipe import parse_recipe
 from pipeline.run_folder import RunFolder
-from workers.submit import run_serially
+from tests import in_process
 
 KEY = "key"
 THRESHOLD = {"method": "threshold", "foreground": {"value": 100}}
@@ -34,18 +30,7 @@ THRESHOLD = {"method": "threshold", "foreground": {"value": 100}}
 def segment(archive: Path, out: Path, **recipe: Any) -> Path:
     """Run a recipe in this process; by default a threshold, with labels called "cells"."""
     wanted = parse_recipe({"label": "cells", "segment": THRESHOLD, **recipe}, "recipe")
-    folder = RunFolder(out)
-    with folder.writing() as manifest:
-        request = Request(wanted, archive, out)
-        machine = Machine(1, 4 * 2**30)
-        progress = RunProgress("view")
-        it = DatasetRun(request, folder, manifest, run_serially, machine, progress, time.time())
-        plans = it.plan(it.admit())
-        it.segment_small([plan for plan in plans if plan.small], {})
-        for plan in plans:
-            if not plan.small:
-                it.segment_large(plan, {})
-        it.finish()
+    in_process.segment(Request(wanted, archive, out))
     return out
 
 

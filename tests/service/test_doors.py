@@ -56,6 +56,28 @@ def test_links_that_lead_out_are_refused(settings: Settings, tmp_path: Path) -> 
         allowed_output(tmp_path / "out" / "link" / "run", settings)
 
 
+def test_links_in_images_are_looked_at_too(settings: Settings, tmp_path: Path) -> None:
+    chunks = tmp_path / "archive" / "a.ome.zarr" / "0" / "c" / "0"
+    chunks.mkdir(parents=True)
+    (chunks / "0").write_bytes(b"x")
+    assert allowed_archive(tmp_path / "archive", settings)
+    (chunks / "1").symlink_to(tmp_path / "elsewhere" / "raw")
+    with pytest.raises(RecipeError, match="outside"):
+        allowed_archive(tmp_path / "archive" / "a.ome.zarr", settings)
+
+
+def test_links_in_a_circle_and_closed_folders_lead_nowhere(
+    settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "archive" / "circle").symlink_to(tmp_path / "archive" / "circle")
+    closed = tmp_path / "archive" / "closed"
+    closed.mkdir(mode=0)
+    try:
+        assert allowed_archive(tmp_path / "archive", settings) == tmp_path / "archive"
+    finally:
+        closed.chmod(0o700)
+
+
 def test_relative_paths_are_refused(settings: Settings) -> None:
     with pytest.raises(RecipeError, match="absolute"):
         allowed_archive(Path("archive"), settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,27 +10,20 @@ from typing import Any
 import pytest
 
 from flows.dataset import DatasetRun
-from flows.progress import RunProgress
 from flows.request import Request
 from flows.service import runs
 from flows.service.settings import Runs, Settings
 from pipeline.errors import ClusterError, PlanError, RecipeError, TilewrightError
-from pipeline.plan import Machine
 from pipeline.recipe import load_recipe, parse_recipe
-from pipeline.run_folder import RunFolder
-from workers.submit import run_serially
+from tests import in_process
 
 
 @pytest.fixture
 def dataset(demo: Path, tmp_path: Path) -> Iterator[DatasetRun]:
     """A run over four small images, in this process."""
-    recipe = load_recipe("nuclei")
-    request = Request(recipe, demo / "crowded", tmp_path / "out")
-    folder = RunFolder(request.out)
-    machine = Machine.of(recipe, 1)
-    with folder.writing() as manifest:
-        progress = RunProgress("toy")
-        yield DatasetRun(request, folder, manifest, run_serially, machine, progress, time.time())
+    request = Request(load_recipe("nuclei"), demo / "crowded", tmp_path / "out")
+    with in_process.opened(request) as run:
+        yield run
 
 
 def test_no_run_begins_on_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
@@ -57,26 +49,6 @@ def test_no_image_is_begun_when_room_is_gone(
     with pytest.raises(PlanError, match="the disk is full"):
         dataset.segment_small(plans, {})
     assert dataset.manifest.counts() == {"published": 2}
-
-
-def test_a_run_that_is_stopped_says_so_and_publishes_nothing_half(dataset: DatasetRun) -> None:
-    plans = dataset.plan(dataset.admit())
-    dataset.stop(1.0)
-    with pytest.raises(ClusterError, match="was stopped"):
-        dataset.segment_small(plans, {})
-
-
-def test_stopping_waits_for_those_who_ask(dataset: DatasetRun) -> None:
-    plans = dataset.plan(dataset.admit())
-    asking = dataset._submit(lambda _: time.sleep(0), [plans[0]])
-    next(asking)
-    begun = time.monotonic()
-    dataset.stop(0.3)
-    assert 0.25 < time.monotonic() - begun < 5
-    asking.close()
-    begun = time.monotonic()
-    dataset.stop(30.0)
-    assert time.monotonic() - begun < 5
 
 
 def test_a_run_that_dies_again_and_again_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
@@ -16,9 +17,7 @@ import numpy as np
 import pytest
 
 from flows import devices, run
-from flows.dataset import DatasetRun
 from flows.devices import DEVICE, choose_device, own_gpus
-from flows.progress import RunProgress
 from flows.request import Request
 from pipeline.conformance import check_image
 from pipeline.errors import ClusterError
@@ -29,14 +28,14 @@ from pipeline.plan import Machine
 from pipeline.recipe import Recipe
 from pipeline.records import Record
 from pipeline.run_folder import RunFolder
-from pipeline.table_file import table_digest
 from pipeline.trial import Cut, save_array
 from pipeline.view import TileView
+from tests import in_process
 from workers import cluster, gpu, submit
 from workers.cluster import open_cluster
 from workers.gpu import ORDERS_PER_GPU, gpus
 from workers.place import Place, find_place
-from workers.submit import run_batches
+from workers.submit import run_batches, run_serially
 
 
 class Toy(Method):
@@ -335,25 +334,8 @@ def segment(
 ) -> tuple[list[str], str]:
     """Run the toy on a cluster or, without one, here; returns digests of labels and table."""
     request = Request(Recipe(segment=Toy(**toy), label="toy"), archive, out, tile_px=64)
-    folder = RunFolder(out)
-
-    def work(function: Any, batches: Any) -> Any:
-        if client is None:
-            return submit.run_serially(function, batches)
-        return run_batches(client, function, batches, use_gpus=True)
-
-    with folder.writing() as manifest:
-        machine = Machine(2, 4 * 2**30)
-        it = DatasetRun(request, folder, manifest, work, machine, RunProgress("toy"), time.time())
-        plans = it.plan(it.admit())
-        if small:
-            it.segment_small(plans, {})
-        else:
-            for plan in plans:
-                it.segment_large(plan, {})
-        it.finish()
-        labels = [f"{row.name} {row.status} {row.digest}" for row in manifest.images()]
-    return labels, table_digest(folder.objects)
+    work = partial(run_batches, client, use_gpus=True) if client else run_serially
+    return in_process.digests(in_process.segment(request, work, small=small))
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,13 @@ import pytest
 
 pytest.importorskip("torch", reason="needs tilewright[nets]")
 
-from flows.dataset import DatasetRun
-from flows.progress import RunProgress
 from flows.request import Request
-from pipeline.plan import Machine
-from pipeline.run_folder import RunFolder
-from pipeline.table_file import table_digest
 from pipeline.trial import save_array
+from tests import in_process
 from tests.nets.models import tiny_model
 from tests.nets.whole import picture, recipe_of
-from workers import submit
 from workers.cluster import open_cluster
-from workers.submit import run_batches
+from workers.submit import run_batches, run_serially
 
 
 @pytest.fixture(scope="module")
@@ -40,21 +36,9 @@ def segment(
     """Digests of labels and table."""
     model = tiny_model(arguments={"depth": 1, "norm": "group", "base_channels": 8})
     recipe = recipe_of(model, block_px=32, output="labels")
-    request, folder = Request(recipe, archive, out, tile_px=tile_px), RunFolder(out)
-
-    def work(function: Any, batches: Any) -> Any:
-        if client is None:
-            return submit.run_serially(function, batches)
-        return run_batches(client, function, batches, use_gpus=use_gpus)
-
-    with folder.writing() as manifest:
-        machine = Machine(2, 4 * 2**30)
-        it = DatasetRun(request, folder, manifest, work, machine, RunProgress("net"), time.time())
-        for plan in it.plan(it.admit()):
-            it.segment_large(plan, {})
-        it.finish()
-        labels = [f"{row.name} {row.status} {row.digest}" for row in manifest.images()]
-    return labels, table_digest(folder.objects)
+    request = Request(recipe, archive, out, tile_px=tile_px)
+    work = partial(run_batches, client, use_gpus=use_gpus) if client else run_serially
+    return in_process.digests(in_process.segment(request, work, small=False))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def announce(request: Request, settings: Settings) -> None:
-    """Link the run to its report, its images and the dashboard of the cluster."""
+    """Link the run to its report and the dashboard of the cluster."""
     from prefect.artifacts import create_link_artifact
 
     key = f"run-{request.plan[:8]}"
