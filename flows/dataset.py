@@ -294,7 +294,8 @@ class DatasetRun:
             write_report(self.folder, self.manifest, record)
         except Exception:  # the results are complete without it
             log.exception("%s could not be written; the results are complete", self.folder.report)
-        self.progress.summary(summary_rows(self.manifest), summary_note(self.folder, record))
+        rows = summary_rows(self.folder, self.manifest)
+        self.progress.summary(rows, summary_note(self.folder, record))
 
     def write_record(self, status: str) -> None:
         """Write run.json."""

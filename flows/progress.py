@@ -35,6 +35,10 @@ FAILURES_BEFORE_SILENCE = 3
 """After so many failed calls in a row the API is left alone until `RunProgress.summary`."""
 
 
+LEAST_SECONDS, LEAST_PART = 10.0, 0.02
+"""How long, and how far, a run must be before it says how long it will take."""
+
+
 @dataclass(frozen=True)
 class Counts:
     """State of a run at one moment.
@@ -62,6 +66,14 @@ class Counts:
             done, total = self.images_done + self.images_quarantined, self.images_total
         return min(100.0, 100.0 * done / total) if total else 0.0
 
+    @property
+    def seconds_left(self) -> float | None:
+        """What is left at the mean speed so far; None while that says little."""
+        done = self.percent / 100
+        if self.seconds < LEAST_SECONDS or not LEAST_PART <= done < 1:
+            return None
+        return self.seconds * (1 - done) / done
+
     def __str__(self) -> str:
         parts = [f"{self.images_done}/{self.images_total} images"]
         if self.images_quarantined:
@@ -75,6 +87,10 @@ class Counts:
             parts.append(f"{self.megapixels:,.0f} Mpx ({speed:.1f} Mpx/s)")
         if self.objects:
             parts.append(f"{self.objects:,} objects")
+        if (left := self.seconds_left) is not None:
+            from pipeline.report.wording import duration  # with Pillow, late
+
+            parts.append(f"about {duration(left)} left")
         return ", ".join(parts)
 
 

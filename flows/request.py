@@ -86,6 +86,7 @@ def claim(request: Request, folder: RunFolder, manifest: Manifest) -> None:
             f"to {folder.hidden / 'previous'} and start over."
         )
     manifest.put(REQUEST, request.plan)
+    folder.write_recipe(request.recipe.model_dump(mode="json"))
 
 
 def tile_of(request: Request, manifest: Manifest) -> int | None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 import zarr
 
 from pipeline.errors import BusyError, OutputError
@@ -21,6 +22,7 @@ from pipeline.output import FRAGMENTS, GRAPHS, LABELS, PARTS, place_of
 from pipeline.sources.base import os_reason
 
 RUN_JSON = "run.json"
+RECIPE = "recipe.yaml"
 RECORDS = "run.sqlite"
 
 
@@ -39,6 +41,7 @@ class RunFolder:
         self.hidden = self.root / ".tilewright"
         self.records = self.root / RECORDS
         self.report = self.root / "report.html"
+        self.recipe = self.root / RECIPE
         self.objects = self.root / "objects.parquet"
 
     def image_path(self, name: str) -> Path:
@@ -178,8 +181,8 @@ class RunFolder:
         Path or None
             Where it is now; None if there was nothing.
         """
-        found = [p for p in (self.images, self.objects, self.report, self.records) if p.exists()]
-        found += [p for p in (self.root / RUN_JSON, self.hidden / "tables") if p.exists()]
+        own = (self.images, self.objects, self.report, self.records, self.recipe)
+        found = [p for p in (*own, self.root / RUN_JSON, self.hidden / "tables") if p.exists()]
         for scratch in ("work", "staging"):
             shutil.rmtree(self.hidden / scratch, ignore_errors=True)
         if not found:
@@ -191,6 +194,25 @@ class RunFolder:
         for path in found:
             path.rename(target / path.name)
         return target
+
+    def write_recipe(self, content: dict[str, Any]) -> None:
+        """Write recipe.yaml: all fields of the recipe, those that were not given too."""
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        write_atomically(self.recipe, text.encode(), durable=True)
+
+    def read_recipe(self) -> dict[str, Any]:
+        """Read recipe.yaml.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be read.
+        """
+        try:
+            content: dict[str, Any] = yaml.safe_load(self.recipe.read_text("utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise OutputError(f"{self.recipe}: damaged, or not there ({error}).") from error
+        return content
 
     def write_run(self, content: dict[str, Any]) -> None:
         """Write run.json."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.dataset import DatasetRun
 from flows.progress import RunProgress
-from flows.request import Request
+from flows.request import Request, claim
 from pipeline.plan import Machine
 from pipeline.run_folder import RunFolder
 from pipeline.table_file import table_digest
@@ -23,6 +23,7 @@ def opened(request: Request, submit: Callable[..., Any] = run_serially) -> Itera
     """Hold the folder of a request; `submit` does its batches."""
     folder, progress = RunFolder(request.out), RunProgress("test")
     with folder.writing() as manifest:
+        claim(request, folder, manifest)
         yield DatasetRun(request, folder, manifest, submit, MACHINE, progress, time.time())
 
 

@@ -7,6 +7,7 @@ from itertools import chain, islice
 from typing import Any
 
 from pipeline.manifest import Manifest
+from pipeline.report.again import reproduce_command
 from pipeline.report.certificate import certificate_words
 from pipeline.run_folder import RunFolder
 
@@ -14,7 +15,9 @@ from pipeline.run_folder import RunFolder
 LISTED = 200
 
 
-def summary_rows(manifest: Manifest, limit: int = LISTED) -> Iterator[Mapping[str, object]]:
+def summary_rows(
+    folder: RunFolder, manifest: Manifest, limit: int = LISTED
+) -> Iterator[Mapping[str, object]]:
     """The first images, those that failed before the others."""
     failed = (row for row in manifest.images() if row.status == "quarantined")
     others = (row for row in manifest.images() if row.status != "quarantined")
@@ -25,6 +28,7 @@ def summary_rows(manifest: Manifest, limit: int = LISTED) -> Iterator[Mapping[st
             "objects": row.details.get("objects", ""),
             "digest": row.digest,
             "reason": row.reason,
+            "reproduce": reproduce_command(folder, row.source) if row.reason else "",
         }
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import shlex
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import RecipeError
 from pipeline.files import write_atomically
 from pipeline.manifest import Manifest
-from pipeline.recipe import load_recipe, parse_recipe
 from pipeline.report import sections
+from pipeline.report.again import retry_command
 from pipeline.report.gallery import gallery
 from pipeline.report.summary import summarize
 from pipeline.report.wording import escaped
@@ -35,7 +33,7 @@ def write_report(folder: RunFolder, manifest: Manifest, record: dict[str, Any]) 
     body = [
         sections.heading(record),
         sections.headline(record, found),
-        sections.failures(record, found, retry_command(folder, record)),
+        sections.failures(record, found, retry_command(folder, record["archive"])),
         sections.certificate(record, folder),
         gallery(found, record),
         sections.timing(found, record),
@@ -46,18 +44,6 @@ def write_report(folder: RunFolder, manifest: Manifest, record: dict[str, Any]) 
     page = _page(f"{record['recipe']['label']}: {Path(record['archive']).name}", body)
     # File names need not be Unicode: what is not becomes a question mark.
     write_atomically(folder.report, page.encode("utf-8", "replace"))
-
-
-def retry_command(folder: RunFolder, record: dict[str, Any]) -> str:
-    """The command that continues the run; RECIPE stands for a file that is not known by name."""
-    label = record["recipe"]["label"]
-    try:
-        mine = parse_recipe(record["recipe"], "run.json").identity()
-        name = label if load_recipe(label).identity() == mine else "RECIPE.yaml"
-    except (RecipeError, OSError):
-        name = "RECIPE.yaml"
-    words = ["tilewright", "run", name, record["archive"], str(folder.root)]
-    return " ".join(shlex.quote(word) for word in words)
 
 
 def _page(title: str, body: list[str]) -> str:

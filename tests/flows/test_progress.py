@@ -102,8 +102,20 @@ def test_text() -> None:
     )
     assert str(counts) == (
         "3/9 images, 1 quarantined, segment 20/40 tiles, join 0/7 tiles, "
-        "2,000 Mpx (200.0 Mpx/s), 12,345 objects"
+        "2,000 Mpx (200.0 Mpx/s), 12,345 objects, about 13.5 s left"
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "done", "left"),
+    [(9.0, 50, None), (60.0, 1, None), (60.0, 25, 180.0), (60.0, 100, None)],
+)
+def test_time_left_is_said_once_it_says_something(
+    seconds: float, done: int, left: float | None
+) -> None:
+    counts = Counts(images_total=100, images_done=done, seconds=seconds)
+    assert counts.seconds_left == left
+    assert ("left" in str(counts)) == (left is not None)
 
 
 def test_artifact_is_created_once_and_ends_up_to_date(calls: Calls) -> None:
