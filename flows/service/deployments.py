@@ -21,13 +21,14 @@ from flows.service.automations import apply_automations
 from flows.service.client import first
 from flows.service.forms import recipe_schema
 from flows.service.names import ANY, POOL, QUEUES, TAG
-from flows.service.runs import segment_archive, watch_archive
+from flows.service.runs import segment_archive, segment_image, watch_archive
 from flows.service.settings import Settings
+from flows.service.turns import limit_gpu_runs
 from pipeline.errors import TilewrightError
 from pipeline.recipe import Recipe, load_recipe, shipped_recipes
 
 #: What is offered for every recipe.
-FLOWS: tuple[Flow[..., Any], ...] = (segment_archive, watch_archive)
+FLOWS: tuple[Flow[..., Any], ...] = (segment_archive, segment_image, watch_archive)
 
 
 def apply_deployments(settings: Settings) -> list[str]:
@@ -45,6 +46,7 @@ def apply_deployments(settings: Settings) -> list[str]:
             names += [deploy(flow, name, recipe) for flow in FLOWS]
         names.append(deploy(segment_archive, ANY, None))
         apply_automations(client, settings)
+        limit_gpu_runs(client, settings)
     return names
 
 

@@ -1,7 +1,8 @@
-"""Reports of runs and metrics, over HTTP: what the pages of Prefect link to."""
+"""Reports and pictures of runs, and metrics, over HTTP: what the pages of Prefect link to."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,16 +10,20 @@ from flows.service.doors import allowed_output
 from flows.service.metrics import metrics_text
 from flows.service.settings import Settings, load_settings
 from pipeline.errors import TilewrightError
+from pipeline.report.contact_sheet import contact_sheet
+from pipeline.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 #: What may be read of an output folder.
 FILES = {"report.html": "text/html", "run.json": "application/json"}
+#: Is drawn when it is asked for.
+PICTURES = "images.svg"
 
 
 def make_app(settings: Settings) -> Starlette:
-    """The pages ``/out/FOLDER/report.html`` (or ``run.json``), ``/metrics`` and ``/health``."""
+    """The pages ``/out/FOLDER/`` `FILES` or `PICTURES`, ``/metrics`` and ``/health``."""
     from starlette.applications import Starlette
     from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.requests import Request
@@ -31,14 +36,28 @@ def make_app(settings: Settings) -> Starlette:
             found = allowed_output(path, settings)  # all links resolved
         except TilewrightError as error:
             return PlainTextResponse(str(error), 403)
+        if path.name == PICTURES:
+            return pictures(found.parent)
         if path.name not in FILES:
-            return PlainTextResponse(f"{path.name}: only {', '.join(FILES)} are served.", 404)
+            served = ", ".join((*FILES, PICTURES))
+            return PlainTextResponse(f"{path.name}: only {served} are served.", 404)
         if not found.is_file():
             return PlainTextResponse(
                 f"{path}: is not there yet; a run writes it when it ends.", 404
             )
         # A report holds its pictures, and runs no scripts but its own.
         return FileResponse(found, media_type=FILES[path.name])
+
+    def pictures(out: Path) -> Response:
+        """What is published by now."""
+        folder = RunFolder(out)
+        try:
+            with closing(folder.reading()) as manifest:
+                drawn = contact_sheet(manifest, folder.read_recipe())
+        except TilewrightError as error:
+            return PlainTextResponse(str(error), 404)
+        fresh = {"Cache-Control": "no-store"}
+        return Response(drawn, media_type="image/svg+xml", headers=fresh)
 
     def metrics(request: Request) -> Response:
         return PlainTextResponse(metrics_text(settings), media_type="text/plain; version=0.0.4")

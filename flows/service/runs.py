@@ -30,6 +30,8 @@ from flows.service.known import remember
 from flows.service.links import announce
 from flows.service.names import SEGMENT
 from flows.service.settings import Settings, load_settings
+from flows.service.turns import gpu_turn
+from flows.service.worker_logs import LOGGERS, show_in_run
 from pipeline.errors import BusyError, ClusterError, EmptyArchiveError, PlanError, TilewrightError
 from pipeline.recipe import parse_recipe
 from pipeline.run_folder import RunFolder
@@ -48,10 +50,11 @@ TilePx = Annotated[int | None, Field(ge=16)]
 
 
 def run_name() -> str:
-    """What a run is called in lists: the recipe and the archive."""
+    """What a run is called in lists: the recipe, and the archive or image."""
     given = flow_run.parameters
     recipe = given.get("recipe") or {}
-    return f"{recipe.get('label') or 'labels'}: {Path(str(given.get('archive'))).name}"
+    place = Path(str(given.get("archive") or given.get("image")))
+    return f"{recipe.get('label') or 'labels'}: {place.name}"
 
 
 @flow(
@@ -80,11 +83,46 @@ def segment_archive(
         tile_px: Side of a tile's core in px; by default from the memory.
         fresh: Set aside what the folder holds, and start over.
     """
+    _segment(archive, out, recipe, only, tile_px, fresh)
+
+
+@flow(
+    name="segment-image",
+    flow_run_name=run_name,
+    task_runner=RUNNER,
+    persist_result=False,
+)
+def segment_image(
+    image: str,
+    out: str,
+    recipe: dict[str, Any],
+    tile_px: TilePx = None,
+    fresh: bool = False,
+) -> None:
+    """Segment one image, such as to try a recipe.
+
+    Args:
+        image: A file or an OME-Zarr folder; an absolute path of the service.
+        out: Where results go; a run of the same request continues there.
+        recipe: What is done.
+        tile_px: Side of a tile's core in px; by default from the memory.
+        fresh: Set aside what the folder holds, and start over.
+    """
+    _segment(image, out, recipe, None, tile_px, fresh)
+
+
+def _segment(
+    archive: str,
+    out: str,
+    recipe: dict[str, Any],
+    only: str | None,
+    tile_px: int | None,
+    fresh: bool,
+) -> None:
     _begin()
     settings = load_settings()
-    parsed = parse_recipe(recipe, "recipe")
     request = Request(
-        parsed,
+        parse_recipe(recipe, "recipe"),
         allowed_archive(Path(archive), settings),
         allowed_output(Path(out), settings),
         tile_px,
@@ -199,6 +237,7 @@ def _attempt(request: Request, settings: Settings) -> dict[str, Any]:
     shown, room = security(settings.keys), partial(check_reserve, request.out, settings)
     with (
         claimed(request) as (folder, manifest),
+        gpu_turn(request, settings),
         opened_run(request, folder, manifest, time.time(), shown, room) as run,
     ):
         remember(request, settings.home)
@@ -241,8 +280,9 @@ def _begin() -> None:
 
     It must not outlive the runner that answers for it: the service would start it again.
     """
-    for name in ("pipeline", "workers", "flows"):  # Prefect shows what they log
+    for name in LOGGERS:  # Prefect shows what they log
         logging.getLogger(name).setLevel(logging.INFO)
+    show_in_run(str(flow_run.id))
     if flow_run.run_count > STARTS:
         raise TilewrightError(
             f"The run has ended {STARTS} times without a result, and is given up. The log of the "

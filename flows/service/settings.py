@@ -114,7 +114,8 @@ class Pages(Section):
 class Runs(Section):
     """How runs are done.
 
-    `at_once`: dataset runs beside each other on a runner. `retries`: after a fault that may pass,
+    `at_once`: dataset runs beside each other on a runner. `gpu_at_once`: those among them, on all
+    runners, that compute on GPUs; by default as many. `retries`: after a fault that may pass,
     such as a lost scheduler, with a pause of 30 s that doubles. `disk_reserve_gib`: no image is
     begun while less is free on the disk of the output. `quarantine_percent`: a run with more
     images refused than that is told of. `health_port`: on loopback, answers ``/health`` while the
@@ -122,6 +123,7 @@ class Runs(Section):
     """
 
     at_once: int = Field(default=2, ge=1)
+    gpu_at_once: int | None = Field(default=None, ge=1)
     retries: int = Field(default=3, ge=0)
     disk_reserve_gib: float = Field(default=5.0, ge=0)
     quarantine_percent: float = Field(default=5.0, ge=0, le=100)
@@ -137,12 +139,12 @@ class Notify(Section):
 class Settings(BaseSettings):
     """The whole configuration.
 
-    `home`: the database, keys and logs. `archives`,
-    `outputs`: folders that runs may read from and write to, with all that is in them; others are
-    refused. `recipes`: a folder of recipes beside the shipped ones. `private_network`: the hosts
-    are those of a network that only this service is in, such as one of compose or Kubernetes, so
-    that pages that ask for no password may listen there. `log_to`: files in `home`, or the output
-    of `tilewright serve`, for containers, systemd and batch systems.
+    `home`: the database, keys and logs. `archives`, `outputs`: folders that runs may read from and
+    write to, with all that is in them; others are refused. `recipes`: a folder of recipes beside
+    the shipped ones. `private_network`: the hosts are those of a network that only this service is
+    in, such as one of compose or Kubernetes, so that pages that ask for no password may listen
+    there. `log_to`: files in `home`, or the output of `tilewright serve`, for containers, systemd
+    and batch systems.
     """
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(

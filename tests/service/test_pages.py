@@ -73,6 +73,21 @@ def test_a_report_that_is_a_link_is_not_followed(client: TestClient, tmp_path: P
     assert "secret" not in answer.text
 
 
+def test_pictures_are_drawn_when_they_are_asked_for(client: TestClient, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "a"
+    url = f"/out{out}/images.svg"
+    assert client.get(url).status_code == 404
+    folder = RunFolder(out)
+    with folder.writing():
+        assert client.get(url).status_code == 404
+        folder.write_recipe(load_recipe("nuclei").model_dump(mode="json"))
+        answer = client.get(url)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("image/svg+xml")
+    assert "0 of 0 published images" in answer.text
+    assert client.get(f"/out{tmp_path}/elsewhere/images.svg").status_code == 403
+
+
 def test_other_names_of_this_machine_are_refused(client: TestClient) -> None:
     assert client.get("/health").text == "ok"
     assert client.get("/health", headers={"Host": "attacker.example"}).status_code == 400
