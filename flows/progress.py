@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 REFRESH_SECONDS = 2.0
 """Least time between two updates of the artifact: 100 runs beside each other are 1 core then."""
 
+MOST_SECONDS, PART = 60.0, 0.01
+"""Most time between two updates: a hundredth of the run so far. Each leaves an event of 5 kB."""
+
 LOG_SECONDS = 10.0
 """Time between two log lines without a terminal."""
 
@@ -220,7 +223,12 @@ class RunProgress:
                 next_line = now
             if self._artifacts is not None and (last or now >= next_update):
                 self._artifacts.update(self._title, counts)
-                next_update = time.monotonic() + REFRESH_SECONDS
+                next_update = time.monotonic() + refresh_seconds(counts.seconds)
+
+
+def refresh_seconds(run_seconds: float) -> float:
+    """Time until the next update of the artifact of a run that goes on for so long."""
+    return max(REFRESH_SECONDS, min(PART * run_seconds, MOST_SECONDS))
 
 
 class _Artifacts:

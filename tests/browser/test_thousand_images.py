@@ -27,7 +27,7 @@ FIGURES = os.environ.get("TILEWRIGHT_SERVICE_PICTURES")
 #: Units by a word of their command lines; the run itself is a child of the runner.
 UNITS = {
     "server": "prefect server start",
-    "run": "prefect.flow_engine",
+    "run": "prefect.engine",
     "runner": "prefect worker start",
     "scheduler": "dask_scheduler",
     "workers": "dask_worker",

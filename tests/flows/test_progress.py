@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from flows import progress
-from flows.progress import Counts, RunProgress
+from flows.progress import Counts, RunProgress, refresh_seconds
 
 
 class Calls:
@@ -116,6 +116,10 @@ def test_time_left_is_said_once_it_says_something(
     counts = Counts(images_total=100, images_done=done, seconds=seconds)
     assert counts.seconds_left == left
     assert ("left" in str(counts)) == (left is not None)
+
+
+def test_long_runs_are_told_of_less_often() -> None:
+    assert [refresh_seconds(x) for x in (0.0, 100.0, 1000.0, 1e6)] == [2.0, 2.0, 10.0, 60.0]
 
 
 def test_artifact_is_created_once_and_ends_up_to_date(calls: Calls) -> None:
