@@ -53,9 +53,12 @@ def fill_form(browser: Browser, service: Service, archive: Path, out: Path) -> s
         box.send_keys(str(value))
     before = {run["id"] for run in service.runs()}
     picture(browser, "service-form")
-    browser.driver.find_element("xpath", "//button[normalize-space()='Submit']").click()
+    submit = browser.driver.find_element("xpath", "//button[normalize-space()='Submit']")
+    submit.click()
 
     def made() -> Any:
+        if any("503" in message for message in browser.messages()):
+            submit.click()  # SQLite was busy, and the page says so: docs/service.md
         return next((run["id"] for run in service.runs() if run["id"] not in before), None)
 
     return str(browser.wait(made, "a new run"))
@@ -93,6 +96,15 @@ def test_a_run_from_the_form_to_its_report(browser: Browser, service: Service) -
     browser.wait(lambda: "Completed" in texts(browser), "the page that says so")
     browser.driver.find_element("xpath", "//*[normalize-space()='Artifacts']").click()
     browser.wait(lambda: "4/4 images" in texts(browser), "the counts")
+    # Asked of the pages, and loaded: an image that is not has no width.
+    pictures = f"//img[contains(@src, '{out}/images.svg')]"
+    script = "return arguments[0].naturalWidth"
+
+    def drawn() -> bool:
+        found = browser.driver.find_elements("xpath", pictures)
+        return any(browser.driver.execute_script(script, one) > 100 for one in found)
+
+    browser.wait(drawn, "the pictures")
     picture(browser, "service-run")
     body = {"artifacts": {"flow_run_id": {"any_": [run]}}}
     artifacts = service.ask("/artifacts/filter", body)
