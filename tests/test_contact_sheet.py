@@ -57,7 +57,7 @@ def test_published_images_are_shown_evenly(folder: RunFolder) -> None:
     assert len(pictures) == contact_sheet.PICTURED == 12
     said = words(sheet)
     assert said[0] == "12 of 15 published images, evenly chosen"
-    assert "a<00>, 12" in said
+    assert "a<00>: 12 objects" in said
     assert not any("bad" in word for word in said)
     for uri in pictures:
         kind, _, data = uri.partition(";base64,")
@@ -69,7 +69,7 @@ def test_an_image_that_is_gone_leaves_its_place(folder: RunFolder) -> None:
     shutil.rmtree(folder.image_path("a<00>"))
     sheet = drawn(folder)
     assert len(list(sheet.iter(f"{SVG}image"))) == 11
-    assert "a<00>, 12" in words(sheet)
+    assert "a<00>: 12 objects" in words(sheet)
 
 
 def test_before_the_first_image_there_is_a_heading(tmp_path: Path) -> None:

@@ -72,9 +72,13 @@ def _place(row: ImageRow, recipe: dict[str, Any], column: int, line: int) -> str
         else f'<image x="{left}" y="{top}" width="{PLACE}" height="{PLACE}" '
         f'href="{view.thumbnail.uri}"/>'
     )
-    objects = "" if row.details.get("classes") else f", {whole(int(row.details['objects']))}"
+    objects = "" if row.details.get("classes") else _count(row)
     words = escaped(f"{_short(row.name)}{objects}")
     return f'{shown}<text x="{left}" y="{top + PLACE + 14}" fill="#333">{words}</text>'
+
+
+def _count(row: ImageRow) -> str:
+    return f": {plural(int(row.details['objects']), 'object')}"
 
 
 def _short(name: str, most: int = 30) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from PIL import Image
 from skimage import io
 
 from pipeline.manifest import ImageRow
@@ -23,6 +24,8 @@ pytestmark = [pytest.mark.service, pytest.mark.timeout(1800)]
 IMAGES, KILLS = 200, 3
 SIDE = 96
 SETTLE = 4.0
+#: In which the images arrive: longer than the kills and starts take.
+SECONDS = 300.0
 
 
 @pytest.fixture
@@ -41,9 +44,7 @@ def contents(demo: Path) -> dict[str, bytes]:
     for number in range(IMAGES):
         y, x = (int(rng.integers(0, n - SIDE)) for n in montage.shape)
         buffer = BytesIO()
-        io.imsave(
-            buffer, montage[y : y + SIDE, x : x + SIDE], extension=".png", check_contrast=False
-        )
+        Image.fromarray(montage[y : y + SIDE, x : x + SIDE]).save(buffer, "PNG")
         found[f"field{number:03}.png"] = buffer.getvalue()
     return found
 
@@ -73,6 +74,8 @@ def arrive(archive: Path, files: dict[str, bytes], kinds: dict[str, str], second
 
 
 def rows(out: Path) -> dict[str, ImageRow]:
+    if not RunFolder(out).records.is_file():
+        return {}  # no look has found anything yet
     manifest = RunFolder(out).reading()
     try:
         return {row.name: row for row in manifest.images()}
@@ -110,11 +113,13 @@ def test_every_good_image_is_published_exactly_once(service: Service, demo: Path
 
     options = ("--every", "20s", "--settle", str(SETTLE))
     service("schedule", "add", "inbox", "nuclei", archive, out, *options)
-    writer = threading.Thread(target=arrive, args=(archive, files, kinds, 150.0))
+    writer = threading.Thread(target=arrive, args=(archive, files, kinds, SECONDS))
     writer.start()
     restarts: list[float] = []
     for _ in range(KILLS):
-        time.sleep(rng.uniform(20, 40))
+        known = len(rows(out))
+        service.wait(lambda known=known: len(rows(out)) > known, 300)
+        time.sleep(rng.uniform(0, 30))  # a look of every 20 s is met, or what follows it
         service.kill()
         service.start()
         restarts.append(time.time())
