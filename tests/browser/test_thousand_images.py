@@ -141,7 +141,8 @@ def test_a_thousand_images(browser: Browser, service: Service) -> None:
     last = watch.samples[-1]
     assert last.images == IMAGES
     third = next(one for one in watch.samples if one.images > IMAGES // 3)
-    most = [one for one in watch.samples if third.images <= one.images < IMAGES][-1]
+    # The end of a run, its tables and its report, is a peak that does not grow with images.
+    most = [one for one in watch.samples if third.images <= one.images < 0.95 * IMAGES][-1]
     figures = {
         "images": IMAGES,
         "seconds": last.seconds - before.seconds,
@@ -153,7 +154,8 @@ def test_a_thousand_images(browser: Browser, service: Service) -> None:
             for k in UNITS
         },
         "memory_mb_at_a_third": third.memory_mb,
-        "memory_mb_at_the_end": most.memory_mb,
+        "memory_mb_later": most.memory_mb,
+        "memory_mb_most": {k: max(one.memory_mb[k] for one in watch.samples) for k in UNITS},
         "database_kb_before": before.database_kb,
         "database_kb_at_a_third": third.database_kb,
         "database_kb_after": last.database_kb,
