@@ -19,7 +19,7 @@ from pipeline.errors import ClusterError, ImageError, RecipeError
 from pipeline.scores.boundary import MOST_TOLERANCE_PX
 from pipeline.scores.find import find_labels
 from pipeline.scores.matching import DIGITS
-from pipeline.scores.pairing import Pair, pair_up
+from pipeline.scores.pairing import Pair, pair_up, picture_of
 from pipeline.scores.result import Result, make_result
 from pipeline.scores.settings import THRESHOLDS, Settings
 from pipeline.scores.stream import (
@@ -88,8 +88,8 @@ def evaluate(request: Request) -> Result:
     if request.out is not None and request.worst:
         from pipeline.scores.page import write_page
 
-        pictures = _pictures(request.images)
-        write_page(request.out, result, request.worst, pictures, names=_names(request))
+        names = str(request.labels), str(request.truth)
+        write_page(request.out, result, request.worst, _pictures(request.images), names)
     return result
 
 
@@ -206,12 +206,10 @@ def _classes(pairs: Sequence[Pair]) -> tuple[str, ...]:
     return found.pop() if found else ()
 
 
-def _pictures(folder: Path | None) -> list[SourceSpec]:
-    return [] if folder is None else [one for found in discover(folder) for one in expand(found)]
-
-
-def _names(request: Request) -> tuple[str, str]:
-    return str(request.labels), str(request.truth)
+def _pictures(folder: Path | None) -> Callable[[Pair], SourceSpec | None]:
+    """Where the pixels behind a pair are."""
+    known = [] if folder is None else [one for found in discover(folder) for one in expand(found)]
+    return lambda pair: picture_of(pair, known)
 
 
 def _nothing(request: Request, result: Result) -> str:

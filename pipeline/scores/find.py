@@ -6,7 +6,7 @@ import fnmatch
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import zarr
 
@@ -39,6 +39,8 @@ class LabelImage:
         Which channels of the picture were segmented.
     classes : tuple of str
         Names of classes 1, 2, ...; empty where the numbers are objects.
+    colors : tuple of (red, green, blue)
+        Of the classes, 0 to 255.
     ndim : int or None
         2 where objects lie in planes, 3 where in volumes; None where nobody says.
     """
@@ -48,7 +50,8 @@ class LabelImage:
     picture: SourceSpec | None = None
     channels: tuple[int | str, ...] = ()
     classes: tuple[str, ...] = ()
-    ndim: int | None = None
+    colors: tuple[tuple[int, ...], ...] = ()
+    ndim: Literal[2, 3] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,13 +193,14 @@ def _of_row(
     moved = details["output"] != "in_place"
     group = folder.image_path(row.name) if moved else Path(details["location"])
     chosen = _chosen(str(group), label_names(group), label or details["label"])
-    classes = tuple(str(name) for name, *_ in details["classes"]) if not label else ()
+    classes = details["classes"] if chosen == details["label"] else []
     return LabelImage(
         row.name,
         SourceSpec("ome_zarr", str(group / LABELS / chosen), row.name),
         _picture(row, group),
         tuple(source.get("channels") or ()),
-        classes,
+        tuple(str(name) for name, *_ in classes),
+        tuple(tuple(color) for _, *color in classes),
         3 if source.get("dims") == "3d" else 2,
     )
 
