@@ -8,10 +8,11 @@ import time
 import warnings
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from flows import evaluate_command
 from flows.service.commands import register
 from pipeline.errors import ModelError, PlanError, RecipeError, TilewrightError, ViewError
 from pipeline.errors import OutputError as _OutputError
@@ -167,80 +168,6 @@ def view(
 
 
 @app.command()
-def evaluate(
-    labels: Annotated[
-        Path, typer.Argument(help="Label images: a file, a folder, OME-Zarr, or OUT of a run.")
-    ],
-    truth: Annotated[Path, typer.Argument(help="Their truth: the same, with the same names.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Write tables and pictures of the worst there.")
-    ] = None,
-    threshold: Annotated[
-        list[float] | None,
-        typer.Option("--threshold", help="Smallest IoU of a pair; may be repeated. [0.5 to 0.95]"),
-    ] = None,
-    tolerance: Annotated[
-        int, typer.Option("--tolerance", help="How far apart borders may lie, in px.")
-    ] = 2,
-    classes: Annotated[
-        str | None,
-        typer.Option("--classes", help="Names of classes 1,2,...: numbers are no objects. [run's]"),
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option("--labels", help="Which labels of an OME-Zarr or a run.")
-    ] = None,
-    truth_label: Annotated[
-        str | None, typer.Option("--truth-labels", help="Which labels of the truth's OME-Zarr.")
-    ] = None,
-    dims: Annotated[
-        Literal["2d", "3d"] | None,
-        typer.Option("--dims", help="Objects lie in planes, or in volumes. [run's, else 3d]"),
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", help="The images, to be seen behind outlines.")
-    ] = None,
-    worst: Annotated[int, typer.Option("--worst", min=0, help="How many pictures.")] = 12,
-    only: Only = None,
-    workers: Workers = None,
-    tile: Tile = None,
-) -> None:
-    """Score labels against a truth: AP, F1, PQ, Rand, VOI, borders, pixels; with intervals.
-
-    Exit status: 0 all scored, 3 some could not be, 2 refused.
-    """
-
-    def go() -> Exit:
-        from flows.evaluate import Request
-        from flows.evaluate import evaluate as score
-        from pipeline.scores.text import result_text
-
-        found = score(
-            Request(
-                labels,
-                truth,
-                out,
-                label=label,
-                truth_label=truth_label,
-                images=images,
-                classes=classes,
-                dims=dims,
-                thresholds=tuple(threshold or ()),
-                tolerance_px=tolerance,
-                worst=worst,
-                only=only,
-                workers=workers,
-                tile_px=tile,
-            )
-        )
-        typer.echo(result_text(found))
-        if out is not None:
-            typer.echo(f"Tables and pictures: {out}")
-        return Exit.QUARANTINED if found.failures else Exit.DONE
-
-    _end(go)
-
-
-@app.command()
 def model(
     path: Annotated[
         str, typer.Argument(help="A model's folder or file, or the name of a shipped one.")
@@ -299,6 +226,7 @@ def _say_result(record: dict[str, Any], out: Path) -> None:
 
 
 register(app, _end)
+evaluate_command.register(app, _end)
 
 
 class _MessageOnly(logging.Formatter):

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
-from pipeline.errors import ClusterError, ImageError, RecipeError
+from pipeline.errors import ImageError, RecipeError
 from pipeline.scores.boundary import MOST_TOLERANCE_PX
 from pipeline.scores.find import find_labels
 from pipeline.scores.matching import DIGITS
@@ -33,12 +30,12 @@ from pipeline.scores.stream import (
 )
 from pipeline.scores.tables import Tables
 from pipeline.sources import SourceSpec, discover, expand
+from workers.pool import Pool
 
-A = TypeVar("A")
-B = TypeVar("B")
+log = logging.getLogger(__name__)
 
-#: Seconds of work that are done in this process before others are started: they take as long.
-HERE_SECONDS = 2.0
+#: What other processes need.
+PRELOAD = ("pipeline.scores.stream", "pipeline.sources.ome_zarr", "pipeline.sources.tiff")
 #: Images that a process is given at once.
 IMAGES_AT_ONCE = 8
 
@@ -78,9 +75,9 @@ def evaluate(request: Request) -> Result:
     truth = find_labels(request.truth, request.truth_label, request.only)
     pairing = pair_up(labels, truth)
     settings = replace(settings, classes=settings.classes or _classes(pairing.pairs))
-    with closing(Tables(request.out)) as tables:
-        workers = request.workers or os.cpu_count() or 1
-        scored = score_pairs(pairing.pairs, settings, workers)
+    workers = request.workers or os.cpu_count() or 1
+    with closing(Tables(request.out)) as tables, Pool(workers, PRELOAD) as pool:
+        scored = score_pairs(pairing.pairs, settings, pool)
         result = make_result(pairing, settings, tables.keep(scored, pairing.failures))
         if not result.pairs:
             raise RecipeError(_nothing(request, result))
@@ -126,77 +123,37 @@ def _threshold(value: float) -> Fraction:
 
 
 def score_pairs(
-    pairs: Sequence[Pair], settings: Settings, workers: int
+    pairs: Sequence[Pair], settings: Settings, pool: Pool
 ) -> Iterator[tuple[Pair, Scored | ImageError]]:
     """Score all pairs, in their order but for large images, which come last."""
     large: list[tuple[Pair, int]] = []
     orders = (Order(pair, settings) for pair in pairs)
-    answers = perform(score_small, orders, workers, IMAGES_AT_ONCE)
+    answers = pool.map(score_small, orders, IMAGES_AT_ONCE)
     for pair, answer in zip(pairs, answers, strict=True):
         if isinstance(answer, int):
             large.append((pair, answer))
         else:
             yield pair, answer
     for pair, tiles in large:
-        yield pair, _score_large(pair, tiles, settings, workers)
+        yield pair, _score_large(pair, tiles, settings, pool)
 
 
-def _score_large(pair: Pair, tiles: int, settings: Settings, workers: int) -> Scored | ImageError:
-    failed: list[ImageError] = []
+def _score_large(pair: Pair, tiles: int, settings: Settings, pool: Pool) -> Scored | ImageError:
     orders = [
         Order(pair, settings, first, min(first + TILES_AT_ONCE, tiles))
         for first in range(0, tiles, TILES_AT_ONCE)
     ]
 
-    def good() -> Generator[Counted, None, None]:
-        for answer in perform(score_part, orders, workers, 1):
+    def parts() -> Iterator[Counted]:
+        for answer in pool.map(score_part, orders):
             if isinstance(answer, ImageError):
-                failed.append(answer)
-                return
+                raise answer
             yield answer
 
-    with closing(good()) as parts:
-        first = next(parts, None)
-        if first is None:
-            return failed[0]
-        counted = Counted.sum(_chain(first, parts))
-    return failed[0] if failed else finish(counted, settings)
-
-
-def _chain(first: A, rest: Iterable[A]) -> Iterator[A]:
-    yield first
-    yield from rest
-
-
-def perform(
-    function: Callable[[A], B], orders: Iterable[A], workers: int, at_once: int
-) -> Iterator[B]:
-    """Call a function for every order, in order; in other processes when it takes long.
-
-    Raises
-    ------
-    ClusterError
-        A process died.
-    """
-    waiting = iter(orders)
-    began = time.monotonic()
-    for order in waiting:
-        yield function(order)
-        if workers > 1 and time.monotonic() - began > HERE_SECONDS:
-            break
-    rest = list(waiting)
-    if not rest:
-        return
-    pool = ProcessPoolExecutor(min(workers, len(rest)), get_context("spawn"))
     try:
-        yield from pool.map(function, rest, chunksize=at_once)
-    except BrokenProcessPool as error:
-        raise ClusterError(
-            "A worker process died, most likely for lack of memory. Try fewer --workers, or a "
-            "smaller --tile."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+        return finish(Counted.sum(parts()), settings)
+    except ImageError as error:
+        return error
 
 
 def _classes(pairs: Sequence[Pair]) -> tuple[str, ...]:
@@ -208,7 +165,12 @@ def _classes(pairs: Sequence[Pair]) -> tuple[str, ...]:
 
 def _pictures(folder: Path | None) -> Callable[[Pair], SourceSpec | None]:
     """Where the pixels behind a pair are."""
-    known = [] if folder is None else [one for found in discover(folder) for one in expand(found)]
+    known: list[SourceSpec] = []
+    for found in [] if folder is None else discover(folder):
+        try:
+            known += expand(found)
+        except ImageError as error:  # a picture must not cost the scores
+            log.warning("%s", error)
     return lambda pair: picture_of(pair, known)
 
 

@@ -18,11 +18,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 
 from pipeline.scores.contingency import Overlaps, Side
 
@@ -31,6 +33,8 @@ Floats = NDArray[np.float64]
 
 #: Thresholds have no more digits behind the point, so that comparisons are exact in 64 bits.
 DIGITS = 4
+#: Largest table of objects against labels that compete.
+MOST_CELLS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,28 +121,50 @@ def spell(threshold: Fraction) -> str:
 
 
 def _assign(candidates: Candidates, good: Ints) -> Ints:
-    """The most pairs, and of those the largest sum of IoU.
+    """The most pairs, and of those the largest sum of IoU, in every group of objects that compete.
 
-    Every object may also stay alone, which costs more than any pair: so all can be assigned, and
-    the sparse assignment needs no memory for pairs that share nothing.
+    Nearly all groups are one pair. A group that is too large for a table of all against all is
+    solved by sparse assignment, which is slower.
     """
     if not len(good):
         return good
     objects, rows = np.unique(candidates.truth[good], return_inverse=True)
     labels, columns = np.unique(candidates.label[good], return_inverse=True)
-    count = len(objects)
-    gain = candidates.iou[good] / (2 * count)
-    alone = np.arange(count)
-    costs = coo_array(
-        (
-            np.concatenate([1.0 - gain, np.full(count, 2.0)]),
-            (np.concatenate([rows, alone]), np.concatenate([columns, len(labels) + alone])),
-        ),
-        shape=(count, len(labels) + count),
-    )
-    found_rows, found_columns = min_weight_full_bipartite_matching(costs.tocsr())
-    taken = found_columns < len(labels)
-    pairs = set(zip(found_rows[taken].tolist(), found_columns[taken].tolist(), strict=True))
-    kept = [pair in pairs for pair in zip(rows.tolist(), columns.tolist(), strict=True)]
-    assigned: Ints = good[np.array(kept, bool)]
+    shape = (len(objects) + len(labels),) * 2
+    edges = coo_array((np.ones(len(good), np.int8), (rows, columns + len(objects))), shape)
+    _, group_of_node = connected_components(edges.tocsr(), directed=False)
+    group = group_of_node[rows]
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    sizes = np.diff(np.append(starts, len(order)))
+    kept = [order[starts[sizes == 1]]]
+    for first, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+        here = order[first : first + size]
+        kept.append(here[_solve(rows[here], columns[here], candidates.iou[good[here]])])
+    assigned: Ints = np.sort(good[np.concatenate(kept)])
     return assigned
+
+
+def _solve(objects: Ints, labels: Ints, iou: Floats) -> Ints:
+    """Which pairs of one group are taken."""
+    names, rows = np.unique(objects, return_inverse=True)
+    others, columns = np.unique(labels, return_inverse=True)
+    shape = len(names), len(others)
+    # One pair more is worth more than any IoU of all pairs.
+    worth = 1.0 + iou / (2 * min(shape))
+    found: Any
+    if shape[0] * shape[1] <= MOST_CELLS:
+        table = np.zeros(shape)
+        table[rows, columns] = worth
+        found = linear_sum_assignment(table, maximize=True)
+    else:
+        # An object may also stay alone, so that all can be assigned.
+        alone = np.arange(shape[0])
+        values = np.concatenate([2.0 - worth, np.full(shape[0], 2.0)])
+        places = np.concatenate([rows, alone]), np.concatenate([columns, shape[1] + alone])
+        costs = coo_array((values, places), (shape[0], shape[0] + shape[1])).tocsr()
+        found = min_weight_full_bipartite_matching(costs)
+    partner = np.full(shape[0], -1, np.int64)
+    partner[found[0]] = found[1]
+    taken: Ints = np.flatnonzero(partner[rows] == columns)
+    return taken

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline import __version__
@@ -14,19 +13,23 @@ from pipeline.report.thumbnails import Thumbnail
 from pipeline.report.wording import escaped, plural, whole
 from pipeline.scores.cases import Case, draw_case
 from pipeline.scores.drawing import ON_BRIGHT, ON_DARK, Palette
-from pipeline.scores.intervals import Estimate, Overall
-from pipeline.scores.matching import spell
+from pipeline.scores.intervals import Overall
+from pipeline.scores.page_tables import (
+    LISTED,
+    images_table,
+    interval,
+    overall_table,
+    score,
+    thresholds_table,
+)
 from pipeline.scores.pairing import Pair
 from pipeline.scores.result import Result
-from pipeline.scores.text import OBJECT_ROWS
 from pipeline.sources import SourceSpec
 
 log = logging.getLogger(__name__)
 
 PAGE = "scores.html"
 HERE = Path(__file__).parent
-#: Rows of the table of images.
-LISTED = 2000
 
 
 def write_page(
@@ -56,9 +59,9 @@ def write_page(
         _notes(result),
         _failures(result),
         _cases(result, worst, picture_of),
-        _thresholds(result, known) if not result.settings.classes else "",
-        _overall(result, known),
-        _images(result),
+        thresholds_table(result, known) if not result.settings.classes else "",
+        overall_table(result, known),
+        images_table(result),
     ]
     style = (HERE / "page.css").read_text("utf-8")
     page = html_page(f"Scores of {Path(names[0]).name}", body, style)
@@ -79,8 +82,8 @@ def _headline(result: Result, known: dict[str, Overall]) -> str:
     )
     cards = [f"<li><strong>{len(result.pairs)}</strong><span>images scored</span></li>"]
     cards += [
-        f"<li><strong>{_score(known[name].pooled.value)}</strong>"
-        f"<span>{escaped(known[name].measure.text)}{_interval(known[name].pooled)}</span></li>"
+        f"<li><strong>{score(known[name].pooled.value)}</strong>"
+        f"<span>{escaped(known[name].measure.text)}{interval(known[name].pooled)}</span></li>"
         for name in shown
         if name in known
     ]
@@ -127,13 +130,13 @@ def _draw(
 
 def _card(result: Result, number: int, case: Case | None, trouble: str) -> str:
     name = result.pairs[number].name
-    score = _score(float(result.scores[result.rank_name][number]))
+    value = score(float(result.scores[result.rank_name][number]))
     pictures, where = f'<p class="missing">No picture: {escaped(trouble)}</p>', ""
     if case is not None:
         pictures = "".join(_picture(*one, name) for one in case.pictures)
         where = _where(case, bool(result.settings.classes))
     return f"""<figure class="card case"><div class="pictures">{pictures}</div>
-<figcaption><b>{escaped(name)}</b><span>{escaped(_rank(result))}: {score}.
+<figcaption><b>{escaped(name)}</b><span>{escaped(_rank(result))}: {value}.
 {_counts(result, number)}. {where}</span></figcaption></figure>"""
 
 
@@ -197,88 +200,3 @@ def _swatch(palette: Palette, kind: str) -> str:
         "invented": f"repeating-linear-gradient(135deg,{color} 0 3px,{back} 3px 8px)",
     }
     return f'<i style="border-color:{color};background:{fills.get(kind, back)}"></i>'
-
-
-def _thresholds(result: Result, known: dict[str, Overall]) -> str:
-    kinds = ("precision", "recall", "f1", "matched_iou")
-    rows = []
-    for name in map(spell, result.settings.thresholds):
-        ap = known[f"ap_{name}"]
-        rest = "".join(
-            f'<td class="n">{_score(known[f"{k}_{name}"].pooled.value)}</td>' for k in kinds
-        )
-        rows.append(f"<tr><td>{name}</td>{_cell(ap.pooled)}{_cell(ap.mean)}{rest}</tr>")
-    if "ap_mean" in known:
-        ap = known["ap_mean"]
-        name = escaped(ap.measure.text.removeprefix("AP "))
-        empty = "<td></td>" * len(kinds)
-        rows.append(f"<tr><td>{name}</td>{_cell(ap.pooled)}{_cell(ap.mean)}{empty}</tr>")
-    heads = ("AP, pooled", "AP, mean of images", "Precision", "Recall", "F1", "IoU of pairs")
-    head = "<th>Smallest IoU</th>" + "".join(f'<th class="n">{text}</th>' for text in heads)
-    return f"""<section><h2>Objects found</h2>
-<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>"""
-
-
-def _overall(result: Result, known: dict[str, Overall]) -> str:
-    names = [*known] if result.settings.classes else OBJECT_ROWS
-    rows = "".join(_overall_row(result, known[name]) for name in names)
-    return f"""<section><h2>Overall</h2><div class="wide"><table><thead><tr><th>Score</th>
-<th class="n">Pooled</th><th class="n">Mean of images</th><th class="n">Images</th></tr></thead>
-<tbody>{rows}</tbody></table></div>
-<p class="note">Brackets hold 95 % of 2,000 draws of images with replacement. Pooled: every object
-(or pixel) weighs the same; mean: every image.</p></section>"""
-
-
-def _overall_row(result: Result, one: Overall) -> str:
-    border = one.measure.name.endswith("boundary_f1")
-    text = one.measure.text + (f", {result.settings.tolerance_px} px" if border else "")
-    return (
-        f"<tr><td>{escaped(text)}</td>{_cell(one.pooled)}{_cell(one.mean)}"
-        f'<td class="n">{one.images}</td></tr>'
-    )
-
-
-def _images(result: Result) -> str:
-    classes = result.settings.classes
-    counts = ["judged_px"] if classes else ["truth_objects", "label_objects"]
-    texts = ["Annotated px"] if classes else ["True objects", "Labels"]
-    known = {one.measure.name: one.measure.text for one in result.overall}
-    shown = (
-        ["mean_iou", "accuracy"]
-        if classes
-        else [result.rank_name, "pq", "boundary_f1", "foreground_dice"]
-    )
-    heads = ["Image", *texts, *(known[name] for name in shown)]
-    head = "".join(
-        f"<th{' class=n' if i else ''}><button>{escaped(text)}</button></th>"
-        for i, text in enumerate(heads)
-    )
-    rows = "".join(_image_rows(result, counts, shown))
-    return f"""<section><h2>All images</h2><div class="wide"><table class="sortable">
-<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>
-<p class="note">All scores of all images are in <code>scores.csv</code>.</p></section>"""
-
-
-def _image_rows(result: Result, counts: list[str], shown: list[str]) -> Iterator[str]:
-    for i, pair in enumerate(result.pairs[:LISTED]):
-        numbers = (int(result.sums[name][i]) for name in counts)
-        scores = (float(result.scores[name][i]) for name in shown)
-        cells = "".join(f'<td class="n" data-v="{n}">{whole(n)}</td>' for n in numbers)
-        cells += "".join(
-            f'<td class="n" data-v="{-1 if math.isnan(x) else x}">{_score(x)}</td>' for x in scores
-        )
-        yield f"<tr><td>{escaped(pair.name)}</td>{cells}</tr>"
-
-
-def _cell(one: Estimate) -> str:
-    return f'<td class="n">{_score(one.value)}{_interval(one)}</td>'
-
-
-def _interval(one: Estimate) -> str:
-    if math.isnan(one.low):
-        return ""
-    return f' <span class="interval">[{one.low:.3f}, {one.high:.3f}]</span>'
-
-
-def _score(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
