@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pipeline.box import Box
 from pipeline.report.thumbnails import Canvas, Thumbnail, contrast
 from pipeline.scores.drawing import (
-    CLASS_COLORS,
     Palette,
+    class_colors,
     draw_classes,
     draw_objects,
     draw_wrong,
@@ -104,8 +104,7 @@ def draw_case(pair: Pair, settings: Settings, picture: SourceSpec | None) -> Cas
 def _class_pictures(
     canvas: Canvas, truth: Array, labels: Array, pair: Pair, settings: Settings
 ) -> list[tuple[str, Thumbnail]]:
-    count = len(settings.classes)
-    colors = pair.labels.colors or [CLASS_COLORS[i % len(CLASS_COLORS)] for i in range(count)]
+    colors = pair.labels.colors or class_colors(len(settings.classes))
     return [
         ("truth", draw_classes(canvas, truth, colors)),
         ("labels", draw_classes(canvas, labels, colors)),

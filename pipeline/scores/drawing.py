@@ -43,12 +43,19 @@ class Palette:
 
 
 ON_DARK = Palette((0, 214, 255), (255, 145, 30), (255, 40, 160), (255, 230, 0))
-ON_BRIGHT = Palette((0, 215, 90), (190, 70, 0), (225, 0, 110), (90, 120, 0))
+ON_BRIGHT = Palette((0, 215, 90), (190, 70, 0), (225, 0, 110), (125, 190, 0))
+#: Stripes over what is not annotated.
+UNKNOWN: Color = (128, 128, 128)
 #: Classes that have no colours of their own.
 CLASS_COLORS: tuple[Color, ...] = (
     *((86, 180, 233), (230, 159, 0), (0, 158, 115), (204, 121, 167)),
     *((240, 228, 66), (0, 114, 178), (213, 94, 0), (150, 150, 150)),
 )
+
+
+def class_colors(count: int) -> list[Color]:
+    """Colours of classes that have none of their own."""
+    return [CLASS_COLORS[i % len(CLASS_COLORS)] for i in range(count)]
 
 
 def palette_of(canvas: Canvas) -> Palette:
@@ -108,7 +115,7 @@ def draw_wrong(canvas: Canvas, truth: Array, labels: Array) -> Thumbnail:
     shown = _large(canvas, k)
     shown[_enlarged((truth != 0) & (truth != labels), k)] = colors.missed
     unknown = _enlarged(truth == 0, k)
-    shown[unknown & _stripes(unknown.shape)] = (128, 128, 128)
+    shown[unknown & _stripes(unknown.shape)] = UNKNOWN
     return _picture(shown)
 
 

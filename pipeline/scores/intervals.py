@@ -98,21 +98,18 @@ def summarize(
         counts = weights @ known.astype(np.float64)
         with np.errstate(invalid="ignore"):  # 0 of 0 images have a score in some draws
             means.append((weights @ filled) / counts)
-    whole = {name: np.array([table[:, i].sum()]) for i, name in enumerate(names)}
-    low_high = [_limits(drawn, len(measures)) for drawn in (pooled, means)]
-    found = []
-    for i, measure in enumerate(measures):
-        count = int(known[:, i].sum())
-        mean = float(filled[:, i].sum() / count) if count else float("nan")
-        found.append(
-            Overall(
-                measure,
-                Estimate(float(measure.of(whole)[0]), *low_high[0][i]),
-                Estimate(mean, *low_high[1][i]),
-                count,
-            )
+    whole = {name: table[:, [i]].sum(axis=0) for i, name in enumerate(names)}
+    limits = zip(_limits(pooled, len(measures)), _limits(means, len(measures)), strict=True)
+    counted = zip(measures, filled.sum(axis=0), known.sum(axis=0).tolist(), strict=True)
+    return [
+        Overall(
+            measure,
+            Estimate(float(measure.of(whole)[0]), *of_pooled),
+            Estimate(float(total / count) if count else float("nan"), *of_mean),
+            count,
         )
-    return found
+        for (measure, total, count), (of_pooled, of_mean) in zip(counted, limits, strict=True)
+    ]
 
 
 def _weights(images: int, resamples: int, seed: int) -> Iterator[Floats]:

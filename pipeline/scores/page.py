@@ -12,7 +12,7 @@ from pipeline.report.page import html_page
 from pipeline.report.thumbnails import Thumbnail
 from pipeline.report.wording import escaped, plural, whole
 from pipeline.scores.cases import Case, draw_case
-from pipeline.scores.drawing import ON_BRIGHT, ON_DARK, Palette
+from pipeline.scores.drawing import ON_BRIGHT, ON_DARK, UNKNOWN, Palette, class_colors
 from pipeline.scores.intervals import Overall
 from pipeline.scores.page_tables import (
     LISTED,
@@ -80,7 +80,10 @@ def _headline(result: Result, known: dict[str, Overall]) -> str:
         if result.settings.classes
         else (result.rank_name, "ap_mean", "pq", "boundary_f1", "foreground_dice")
     )
-    cards = [f"<li><strong>{len(result.pairs)}</strong><span>images scored</span></li>"]
+    count = len(result.pairs)
+    cards = [
+        f"<li><strong>{whole(count)}</strong><span>image{'s' * (count != 1)} scored</span></li>"
+    ]
     cards += [
         f"<li><strong>{score(known[name].pooled.value)}</strong>"
         f"<span>{escaped(known[name].measure.text)}{interval(known[name].pooled)}</span></li>"
@@ -110,9 +113,9 @@ def _cases(result: Result, worst: int, picture_of: Callable[[Pair], SourceSpec |
     cards = "".join(_card(result, i, case, trouble) for i, case, trouble in drawn)
     palettes = [case.palette for _, case, _ in drawn if case is not None]
     return f"""<section><h2>The worst images</h2>
-<p class="note">The {len(drawn)} images with the smallest {escaped(_rank(result))}, the worst first.
-Of an image larger than a picture, the window with most errors is shown. Brightness is stretched
-for each picture by itself.</p>
+<p class="note">{plural(len(drawn), "image")} with the smallest {escaped(_rank(result))}, the worst
+first. Of an image larger than a picture, the window with most errors is shown. Brightness is
+stretched for each picture by itself.</p>
 {_legend(result, palettes)}<div class="cases">{cards}</div></section>"""
 
 
@@ -177,7 +180,7 @@ def _rank(result: Result) -> str:
 def _legend(result: Result, palettes: Sequence[Palette]) -> str:
     """What lines and fills mean, in the colours of dark and of bright images that occur."""
     if result.settings.classes:
-        return ""
+        return _class_legend(result)
     used = [palette for palette in (ON_DARK, ON_BRIGHT) if palette in palettes]
     items = (
         ("truth", "line within: a true object that was found"),
@@ -192,8 +195,26 @@ def _legend(result: Result, palettes: Sequence[Palette]) -> str:
     return f'<ul class="legend">{lines}</ul>'
 
 
+def _class_legend(result: Result) -> str:
+    names = result.settings.classes
+    colors = result.pairs[0].labels.colors or class_colors(len(names))
+    wrong, unknown = (_rgb(color) for color in (ON_DARK.missed, UNKNOWN))
+    stripes = f"repeating-linear-gradient(135deg,{unknown} 0 3px,#fff 3px 8px)"
+    items = [(_rgb(color), _rgb(color), name) for color, name in zip(colors, names, strict=True)]
+    items += [(wrong, wrong, "of another class than in truth"), (unknown, stripes, "not annotated")]
+    lines = "".join(
+        f'<li><i style="border-color:{color};background:{back}"></i>{escaped(text)}</li>'
+        for color, back, text in items
+    )
+    return f'<ul class="legend">{lines}</ul>'
+
+
+def _rgb(color: Sequence[int]) -> str:
+    return "rgb({},{},{})".format(*color)
+
+
 def _swatch(palette: Palette, kind: str) -> str:
-    color = "rgb({},{},{})".format(*getattr(palette, kind))
+    color = _rgb(getattr(palette, kind))
     back = "#1c2226" if palette is ON_DARK else "#eee"
     fills = {
         "missed": f"color-mix(in srgb,{color} 45%,{back})",

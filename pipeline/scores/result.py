@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ImageError
+from pipeline.report.wording import plural
 from pipeline.scores.intervals import Overall, summarize
 from pipeline.scores.pairing import Pair, Pairing
 from pipeline.scores.settings import Settings
@@ -67,8 +68,8 @@ class Result:
         found = []
         if empty := int(((truth == 0) & (labels == 0)).sum()):
             found.append(
-                f"{empty} images hold no object on either side, which is right, and count as AP 0 "
-                "in the mean of images (as in stardist); the pooled scores do not see them."
+                f"{plural(empty, 'image')} without an object on either side: right, but an AP of 0 "
+                "in the mean of images (as in stardist). The pooled scores do not see them."
             )
         if (truth <= 1).all() and (labels >= MANY).any():
             found.append(

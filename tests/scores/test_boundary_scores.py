@@ -46,6 +46,7 @@ def test_borders_of_volumes() -> None:
     assert count(truth, labels).borders[0].tolist() == oracle(truth, labels, 2)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning:monai")
 @pytest.mark.parametrize("tolerance_px", [1, 2, 3])
 def test_counts_are_those_of_surface_dice(tolerance_px: int) -> None:
     """MONAI's takes the same borders (of one object) and counts both sides together."""

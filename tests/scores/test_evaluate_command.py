@@ -156,6 +156,44 @@ def test_a_run_is_scored_by_the_names_of_its_archive(
     assert "1 image scored: 89 true objects" in said
 
 
+def test_labels_of_a_run_in_place_are_scored_where_they_lie(
+    tmp_path: Path, here: Callable[..., Result], call: Callable[..., str]
+) -> None:
+    truth = squares()
+    place = group(tmp_path / "archive" / "a.ome.zarr", truth.clip(max=1) * 200, manual=truth)
+    recipe = {"label": "mine", "segment": {"method": "threshold", "foreground": {"value": 100}}}
+    recipe["output"] = {"image": "in_place"}
+    recipe["source"] = {"missing_chunks": "fill"}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
+    here("run", tmp_path / "mine.yaml", tmp_path / "archive", tmp_path / "run")
+    pair = tmp_path / "run", tmp_path / "archive"
+    said = call(*pair, "--truth-labels", "manual", "--out", tmp_path / "out")
+    assert "1 image scored: 24 true objects, 24 labels" in said
+    assert content(tmp_path / "out")["scores"]["pq"]["pooled"]["value"] == 1
+    for chunk in (place / "labels" / "mine" / "0" / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.unlink()
+    said = call(*pair, "--truth-labels", "manual", expect=2)
+    assert "of 0 is missing" in said  # what a run wrote it wrote in whole
+
+
+def test_damage_within_a_large_image_is_named(tmp_path: Path, call: Callable[..., str]) -> None:
+    truth = np.random.default_rng(0).integers(0, 9, (128, 128), np.uint16)
+    for name in ("labels", "truth"):
+        path = tmp_path / name / "a.tif"
+        path.parent.mkdir()
+        tifffile.imwrite(path, truth, tile=(32, 32), compression="zlib")
+        save(tmp_path / name, b=squares())
+    with tifffile.TiffFile(path) as tif:
+        start = tif.pages[0].dataoffsets[10]
+    data = bytearray(path.read_bytes())
+    data[start : start + 60] = bytes(60)
+    path.write_bytes(data)
+    said = call(tmp_path / "labels", tmp_path / "truth", "--tile", 32, expect=3)
+    assert "1 image scored: 24 true objects" in said
+    assert "truth/a.tif: tile 10 (rows 64-95, columns 64-95 of page 0)" in said
+
+
 CLASSES = {
     "label": "map",
     "segment": {
@@ -286,7 +324,7 @@ def test_notes_say_when_numbers_mislead(tmp_path: Path, call: Callable[..., str]
     save(tmp_path / "labels", a=truth, b=truth, empty=nothing)
     save(tmp_path / "truth", a=(truth > 0) * np.uint8(255), b=nothing, empty=nothing)
     said = call(tmp_path / "labels", tmp_path / "truth", "--threshold", 0.5, "--threshold", 0.75)
-    assert "1 images hold no object on either side" in said
+    assert "1 image without an object on either side" in said
     assert "is it a mask? Then only the scores of the foreground mean something." in said
     assert "3 images: intervals from fewer than about 10 are too narrow." in said
     assert "0.50:0.75" in said
