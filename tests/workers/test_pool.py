@@ -39,5 +39,5 @@ def test_long_work_is_shared_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_process_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "HERE_SECONDS", 0.0)
-    with Pool(2, ()) as opened, pytest.raises(ClusterError, match="died.*fewer --workers"):
+    with Pool(2, ()) as opened, pytest.raises(ClusterError, match=r"died.*fewer --workers"):
         list(opened.map(die, range(4)))
