@@ -124,6 +124,7 @@ pictures: .venv/.installed
 	.venv/bin/python docs/make_pictures.py
 	.venv/bin/python docs/make_gallery.py
 	.venv/bin/python docs/make_tutorial.py
+	.venv/bin/python docs/make_scores.py
 
 clean:
 	rm -rf .venv .venv-demo .venv-bench demo-out build dist

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from flows import evaluate_command
 from flows.service.commands import register
 from pipeline.errors import ModelError, PlanError, RecipeError, TilewrightError, ViewError
 from pipeline.errors import OutputError as _OutputError
@@ -225,6 +226,7 @@ def _say_result(record: dict[str, Any], out: Path) -> None:
 
 
 register(app, _end)
+evaluate_command.register(app, _end)
 
 
 class _MessageOnly(logging.Formatter):

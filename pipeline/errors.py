@@ -15,7 +15,8 @@
     └── ImageError           one image: it is quarantined, the others go on
         ├── UnreadableError  the file cannot be read
         ├── DamageError      the file was read, some of its pixels are missing or corrupt
-        └── MethodError      the method cannot be applied to this image
+        ├── MethodError      the method cannot be applied to this image
+        └── ScoreError       its labels cannot be compared with a truth
 
 A message says what is wrong with which file or value, what the limit is, and what to do. It is
 shown to the user as it stands, without a traceback.
@@ -115,3 +116,7 @@ class DamageError(ImageError):
 
 class MethodError(ImageError):
     """The method does not apply to this image."""
+
+
+class ScoreError(ImageError):
+    """Labels and truth of this image cannot be compared."""

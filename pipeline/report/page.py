@@ -41,13 +41,14 @@ def write_report(folder: RunFolder, manifest: Manifest, record: dict[str, Any]) 
         sections.recipe(record),
         sections.versions(record),
     ]
-    page = _page(f"{record['recipe']['label']}: {Path(record['archive']).name}", body)
+    page = html_page(f"{record['recipe']['label']}: {Path(record['archive']).name}", body)
     # File names need not be Unicode: what is not becomes a question mark.
     write_atomically(folder.report, page.encode("utf-8", "replace"))
 
 
-def _page(title: str, body: list[str]) -> str:
-    style = (HERE / "style.css").read_text("utf-8")
+def html_page(title: str, body: list[str], more_style: str = "") -> str:
+    """A whole page of sections, with the style and the script of all pages."""
+    style = (HERE / "style.css").read_text("utf-8") + more_style
     script = (HERE / "sort.js").read_text("utf-8")
     known = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     # Whatever a name or a message holds, the browser runs this script alone and loads nothing.

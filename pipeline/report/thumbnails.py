@@ -142,7 +142,7 @@ def draw(canvas: Canvas, labels: Pixels, finer: Pixels | None = None) -> Thumbna
         pale = Image.new("RGB", size, FINER_ON_BRIGHT if bright else FINER_ON_DARK)
         image.paste(pale, mask=_lines(finer, enlarged, size, FINER))
     image.paste(color, mask=_lines(labels, enlarged, size, 1.0))
-    return Thumbnail(_encoded(image, lossless=enlarged > 1), *size)
+    return Thumbnail(encoded(image, lossless=enlarged > 1), *size)
 
 
 def _lines(labels: Pixels, enlarged: int, size: tuple[int, int], strength: float) -> Image.Image:
@@ -155,16 +155,16 @@ def _lines(labels: Pixels, enlarged: int, size: tuple[int, int], strength: float
     )
 
 
-def _encoded(image: Image.Image, lossless: bool) -> str:
+def encoded(image: Image.Image, lossless: bool, most_bytes: int = MOST_BYTES) -> str:
     """A data: URI of PNG if that is small enough, else of the best JPEG that is."""
-    if lossless and len(data := _file(image, "PNG", optimize=True)) <= MOST_BYTES:
+    if lossless and len(data := _file(image, "PNG", optimize=True)) <= most_bytes:
         return _uri("png", data)
     data = b""
     for quality, subsampling in JPEG_TRIED:
         # Without `optimize`, for which Pillow's buffer is too small at times ("broken data
         # stream").
         data = _file(image, "JPEG", quality=quality, subsampling=subsampling)
-        if len(data) <= MOST_BYTES:
+        if len(data) <= most_bytes:
             break
     return _uri("jpeg", data)
 

@@ -96,6 +96,11 @@ def test_a_run_from_the_form_to_its_report(browser: Browser, service: Service) -
     browser.wait(lambda: "Completed" in texts(browser), "the page that says so")
     browser.driver.find_element("xpath", "//*[normalize-space()='Artifacts']").click()
     browser.wait(lambda: "4/4 images" in texts(browser), "the counts")
+    picture(browser, "service-run")
+    body = {"artifacts": {"flow_run_id": {"any_": [run]}}}
+    artifacts = service.ask("/artifacts/filter", body)
+    (shown,) = [one["id"] for one in artifacts if one["type"] == "image"]
+    browser.open(f"{service.url}/artifacts/artifact/{shown}")
     # Asked of the pages, and loaded: an image that is not has no width.
     pictures = f"//img[contains(@src, '{out}/images.svg')]"
     script = "return arguments[0].naturalWidth"
@@ -105,9 +110,7 @@ def test_a_run_from_the_form_to_its_report(browser: Browser, service: Service) -
         return any(browser.driver.execute_script(script, one) > 100 for one in found)
 
     browser.wait(drawn, "the pictures")
-    picture(browser, "service-run")
-    body = {"artifacts": {"flow_run_id": {"any_": [run]}}}
-    artifacts = service.ask("/artifacts/filter", body)
+    picture(browser, "service-pictures")
     links = [one["data"] for one in artifacts if one["key"].endswith("report")]
     assert f"{service.pages}/out{out}/report.html" in links[0]
     browser.open(f"{service.pages}/out{out}/report.html")
