@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from flows import evaluate_command
+from flows.options import Archive, Only, Out, Recipe, Tile, Workers
 from flows.service.commands import register
 from pipeline.errors import ModelError, PlanError, RecipeError, TilewrightError, ViewError
 from pipeline.errors import OutputError as _OutputError
@@ -38,21 +39,6 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-Recipe = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")]
-Archive = Annotated[Path, typer.Argument(help="An image, or a folder that is searched.")]
-Out = Annotated[Path, typer.Argument(help="The output folder of a run.")]
-Tile = Annotated[
-    int | None,
-    typer.Option("--tile", min=16, help="Side of a tile's core in px. [from memory]"),
-]
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Worker processes. [one a core]")
-]
-Only = Annotated[
-    str | None, typer.Option("--only", help="Only images whose name matches this glob.")
-]
-
-
 @app.command()
 def run(
     recipe: Recipe,
@@ -62,7 +48,7 @@ def run(
     workers: Workers = None,
     scheduler: Annotated[
         str | None,
-        typer.Option("--scheduler", help="Address of a running Dask scheduler. [embedded]"),
+        typer.Option("--scheduler", help="A running Dask scheduler; by default its own."),
     ] = None,
     fresh: Annotated[
         bool,
@@ -150,7 +136,10 @@ def verify(out: Out) -> None:
 def view(
     out: Out,
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Where to listen. [any that is free]")
+        int,
+        typer.Option(
+            "--port", min=0, max=65535, help="Where to listen; by default any that is free."
+        ),
     ] = 0,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open a browser, or say the address.")

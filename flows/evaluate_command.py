@@ -8,15 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-Only = Annotated[
-    str | None, typer.Option("--only", help="Only images whose name matches this glob.")
-]
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes; by default one a core.")
-]
-Tile = Annotated[
-    int | None, typer.Option("--tile", min=16, help="Side of a tile in px; changes no score.")
-]
+from flows.options import Only, Workers
 
 #: Exit status where some images could not be scored.
 SOME_FAILED = 3
@@ -68,7 +60,7 @@ def register(app: typer.Typer, end: Callable[[Callable[[], int]], None]) -> None
             Literal["2d", "3d"] | None,
             typer.Option(
                 "--dims",
-                help="Objects lie in planes, or in volumes.; by default as the run, else volumes.",
+                help="Objects lie in planes, or in volumes; by default as the run, else volumes.",
             ),
         ] = None,
         images: Annotated[
@@ -77,7 +69,9 @@ def register(app: typer.Typer, end: Callable[[Callable[[], int]], None]) -> None
         worst: Annotated[int, typer.Option("--worst", min=0, help="How many pictures.")] = 12,
         only: Only = None,
         workers: Workers = None,
-        tile: Tile = None,
+        tile: Annotated[
+            int | None, typer.Option("--tile", min=16, help="Side in px; changes no score.")
+        ] = None,
     ) -> None:
         """Score labels against a truth: AP, F1, PQ, Rand, VOI, borders, pixels; with intervals.
 

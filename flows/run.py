@@ -124,8 +124,6 @@ def opened_run(
         with open_cluster(
             machine.workers, request.scheduler, gpus=gpus, security=security
         ) as client:
-            # Also of workers that come later; without it they are in the workers' own output.
-            client.forward_logging("pipeline", logging.WARNING)
             use_gpus = choose_device(request, manifest, client, gpus) == "gpu"
             if request.scheduler is not None:
                 threads, room = capacity(client)

@@ -128,13 +128,20 @@ def open_cluster(
     """
     if scheduler is not None:
         with _connected(scheduler, security) as client:
+            _forward_warnings(client)
             yield client
         return
     start_forkserver(preload)
     if workers is not None and workers < 1:
         raise TilewrightError(f"workers is {workers}: at least 1 worker process is needed.")
     with _embedded(workers, memory_limit_bytes, gpus) as client:
+        _forward_warnings(client)
         yield client
+
+
+def _forward_warnings(client: Client) -> None:
+    """Let this process log what workers warn of, also those that come later."""
+    client.forward_logging("pipeline", logging.WARNING)
 
 
 def capacity(client: Client) -> tuple[int, int]:

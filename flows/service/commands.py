@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.options import Only, Recipe, Tile
 from flows.service.names import Queue
 from pipeline.errors import RecipeError
 
@@ -19,17 +20,10 @@ if TYPE_CHECKING:
 
 Config = Annotated[
     Path | None,
-    typer.Option("--config", help="The service's configuration. [~/.tilewright/service.yaml]"),
+    typer.Option("--config", help="By default ~/.tilewright/service.yaml."),
 ]
-Recipe = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe.")]
 Archive = Annotated[Path, typer.Argument(help="An image or a folder, as the service has it.")]
 Out = Annotated[Path, typer.Argument(help="Where results go, as the service has it.")]
-Only = Annotated[
-    str | None, typer.Option("--only", help="Only images whose name matches this glob.")
-]
-Tile = Annotated[
-    int | None, typer.Option("--tile", min=16, help="Side of a tile's core in px. [from memory]")
-]
 Run = Annotated[str, typer.Argument(help="The run's id, as `submit` says it.")]
 Name = Annotated[str, typer.Argument(help="The schedule's name.")]
 
@@ -50,7 +44,7 @@ def register(app: typer.Typer, end: Callable[[Callable[[], int]], None]) -> None
     def serve(
         unit: Annotated[
             list[str] | None,
-            typer.Argument(help="server, scheduler, workers, gpu-workers, runner, pages. [all]"),
+            typer.Argument(help="server, scheduler, workers, gpu-workers, runner, pages; or all."),
         ] = None,
         config: Config = None,
     ) -> None:
@@ -161,7 +155,7 @@ def _schedule_commands(end: Callable[[Callable[[], int]], None]) -> typer.Typer:
             str | None, typer.Option("--rrule", help='Such as "FREQ=WEEKLY;BYDAY=MO,TH".')
         ] = None,
         timezone: Annotated[
-            str | None, typer.Option("--timezone", help="Such as Europe/Vienna. [UTC]")
+            str | None, typer.Option("--timezone", help="Such as Europe/Vienna; by default UTC.")
         ] = None,
         watch: Annotated[
             bool,

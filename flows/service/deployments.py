@@ -20,8 +20,9 @@ from prefect.workers.process import ProcessWorker
 from flows.service.automations import apply_automations
 from flows.service.client import first
 from flows.service.forms import recipe_schema
-from flows.service.names import ANY, POOL, QUEUES, TAG
+from flows.service.names import ANY, POOL, QUEUES, SCORES, TAG
 from flows.service.runs import segment_archive, segment_image, watch_archive
+from flows.service.scoring import evaluate_labels
 from flows.service.settings import Settings
 from flows.service.turns import limit_gpu_runs
 from pipeline.errors import TilewrightError
@@ -45,6 +46,7 @@ def apply_deployments(settings: Settings) -> list[str]:
         for name, recipe in offered_recipes(settings):
             names += [deploy(flow, name, recipe) for flow in FLOWS]
         names.append(deploy(segment_archive, ANY, None))
+        names.append(deploy(evaluate_labels, SCORES, None))
         apply_automations(client, settings)
         limit_gpu_runs(client, settings)
     return names
@@ -107,7 +109,7 @@ def deploy(
     deployment = RunnerDeployment.from_flow(
         flow,
         name,
-        description=recipe.description if recipe else "For `tilewright submit`.",
+        description=recipe.description if recipe else flow.description,
         tags=[TAG],
         parameters={**values, **parameters},
         schedules=[DeploymentScheduleCreate(schedule=schedule)] if schedule else None,

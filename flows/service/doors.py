@@ -25,6 +25,21 @@ def allowed_archive(path: Path, settings: Settings) -> Path:
     return found
 
 
+def allowed_input(path: Path, settings: Settings) -> Path:
+    """What a comparison may read: archives, and outputs of runs; links resolved.
+
+    Raises
+    ------
+    RecipeError
+        If it, or a link in it, leads out of all `archives` and `outputs`.
+    """
+    roots, fields = (*settings.archives, *settings.outputs), "archives and outputs"
+    found = _within(path, roots, "folder", fields)
+    for link in _links(found):
+        _within(link, roots, f"{path}: the link {link}", fields)
+    return found
+
+
 def allowed_output(path: Path, settings: Settings) -> Path:
     """A folder that runs may write to, links resolved; need not exist yet.
 
@@ -48,7 +63,7 @@ def _within(path: Path, roots: Sequence[Path], what: str, field: str) -> Path:
         led = "" if found == path else f" (that is {found})"
         raise RecipeError(
             f"{path}{led}: the {what} is outside of the service's {field}: {_listed(roots)}. "
-            f"Choose a folder there, or add one to `{field}` of the configuration and restart."
+            "Choose a folder there, or add one to the configuration and restart."
         )
     return found
 

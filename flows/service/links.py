@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from urllib.parse import quote
 
 from flows.request import Request
-from flows.service.pages import PICTURES
+from flows.service.pages import PICTURES, REPORT
 from flows.service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -18,19 +19,19 @@ def announce(request: Request, settings: Settings) -> None:
 
     key = f"run-{request.plan[:8]}"
     links = {
-        "report": (_url(request, settings, "report.html"), "Report, once the run has ended"),
+        "report": (page_url(request.out, settings, REPORT), "Report, once the run has ended"),
         "dashboard": (f"{settings.cluster.dashboard_url}/status", "The cluster"),
     }
     try:
         for name, (url, text) in links.items():
             create_link_artifact(url, text, f"{key}-{name}", _sync=True)  # type: ignore[call-arg]
         # Drawn whenever the page is opened, of what is published by then.
-        pictures = _url(request, settings, PICTURES)
+        pictures = page_url(request.out, settings, PICTURES)
         create_image_artifact(pictures, f"{key}-pictures", "Images so far", _sync=True)  # type: ignore[call-arg]
     except Exception as error:  # httpx's, Prefect's and pydantic's have no common base
         log.warning("Prefect does not take links, the run goes on: %s", error)
 
 
-def _url(request: Request, settings: Settings, name: str) -> str:
-    """Where a page of a run's folder is."""
-    return f"{settings.pages.base_url}/out{quote(str(request.out))}/{name}"
+def page_url(out: Path, settings: Settings, name: str) -> str:
+    """Where a page of an output folder is."""
+    return f"{settings.pages.base_url}/out{quote(str(out))}/{name}"

@@ -12,3 +12,5 @@ QUEUES: tuple[str, ...] = get_args(Queue)
 #: The flow that segments an archive, and its deployment for any recipe.
 SEGMENT = "segment-dataset"
 ANY = "any-recipe"
+#: The deployment that compares labels with a truth.
+SCORES = "labels-and-truth"

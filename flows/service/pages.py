@@ -12,12 +12,14 @@ from flows.service.settings import Settings, load_settings
 from pipeline.errors import TilewrightError
 from pipeline.report.contact_sheet import contact_sheet
 from pipeline.run_folder import RunFolder
+from pipeline.scores.page import PAGE
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 #: What may be read of an output folder.
-FILES = {"report.html": "text/html", "run.json": "application/json"}
+REPORT = "report.html"
+FILES = {REPORT: "text/html", "run.json": "application/json", PAGE: "text/html"}
 #: Is drawn when it is asked for.
 PICTURES = "images.svg"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,25 @@ def test_a_run_from_the_form_to_its_report(browser: Browser, service: Service) -
     browser.wait(lambda: "nuclei" in texts(browser), "the report")
     browser.open(service.dashboard)
     browser.wait(lambda: "Dask" in browser.driver.title, "the dashboard")
+
+
+def test_labels_are_compared_with_a_truth(browser: Browser, service: Service, demo: Path) -> None:
+    labels, out = service.folder / "out" / "small", service.folder / "out" / "scores"
+    truth = service.folder / "archive" / "truth"
+    shutil.copytree(demo.parent / "truth" / "crowded", truth)
+    given = {"labels": str(labels), "truth": str(truth), "out": str(out)}
+    offered = service.deployment("evaluate-labels/labels-and-truth")["id"]
+    run = service.ask(f"/deployments/{offered}/create_flow_run", {"parameters": given})["id"]
+    service.wait(lambda: service.state(run) == "Completed", 120)
+    body = {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": ["scores"]}}}
+    (scores,) = service.ask("/artifacts/filter", body)
+    assert "4 images scored" in scores["data"]
+    browser.open(f"{service.pages}/out{out}/scores.html")
+    browser.wait(lambda: "AP" in texts(browser), "the scores")
+    refused = {**given, "truth": "/etc"}
+    run = service.ask(f"/deployments/{offered}/create_flow_run", {"parameters": refused})["id"]
+    service.wait(lambda: service.state(run) == "Failed", 120)
+    assert "outside of the service's archives and outputs" in service.message(run)
 
 
 def test_progress_moves_and_a_run_can_be_cancelled(browser: Browser, service: Service) -> None:

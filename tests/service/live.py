@@ -135,6 +135,10 @@ class Service:
         """The name of a run's state."""
         return str(self.ask(f"/flow_runs/{run_id}")["state"]["name"])
 
+    def message(self, run_id: str) -> str:
+        """What a run's state says."""
+        return str(self.ask(f"/flow_runs/{run_id}")["state"]["message"])
+
     def environment(self) -> dict[str, str]:
         """The user's, without settings of other services."""
         kept = {

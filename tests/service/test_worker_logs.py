@@ -41,7 +41,6 @@ def warn(number: int) -> int:
 def test_a_warning_of_a_worker_is_told_whose_it_is(handler: Kept) -> None:
     show_in_run("the-run", [NAME])
     with open_cluster(1, None) as client:
-        client.forward_logging("pipeline", logging.WARNING)
         assert client.submit(warn, 2).result() == 2
         warn(3)  # of this process: Prefect knows its run by itself
         deadline = time.monotonic() + 20
