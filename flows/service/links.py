@@ -24,7 +24,7 @@ def announce(request: Request, settings: Settings) -> None:
     }
     try:
         for name, (url, text) in links.items():
-            create_link_artifact(url, text, f"{key}-{name}", _sync=True)  # type: ignore[call-arg]
+            create_link_artifact(url, text, f"{key}-{name}", text, _sync=True)  # type: ignore[call-arg]
         # Drawn whenever the page is opened, of what is published by then.
         pictures = page_url(request.out, settings, PICTURES)
         create_image_artifact(pictures, f"{key}-pictures", "Images so far", _sync=True)  # type: ignore[call-arg]

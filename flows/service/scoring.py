@@ -71,4 +71,5 @@ def evaluate_labels(
     text = f"```text\n{result_text(result)}\n```"
     create_markdown_artifact(text, "scores", f"{labels} beside {truth}", _sync=True)  # type: ignore[call-arg]
     url = page_url(folder, settings, PAGE)
-    create_link_artifact(url, "The worst images", "scores-page", _sync=True)  # type: ignore[call-arg]
+    words = "Scores and the worst images"
+    create_link_artifact(url, words, "scores-page", words, _sync=True)  # type: ignore[call-arg]
