@@ -1,0 +1,340 @@
+"""Training recipes: which network learns what from which images, as a YAML file. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, JsonValue, ValidationError, model_validator
+
+from pipeline.errors import ModelError, RecipeError
+from pipeline.names import nearest
+from pipeline.nets.architectures.presets import SMALL, SMALL_DETECTORS
+from pipeline.nets.card import FOREIGN, ModelCard, parse_card
+from pipeline.nets.device import Precision
+from pipeline.nets.heads import AnyHead, ClassesHead
+from pipeline.nets.normalisation import AnyNormalisation, Percentiles
+from pipeline.nets.parts import Part
+from pipeline.recipe import recipes_folder
+from pipeline.training.augmentation import Augmentation
+from pipeline.training.losses.terms import AnyTerm, defaults
+from pipeline.validation import explained
+
+FOLDER = "training"
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class DataSection(Part):
+    """Where images and their labels lie.
+
+    `images`, `objects`, `classes`: folders in DATA whose files have the same names: of images, of
+    images of object numbers (0 is background), and of images of class numbers (0 is the first
+    class of the head). Where DATA has no folder `images`, it is searched for OME-Zarr images, and
+    the other two are label images of each: "labels" its only one, "labels/nuclei" one by name.
+    `only`: globs on names; others are left out. `ignore`: a class number that says nothing.
+    `allow_empty`: take images without any object. `memory_gib`: what decoded images may take of
+    memory; the rest lies in a file.
+    """
+
+    images: str = "images"
+    objects: str | None = "labels"
+    classes: str | None = None
+    only: tuple[str, ...] = ()
+    ignore: int | None = Field(default=None, ge=0)
+    allow_empty: bool = False
+    memory_gib: float = Field(default=2.0, ge=0)
+
+    @model_validator(mode="after")
+    def _some_labels(self) -> DataSection:
+        if self.objects is None and self.classes is None:
+            raise ValueError("neither objects nor classes are given; name the folder of one")
+        return self
+
+
+class SourceSection(Part):
+    """`channels`: names or numbers of those that the network sees; by default all. Else as in
+    recipes of runs."""
+
+    channels: tuple[int | str, ...] | None = Field(default=None, min_length=1)
+    missing_chunks: Literal["error", "fill"] = "error"
+
+
+class SamplingSection(Part):
+    """Which patches a step sees.
+
+    `patch_px`: sides of a patch, one number or one an axis; multiples of the network's total
+    stride. `batch`: patches a step. `balance`: "objects" puts patches on objects, each of an image
+    as likely as another; "classes" on pixels of classes, each class as likely as another;
+    "uniform" anywhere. `share`: part of the patches that is balanced, the others lie anywhere.
+    `images`: whether images are drawn alike ("equal") or by their number of pixels ("area").
+    """
+
+    patch_px: int | tuple[int, ...] = 128
+    batch: int = Field(default=8, ge=1, le=4096)
+    balance: Literal["objects", "classes", "uniform"] = "objects"
+    share: Share = 0.7
+    images: Literal["equal", "area"] = "equal"
+
+
+class OptimiserSection(Part):
+    """AdamW, whose step rises from 0 in `warmup_steps` and falls to 0 as a cosine.
+
+    `learning_rate`, `weight_decay`: AdamW's. `clip_norm`: largest norm of a gradient. `average`:
+    the model that is kept is a moving average of the weights, with this part of the old one a
+    step; 0 keeps the last weights.
+
+    References
+    ----------
+    Loshchilov, Hutter, Decoupled weight decay regularization, ICLR 2019, arXiv:1711.05101
+    """
+
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    weight_decay: float = Field(default=1e-4, ge=0, le=1)
+    warmup_steps: int = Field(default=50, ge=0)
+    clip_norm: float | None = Field(default=5.0, gt=0)
+    average: float = Field(default=0.99, ge=0, lt=1)
+
+
+class ValidationSection(Part):
+    """Images that are not learned from.
+
+    `fraction`: of the images, by a hash of their names. `every_steps`: how often the model is
+    scored on them. `images`: how many of them at most while training; all of them at the end.
+    `patience`: stop after so many scorings without a better one; null never stops early.
+    """
+
+    fraction: float = Field(default=0.2, gt=0, lt=1)
+    every_steps: Count = 200
+    images: Count = 16
+    patience: int | None = Field(default=None, ge=1)
+
+
+class ComputeSection(Part):
+    """`precision`: as in recipes of runs; 16 bits make training faster on GPUs. `threads`: of
+    torch on a CPU; another number may change last digits, and with them the weights. `producers`:
+    threads that make patches; never changes anything."""
+
+    precision: Precision = "float32"
+    threads: int = Field(default=2, ge=1, le=256)
+    producers: int = Field(default=1, ge=1, le=64)
+
+
+class TrainingRecipe(Part):
+    """A whole training recipe.
+
+    Parameters
+    ----------
+    name, description : str
+        Of the model.
+    architecture : str
+        One of `pipeline.nets.architectures`.
+    arguments : dict or None
+        For the architecture; None takes those of its small preset.
+    ndim, channels, heads, normalisation, pixel_size_um
+        As on the model's card.
+    losses : dict
+        By head, what is summed: see `pipeline.training.losses`.
+    steps : int
+    decoding : dict
+        Sections `preprocess`, `segment`, `postprocess` of the recipe that turns the network's
+        outputs into labels, both to score it and to use it. A method that needs a model gets this
+        one. By default what suits the heads.
+    licence, training_data, authors, cite
+        For the card.
+    """
+
+    name: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]*$")
+    description: str = ""
+    architecture: str
+    arguments: dict[str, JsonValue] | None = None
+    ndim: Literal[2, 3] = 2
+    channels: tuple[str, ...] = Field(min_length=1)
+    heads: tuple[AnyHead, ...]
+    normalisation: AnyNormalisation = Percentiles(kind="percentiles")
+    pixel_size_um: float | tuple[float, ...] | None = None
+    data: DataSection = DataSection()
+    source: SourceSection = SourceSection()
+    losses: dict[str, tuple[AnyTerm, ...]] = Field(default_factory=dict)
+    sampling: SamplingSection = SamplingSection()
+    augmentation: Augmentation = Augmentation()
+    optimiser: OptimiserSection = OptimiserSection()
+    steps: Count = 1000
+    validation: ValidationSection = ValidationSection()
+    compute: ComputeSection = ComputeSection()
+    seed: int = Field(default=0, ge=0)
+    decoding: dict[str, JsonValue] = Field(default_factory=dict)
+    licence: str | None = None
+    training_data: str = ""
+    authors: tuple[str, ...] = ()
+    cite: str | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainingRecipe:
+        if self.architecture in FOREIGN:
+            raise ValueError(f"architecture: {self.architecture!r} is made by other programs")
+        self._check_losses()
+        for head in self.heads:
+            if isinstance(head, ClassesHead):
+                self._check_classes(head)
+            elif self.data.objects is None:
+                raise ValueError(
+                    f"heads: {head.head} is learned from objects, and data.objects is null"
+                )
+        if self.sampling.balance == "objects" and self.data.objects is None:
+            raise ValueError("sampling.balance: objects, and data.objects is null; use classes")
+        if len(self.patch_sides) != self.ndim:
+            raise ValueError(f"sampling.patch_px: {len(self.patch_sides)} for {self.ndim} axes")
+        return self
+
+    def _check_losses(self) -> None:
+        kinds = [head.head for head in self.heads]
+        for kind in self.losses:
+            if kind not in kinds:
+                known = ", ".join(kinds)
+                raise ValueError(f"losses: {kind!r} is none of the heads ({known})")
+        if "objects" in self.losses:
+            raise ValueError("losses: a detector has its own; leave out `objects`")
+        for head in self.heads:
+            for term in self.losses.get(head.head, ()):
+                term.check(head, self.ndim)
+
+    def _check_classes(self, head: ClassesHead) -> None:
+        if head.activation != "softmax":
+            raise ValueError(f"heads: classes are trained with softmax, not {head.activation}")
+        if self.data.classes is None and (len(head.names) != 2 or head.background is None):
+            raise ValueError(
+                "heads: objects tell two classes, background and object. For "
+                f"{len(head.names)} classes name their images in data.classes"
+            )
+
+    @property
+    def patch_sides(self) -> tuple[int, ...]:
+        """Sides of a patch in px, one an axis."""
+        given = self.sampling.patch_px
+        return (given,) * self.ndim if isinstance(given, int) else given
+
+    @property
+    def network_arguments(self) -> dict[str, Any]:
+        """Arguments of the architecture, beside numbers of channels."""
+        if self.arguments is not None:
+            return dict(self.arguments)
+        presets = {**SMALL, **SMALL_DETECTORS}
+        chosen = "unet_3d" if self.ndim == 3 else self.architecture
+        found = presets.get(chosen, {})
+        return {key: list(x) if isinstance(x, tuple) else x for key, x in found.items()}
+
+    def terms(self, head: AnyHead) -> tuple[AnyTerm, ...]:
+        """What the loss of a head sums."""
+        return self.losses.get(head.head) or defaults(head)
+
+    def card(self, **facts: Any) -> ModelCard:
+        """The card of the model, with what is known by now.
+
+        Raises
+        ------
+        ModelError
+            If architecture and heads do not fit together.
+        """
+        content = {
+            "format": 1,
+            "name": self.name,
+            "description": self.description,
+            "architecture": self.architecture,
+            "arguments": self.network_arguments,
+            "ndim": self.ndim,
+            "channels": self.channels,
+            "heads": [head.model_dump() for head in self.heads],
+            "normalisation": self.normalisation.model_dump(),
+            "pixel_size_um": self.pixel_size_um,
+            "weights": "weights.safetensors",
+            "licence": self.licence,
+            "training_data": self.training_data or None,
+            "authors": self.authors,
+            "cite": self.cite,
+            **facts,
+        }
+        return parse_card(content, self.name)
+
+    def identity(self) -> str:
+        """What decides the weights, as canonical JSON: not its words, nor how patches are made."""
+        words = {"description", "licence", "training_data", "authors", "cite"}
+        content = self.model_dump(mode="json", exclude=words)
+        del content["data"]["memory_gib"], content["compute"]["producers"]
+        return json.dumps(content, sort_keys=True)
+
+
+def load_training_recipe(name_or_path: str) -> TrainingRecipe:
+    """Read a training recipe from a YAML file, or by its name in configs/training.
+
+    Raises
+    ------
+    RecipeError
+        With the file, the key, the value and what would be valid.
+    """
+    path = _find(name_or_path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: the recipe cannot be read ({error}).") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from error
+    return parse_training_recipe(content, str(path), path.stem)
+
+
+def parse_training_recipe(
+    content: object, where: str, default_name: str = "model"
+) -> TrainingRecipe:
+    """Validate a training recipe's content; `where` names it in messages."""
+    if not isinstance(content, Mapping):
+        raise RecipeError(f"{where}: a recipe is a mapping of keys, not {type(content).__name__}.")
+    if "architecture" not in content and "segment" in content:
+        raise RecipeError(f"{where}: a recipe of runs; `tilewright train` needs one for training.")
+    try:
+        recipe = TrainingRecipe.model_validate({"name": default_name, **content})
+    except ValidationError as error:
+        lines = "\n".join(f"  {_explain(item)}" for item in error.errors())
+        raise RecipeError(f"{where}:\n{lines}") from error
+    try:
+        recipe.card()
+    except ModelError as error:
+        raise RecipeError(f"{where}: {error}") from error
+    return recipe
+
+
+def shipped_training_recipes() -> list[str]:
+    """Names of the shipped training recipes."""
+    return sorted(path.stem for path in (recipes_folder() / FOLDER).glob("*.yaml"))
+
+
+def _find(name_or_path: str) -> Path:
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    if path.suffix in {".yaml", ".yml"}:
+        raise RecipeError(f"{path}: there is no such recipe file.")
+    shipped = recipes_folder() / FOLDER / f"{name_or_path}.yaml"
+    if shipped.is_file():
+        return shipped
+    names = shipped_training_recipes()
+    raise RecipeError(
+        f"training recipe {name_or_path!r}: neither a file nor a shipped one"
+        f"{nearest(name_or_path, names)}. Shipped: {', '.join(names)}."
+    )
+
+
+def _explain(item: Any) -> str:
+    """One validation error as a line: key, what is wrong, what would be right."""
+    if item["type"] != "extra_forbidden":
+        return explained(item, "recipe")
+    *section, wrong = (str(part) for part in item["loc"])
+    kind: Any = TrainingRecipe
+    for part in section:
+        field = getattr(kind, "model_fields", {}).get(part)
+        kind = field.annotation if field is not None else None
+    known = sorted(getattr(kind, "model_fields", ()))
+    listed = f" Valid keys: {', '.join(known)}." if known else ""
+    return f"{'.'.join([*section, wrong])}: unknown key{nearest(wrong, known)}.{listed}"
