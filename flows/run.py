@@ -64,7 +64,7 @@ def run_request(request: Request, started: float | None = None) -> dict[str, Any
 
         def serve() -> None:
             nonlocal server
-            server = stack.enter_context(_server())
+            server = stack.enter_context(embedded_server(SERVER_HOME))
 
         with opened_run(request, begun, claimed=serve) as run:
             from flows.segment import segment_dataset
@@ -109,7 +109,7 @@ def opened_run(
     with folder.writing() as manifest:
         claim(request, folder, manifest)
         claimed()
-        with _log_file(folder.hidden / "run.log"):
+        with log_file(folder.hidden / "run.log"):
             gpus = own_gpus(request)
             machine = Machine.of(request.recipe, request.workers, ORDERS_PER_GPU * len(gpus))
             with open_cluster(
@@ -148,14 +148,15 @@ def _check_paths(request: Request) -> None:
 
 
 @contextmanager
-def _server() -> Iterator[ServerHandle]:
+def embedded_server(home: Path) -> Iterator[ServerHandle]:
+    """A Prefect server for one command, which keeps its own log lines out of the terminal."""
     # Prefect's own log lines would tear the progress bar, and what it says of a failure (with a
     # traceback) is said better by the error; the server and its pages still get all of it.
     if "PREFECT_LOGGING_LEVEL" not in os.environ:
         os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
-    handle = start_server(SERVER_HOME)
+    handle = start_server(home)
     try:
         yield handle
     finally:
@@ -163,7 +164,7 @@ def _server() -> Iterator[ServerHandle]:
 
 
 @contextmanager
-def _log_file(path: Path) -> Iterator[None]:
+def log_file(path: Path) -> Iterator[None]:
     """Keep everything, tracebacks included, in a file for those who look into a failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")

@@ -43,7 +43,7 @@ def write_report(folder: RunFolder, manifest: Manifest, record: dict[str, Any]) 
         sections.recipe(record),
         sections.versions(record),
     ]
-    page = _page(f"{record['recipe']['label']}: {Path(record['archive']).name}", body)
+    page = html_page(f"{record['recipe']['label']}: {Path(record['archive']).name}", body)
     # File names need not be Unicode: what is not becomes a question mark.
     write_atomically(folder.report, page.encode("utf-8", "replace"))
 
@@ -60,7 +60,8 @@ def retry_command(folder: RunFolder, record: dict[str, Any]) -> str:
     return " ".join(shlex.quote(word) for word in words)
 
 
-def _page(title: str, body: list[str]) -> str:
+def html_page(title: str, body: list[str]) -> str:
+    """A page of our style from its parts, each as HTML; empty parts are left out."""
     style = (HERE / "style.css").read_text("utf-8")
     script = (HERE / "sort.js").read_text("utf-8")
     known = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,6 @@ class Dataset:
     Parameters
     ----------
     train, validation : list of Frame
-    pairs : dict
-        By name, where each image of validation is read again.
     digest : str
         Of all pixels, labels and names.
     images, objects : int
@@ -49,7 +47,6 @@ class Dataset:
 
     train: list[Frame]
     validation: list[Frame]
-    pairs: dict[str, Pair]
     digest: str
     images: int
     objects: int
@@ -116,7 +113,6 @@ def load_dataset(
     return Dataset(
         [frame for name in train for frame in kept[name]],
         [frame for name in validation for frame in kept[name]],
-        {pair.name: pair for pair in pairs if pair.name in validation},
         digest(*(f"{name}\0{known}\0".encode() for name, known, _ in sorted(found))),
         len(pairs),
         sum(count for _, _, count in found),
@@ -150,27 +146,36 @@ def _windowed(pool: ThreadPoolExecutor, work: Any, items: Sequence[Pair], ahead:
 
 def _frames(found: Examined, recipe: TrainingRecipe, maps: Maps, shelf: Shelf) -> list[Frame]:
     terms = _terms(found.pixels, recipe)
-    frames = []
-    for number, pixels in enumerate(found.pixels):
-        objects = None if found.objects is None else found.objects[number]
-        classes = None if found.classes is None else found.classes[number]
-        shown = classes if classes is not None else (objects > 0).astype(np.int16)  # type: ignore[operator]
-        frames.append(
+    return [
+        _frame(
             Frame(
                 found.name,
                 number,
                 shelf.keep(pixels),
                 terms,
-                None if objects is None else shelf.keep(objects),
-                None if classes is None else shelf.keep(classes),
-                {}
-                if objects is None
-                else {key: shelf.keep(one) for key, one in maps(objects).items()},
-                np.zeros((1, 0), np.float32) if objects is None else middles(objects),
-                _spots(shown, found.name, number),
-            )
+                None if found.objects is None else shelf.keep(found.objects[number]),
+                None if found.classes is None else shelf.keep(found.classes[number]),
+            ),
+            maps,
+            shelf,
         )
-    return frames
+        for number, pixels in enumerate(found.pixels)
+    ]
+
+
+def _frame(frame: Frame, maps: Maps, shelf: Shelf) -> Frame:
+    """A frame with what follows from its labels."""
+    objects, classes = frame.objects, frame.classes
+    more: dict[str, Any] = {}
+    if objects is not None:
+        more["maps"] = {key: shelf.keep(one) for key, one in maps(objects).items()}
+        more["middles"] = middles(objects)
+    shown = classes
+    if shown is None and objects is not None:
+        shown = (objects > 0).astype(np.int16)
+    if shown is not None:
+        more["spots"] = _spots(shown, frame.image, frame.number)
+    return replace(frame, **more)
 
 
 def _spots(classes: NDArray[np.int16], name: str, number: int) -> dict[int, NDArray[np.int32]]:
@@ -266,6 +271,4 @@ def _percentile(counts: NDArray[np.int64], percent: float) -> float:
 
 
 def _retermed(frame: Frame, terms: Terms) -> Frame:
-    from dataclasses import replace  # noqa: PLC0415
-
     return replace(frame, terms=terms)

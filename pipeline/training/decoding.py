@@ -63,7 +63,7 @@ def _segment(recipe: TrainingRecipe) -> dict[str, Any]:
         "method": "watershed",
         "foreground": {"method": "network"},
         "landscape": "objectness",
-        "markers": {"from": "h_minima", "h": 0.1},
+        "markers": {"from": "h_minima", "h": 0.2},
     }
 
 

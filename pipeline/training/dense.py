@@ -60,7 +60,7 @@ class DenseTrainee:
         """Nothing is other than in use."""
 
     def batch(self, patches: Sequence[Patch]) -> DenseBatch:
-        targets = {
+        targets: dict[str, Tensor] = {
             head.head: torch.from_numpy(np.stack([_target(head, one) for one in patches]))
             for head in self._heads
         }

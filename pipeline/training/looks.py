@@ -72,7 +72,7 @@ def _colours(image: Floats, rule: Augmentation, random: np.random.Generator) -> 
         image = np.exp(-passed).astype(np.float32)
     if rule.hue_deg > 0:
         angle = math.radians(random.uniform(-rule.hue_deg, rule.hue_deg))
-        image = np.tensordot(_turn_about_grey(angle), image, 1)
+        image = np.asarray(np.tensordot(_turn_about_grey(angle), image, 1), np.float32)
     return image
 
 
@@ -81,4 +81,4 @@ def _turn_about_grey(angle: float) -> Floats:
     axis = np.ones(3) / math.sqrt(3)
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     turn = np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
-    return turn.astype(np.float32)
+    return np.asarray(turn, np.float32)

@@ -166,7 +166,7 @@ def _step(
             "--fresh starts over."
         )
     state.optimiser.zero_grad()
-    state.scaler.scale(loss).backward()
+    state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     if section.clip_norm is not None:
         state.scaler.unscale_(state.optimiser)
         nn.utils.clip_grad_norm_(state.network.parameters(), section.clip_norm)

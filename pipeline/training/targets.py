@@ -16,6 +16,7 @@ from pipeline.nets.heads import DistanceHead, Head
 from pipeline.training.geometry import Places
 from pipeline.training.losses.border_weights import border_weights
 from pipeline.training.losses.terms import BorderWeights
+from pipeline.training.object_boxes import object_boxes
 
 Floats = NDArray[np.float32]
 Objects = NDArray[np.int32]
@@ -72,9 +73,7 @@ def distances(objects: Objects, normalised: bool) -> Floats:
         The end of the frame is no edge: what is cut there goes on.
     """
     found = np.zeros(objects.shape, np.float32)
-    for number, box in enumerate(ndimage.find_objects(objects), start=1):
-        if box is None:
-            continue
+    for number, box in object_boxes(objects):
         near = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in box)
         own = objects[near] == number
         if own.all():  # it fills the frame

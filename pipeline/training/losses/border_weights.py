@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.training.object_boxes import object_boxes
+
 #: Beyond so many sigma a weight is less than w0 / 2900, and is left at 0.
 REACH_SIGMAS = 4.0
 
@@ -37,9 +39,7 @@ def border_weights(objects: NDArray[np.integer], w0: float, sigma_px: float) -> 
     reach = math.ceil(REACH_SIGMAS * sigma_px)
     nearest = np.full(objects.shape, np.inf, np.float32)
     second = nearest.copy()
-    for number, box in enumerate(ndimage.find_objects(objects), start=1):
-        if box is None:
-            continue
+    for number, box in object_boxes(objects):
         near = tuple(slice(max(0, s.start - reach), s.stop + reach) for s in box)
         away = ndimage.distance_transform_edt(objects[near] != number).astype(np.float32)
         second[near] = np.minimum(second[near], np.maximum(nearest[near], away))

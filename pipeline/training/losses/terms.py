@@ -19,6 +19,11 @@ Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 
 
+def tells_classes(head: Head) -> bool:
+    """Whether the channels of a head are classes."""
+    return isinstance(head, ClassesHead | BorderHead)
+
+
 class BorderWeights(Part):
     """More weight between objects that lie near each other: `w0` times a bell of `sigma_px`.
 
@@ -46,7 +51,7 @@ class Term(Part):
 
     def check(self, head: Head, ndim: int) -> None:
         """Raise ValueError if it cannot be the loss of a head."""
-        if not isinstance(head, ClassesHead | BorderHead):
+        if not tells_classes(head):
             raise ValueError(
                 f"losses: {self.named} compares classes; for {head.head} use l1, l2 or smooth_l1"
             )
@@ -129,7 +134,7 @@ class RegressionTerm(Term):
     where: Literal["all", "objects"] = "all"
 
     def check(self, head: Head, ndim: int) -> None:
-        if isinstance(head, ClassesHead | BorderHead):
+        if tells_classes(head):
             raise ValueError(
                 f"losses: {self.loss} compares values; for {head.head} use cross_entropy, dice "
                 "or focal"
@@ -148,7 +153,7 @@ AnyTerm = Annotated[
 ]
 
 
-def defaults(head: Head) -> tuple[Term, ...]:
+def defaults(head: Head) -> tuple[AnyTerm, ...]:
     """What a recipe means that says nothing of a head's loss."""
     if isinstance(head, ClassesHead | BorderHead):
         return (CrossEntropyTerm(loss="cross_entropy"),)
