@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pipeline.errors import RecipeError
 from pipeline.nets.heads import BorderHead, ClassesHead, DistanceHead, Head
+from pipeline.nets.opening import context_of, skeleton
 from pipeline.training.frames import Floats
 from pipeline.training.patches import Outside, Patch
 from pipeline.training.recipe import TrainingRecipe
@@ -47,6 +49,7 @@ class DenseTrainee:
     outside: Outside = "mirror"
 
     def __init__(self, recipe: TrainingRecipe) -> None:
+        _check_sides(recipe)
         self._heads = recipe.heads
         self._terms = {head.head: recipe.terms(head) for head in recipe.heads}
         self._slices = recipe.card().head_slices()
@@ -98,6 +101,18 @@ class DenseTrainee:
             extra = batch.maps[term.maps[0].key].to(device) if term.maps else None
             found[f"{head.head} {term.named}"] = term.weight * term.of(given, target, known, extra)
         return found
+
+
+def _check_sides(recipe: TrainingRecipe) -> None:
+    """Raise RecipeError if patches do not suit the network."""
+    card = recipe.card()
+    strides = context_of(skeleton(card), card).reach.stride
+    for side, stride in zip(recipe.patch_sides, strides, strict=True):
+        if side % stride:
+            raise RecipeError(
+                f"{recipe.name}: sampling.patch_px: {side}, and sides of patches are multiples of "
+                f"the network's total stride, {stride} px."
+            )
 
 
 def _target(head: Head, patch: Patch) -> NDArray[np.int64] | Floats:

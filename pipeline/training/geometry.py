@@ -78,7 +78,7 @@ def draw_places(
         relative[axis] -= (n - 1) / 2
         # Half pixels where the side is even.
         half = ((n - 1) / 2) % 1
-        middle.append(math.floor(centre[axis] + 0.5) + half)
+        middle.append(math.floor(centre[axis] - half + 0.5) + half)
     points = np.tensordot(matrix.astype(np.float32), relative, 1)
     points += np.array(middle, np.float32).reshape(-1, *(1,) * len(grown))
     if rule.elastic_px > 0:

@@ -15,7 +15,7 @@ from pipeline.names import nearest
 from pipeline.nets.architectures.presets import SMALL, SMALL_DETECTORS
 from pipeline.nets.card import FOREIGN, ModelCard, parse_card
 from pipeline.nets.device import Precision
-from pipeline.nets.heads import AnyHead, ClassesHead
+from pipeline.nets.heads import AnyHead, BorderHead, ClassesHead, ObjectsHead
 from pipeline.nets.normalisation import AnyNormalisation, Percentiles
 from pipeline.nets.parts import Part
 from pipeline.recipe import recipes_folder
@@ -177,6 +177,11 @@ class TrainingRecipe(Part):
         if self.architecture in FOREIGN:
             raise ValueError(f"architecture: {self.architecture!r} is made by other programs")
         self._check_losses()
+        if not any(isinstance(head, ClassesHead | BorderHead | ObjectsHead) for head in self.heads):
+            raise ValueError(
+                "heads: they do not tell objects from background; they need a head `classes` or "
+                "`border`"
+            )
         for head in self.heads:
             if isinstance(head, ClassesHead):
                 self._check_classes(head)
