@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 from torch import nn
@@ -58,7 +57,7 @@ def publish(training: Training, state: TrainingState, folder: TrainingFolder) ->
     scores = _all_scores(network, training)
     card = _card(recipe, dataset, scores, state, step)
     written = write_model(folder.model, copy.deepcopy(network).cpu(), card)
-    write_run_recipe(recipe, folder.recipe)
+    write_run_recipe(recipe, folder)
     return Result(written, scores, step)
 
 
@@ -93,10 +92,10 @@ def _card(
     )
 
 
-def write_run_recipe(recipe: TrainingRecipe, path: Path) -> None:
-    """Write a recipe of runs that uses the model beside it."""
-    label = recipe.name or "labels"
-    content = {"label": label, **run_content(recipe, "model")}
+def write_run_recipe(recipe: TrainingRecipe, folder: TrainingFolder) -> None:
+    """Write a recipe of runs that uses the model, by its absolute path."""
+    content = {"label": recipe.name or "labels", **run_content(recipe, folder.model)}
     if recipe.description:
         content = {"description": recipe.description, **content}
-    write_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    write_atomically(folder.recipe, text.encode())
