@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,40 +84,39 @@ def load_dataset(
     """
     pairs, problems = find_pairs(data, recipe)
     train, validation = _names(pairs, recipe)
-    kept: dict[str, list[Frame]] = {}
-    found: list[tuple[str, str, int]] = []
-    seen: dict[str, set[int]] = {}
     together = _Together(recipe)
-
-    def one(pair: Pair) -> tuple[Pair, Examined | list[Problem]]:
-        return pair, examine(pair, recipe)
-
+    kept: dict[str, list[Frame]] = {}
+    digests = []
     with ThreadPoolExecutor(threads) as pool:
-        for pair, result in _windowed(pool, one, pairs, 2 * threads):
+        for pair, result in _windowed(pool, pairs, recipe, 2 * threads):
             if isinstance(result, list):
                 problems += result
                 continue
             if pair.name in train:
                 together.add(result.pixels)
-            frames = _frames(result, recipe, maps, shelf)
-            kept[pair.name] = frames
-            seen[pair.name] = {k for frame in frames for k in frame.spots}
-            found.append((pair.name, result.digest, sum(f.object_count for f in frames)))
-    problems += _absent(recipe, seen)
+            kept[pair.name] = _frames(result, recipe, maps, shelf)
+            digests.append(f"{pair.name}\0{result.digest}\0".encode())
+    problems += _absent(recipe, _classes_of(kept.values()))
     refuse(data, problems)
     _need_two(data, pairs)
     shared = together.terms()
     if shared is not None:
-        kept = {name: [_retermed(f, shared) for f in frames] for name, frames in kept.items()}
-    late = set().union(*seen.values()) - set().union(*(seen[n] for n in train))
+        for name, frames in kept.items():
+            kept[name] = [replace(frame, terms=shared) for frame in frames]
+    late = _classes_of(kept.values()) - _classes_of(kept[name] for name in train)
     return Dataset(
         [frame for name in train for frame in kept[name]],
         [frame for name in validation for frame in kept[name]],
-        digest(*(f"{name}\0{known}\0".encode() for name, known, _ in sorted(found))),
+        digest(*sorted(digests)),
         len(pairs),
-        sum(count for _, _, count in found),
+        sum(frame.object_count for frames in kept.values() for frame in frames),
         tuple(_class_name(recipe, k) for k in sorted(late)),
     )
+
+
+def _classes_of(images: Iterable[list[Frame]]) -> set[int]:
+    """Classes that some pixel shows."""
+    return {k for frames in images for frame in frames for k in frame.spots}
 
 
 def _names(pairs: Sequence[Pair], recipe: TrainingRecipe) -> tuple[list[str], list[str]]:
@@ -135,13 +134,15 @@ def _need_two(data: Path, pairs: Sequence[Pair]) -> None:
         )
 
 
-def _windowed(pool: ThreadPoolExecutor, work: Any, items: Sequence[Pair], ahead: int) -> Any:
-    """Results in order; few wait, so that few decoded images are in memory twice."""
-    waiting = [pool.submit(work, item) for item in items[:ahead]]
-    for k in range(len(items)):
-        yield waiting.pop(0).result()
-        if k + ahead < len(items):
-            waiting.append(pool.submit(work, items[k + ahead]))
+def _windowed(
+    pool: ThreadPoolExecutor, pairs: Sequence[Pair], recipe: TrainingRecipe, ahead: int
+) -> Iterator[tuple[Pair, Examined | list[Problem]]]:
+    """Pairs as they were read, in order; few wait, for they are in memory."""
+    waiting = [pool.submit(examine, pair, recipe) for pair in pairs[:ahead]]
+    for number, pair in enumerate(pairs):
+        yield pair, waiting.pop(0).result()
+        if number + ahead < len(pairs):
+            waiting.append(pool.submit(examine, pairs[number + ahead], recipe))
 
 
 def _frames(found: Examined, recipe: TrainingRecipe, maps: Maps, shelf: Shelf) -> list[Frame]:
@@ -200,8 +201,7 @@ def _class_name(recipe: TrainingRecipe, number: int) -> str:
     return names[number] if number < len(names) else str(number)
 
 
-def _absent(recipe: TrainingRecipe, seen: dict[str, set[int]]) -> list[Problem]:
-    there = set().union(*seen.values())
+def _absent(recipe: TrainingRecipe, there: set[int]) -> list[Problem]:
     if not there:
         return []  # worse is wrong
     return [
@@ -268,7 +268,3 @@ def _percentile(counts: NDArray[np.int64], percent: float) -> float:
     place = percent / 100 * (int(total[-1]) - 1)
     below, above = (float(np.searchsorted(total, f(place), "right")) for f in (np.floor, np.ceil))
     return below + (above - below) * float(place - np.floor(place))
-
-
-def _retermed(frame: Frame, terms: Terms) -> Frame:
-    return replace(frame, terms=terms)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,33 +105,38 @@ def train(training: Training) -> TrainingState:
     state = begin(recipe, here)
     if load_state(training.checkpoints, state):
         log.info("%s: goes on at step %d", recipe.name, state.step)
-    training.trainee.prepare(state.network)
-    network = _spread(state.network, training)
-    patches = Patches(
-        training.dataset.train, recipe, training.trainee.margin_px, training.trainee.outside
-    )
-
-    def make(step: int) -> Any:
-        return training.trainee.batch(patches.batch(step))
-
-    saved = time.monotonic()
     if has_ended(state, recipe):
         return state
-    with produced(make, range(state.step, recipe.steps), recipe.compute.producers) as batches:
-        for batch in batches:
-            begun = time.monotonic()
-            _step(state, network, batch, training, here)
-            due = state.step % recipe.validation.every_steps == 0 or state.step == recipe.steps
-            state.seconds += time.monotonic() - begun
-            if due or state.step % training.row_every == 0:
-                _note(state, training, due, here)
-            stop = training.stopped() or has_ended(state, recipe)
-            if stop or due or time.monotonic() - saved >= training.checkpoint_s:
-                save_state(training.checkpoints, state)
-                saved = time.monotonic()
-            if stop:
-                break
+    training.trainee.prepare(state.network)
+    trainee = training.trainee
+    patches = Patches(training.dataset.train, recipe, trainee.margin_px, trainee.outside)
+    steps = range(state.step, recipe.steps)
+    with produced(
+        lambda step: trainee.batch(patches.batch(step)), steps, recipe.compute.producers
+    ) as batches:
+        _go_on(state, batches, training, here)
     return state
+
+
+def _go_on(
+    state: TrainingState, batches: Iterator[Any], training: Training, here: torch.device
+) -> None:
+    """Do steps to the end, or until it is stopped; the last state is in a checkpoint then."""
+    recipe, saved = training.recipe, time.monotonic()
+    network = _spread(state.network, training)
+    for batch in batches:
+        begun = time.monotonic()
+        _step(state, network, batch, training, here)
+        state.seconds += time.monotonic() - begun
+        due = state.step % recipe.validation.every_steps == 0 or state.step == recipe.steps
+        if due or state.step % training.row_every == 0:
+            _note(state, training, due, here)
+        stop = training.stopped() or has_ended(state, recipe)
+        if stop or due or time.monotonic() - saved >= training.checkpoint_s:
+            save_state(training.checkpoints, state)
+            saved = time.monotonic()
+        if stop:
+            break
 
 
 def has_ended(state: TrainingState, recipe: TrainingRecipe) -> bool:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.nets.architectures import build
-from pipeline.training.recipe import OptimiserSection, TrainingRecipe
+from pipeline.training.recipe import TrainingRecipe
+from pipeline.training.sections import OptimiserSection
 
 Row = dict[str, float]
 
