@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 import warnings
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -15,7 +15,14 @@ import typer
 from flows import evaluate_command
 from flows.options import Archive, Only, Out, Recipe, Tile, Workers
 from flows.service.commands import register
-from pipeline.errors import ModelError, PlanError, RecipeError, TilewrightError, ViewError
+from pipeline.errors import (
+    DataError,
+    ModelError,
+    PlanError,
+    RecipeError,
+    TilewrightError,
+    ViewError,
+)
 from pipeline.errors import OutputError as _OutputError
 
 #: When the command began; the interpreter itself takes another 20 ms.
@@ -27,6 +34,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Segment microscopy archives; tiled equals untiled, bit for bit.",
 )
+
+
+class Device(StrEnum):
+    """Where a model is trained."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    GPU = "gpu"
 
 
 class Exit(IntEnum):
@@ -100,6 +115,39 @@ def plan(
         found = dry_run(Request(load_recipe(recipe), archive, out, tile, workers, only=only))
         typer.echo(found.text())
         return Exit.QUARANTINED if found.refused else Exit.DONE
+
+    _end(go)
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of a shipped training recipe.")
+    ],
+    data: Annotated[Path, typer.Argument(help="A folder with images and their labels.")],
+    out: Annotated[Path, typer.Argument(help="Where the model goes; a rerun continues there.")],
+    device: Annotated[
+        Device, typer.Option("--device", help="GPUs if there are any (auto), or what is named.")
+    ] = Device.AUTO,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh/--resume", help="Set aside what OUT holds and start over, or continue."
+        ),
+    ] = False,
+) -> None:
+    """Train a model on images and labels: a model folder, a recipe that uses it, a report.
+
+    Exit status: 0 trained, 2 refused (bad data among others), 1 stopped.
+    """
+
+    def go() -> Exit:
+        from flows.train import TrainRequest, run_training
+        from pipeline.training.recipe import load_training_recipe
+
+        request = TrainRequest(load_training_recipe(recipe), data, out, device.value, fresh)
+        typer.echo(run_training(request))
+        return Exit.DONE
 
     _end(go)
 
@@ -181,7 +229,7 @@ def _end(action: Any) -> NoReturn:
     """Run a command's body; turn errors into a message and a status."""
     try:
         status = action()
-    except (RecipeError, PlanError, ModelError, ViewError, _OutputError) as error:
+    except (RecipeError, PlanError, ModelError, DataError, ViewError, _OutputError) as error:
         status = _complain(error, Exit.REFUSED)
     except TilewrightError as error:
         status = _complain(error, Exit.FAILED)

@@ -62,7 +62,7 @@ def run_request(request: Request, started: float | None = None) -> dict[str, Any
     begun = time.time() if started is None else started
     with (
         claimed(request) as (folder, manifest),
-        _server() as server,
+        embedded_server(SERVER_HOME) as server,
         opened_run(request, folder, manifest, begun) as run,
     ):
         from flows.segment import segment_dataset
@@ -118,7 +118,7 @@ def opened_run(
     before_images : callable
         See `DatasetRun`.
     """
-    with _log_file(folder.hidden / "run.log"):
+    with log_file(folder.hidden / "run.log"):
         gpus = own_gpus(request)
         machine = Machine.of(request.recipe, request.workers, ORDERS_PER_GPU * len(gpus))
         with open_cluster(
@@ -151,14 +151,15 @@ def _check_paths(request: Request) -> None:
 
 
 @contextmanager
-def _server() -> Iterator[ServerHandle]:
+def embedded_server(home: Path) -> Iterator[ServerHandle]:
+    """A Prefect server for one command, which keeps its own log lines out of the terminal."""
     # Prefect's own log lines would tear the progress bar, and what it says of a failure (with a
     # traceback) is said better by the error; the server and its pages still get all of it.
     if "PREFECT_LOGGING_LEVEL" not in os.environ:
         os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
-    handle = start_server(SERVER_HOME)
+    handle = start_server(home)
     try:
         yield handle
     finally:
@@ -166,7 +167,7 @@ def _server() -> Iterator[ServerHandle]:
 
 
 @contextmanager
-def _log_file(path: Path) -> Iterator[None]:
+def log_file(path: Path) -> Iterator[None]:
     """Keep everything, tracebacks included, in a file for those who look into a failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")

@@ -11,6 +11,8 @@
     ├── ModelError           a model cannot be used: its folder, card, weights or layers
     ├── ClusterError         the workers that a run needs are gone: it stops and can be continued
     ├── ViewError            the viewer cannot start
+    ├── TrainingError        a training cannot go on
+    │   └── DataError        images and labels to learn from are wrong: nothing starts
     ├── ConformanceError     a method is not exact: for the tests of methods
     └── ImageError           one image: it is quarantined, the others go on
         ├── UnreadableError  the file cannot be read
@@ -75,6 +77,14 @@ class ClusterError(TilewrightError):
 
 class ViewError(TilewrightError):
     """The viewer cannot start: nothing to show, a port that is taken, a package that is missing."""
+
+
+class TrainingError(TilewrightError):
+    """A training cannot go on."""
+
+
+class DataError(TrainingError):
+    """Images and labels to learn from are wrong; nothing was started."""
 
 
 class ConformanceError(TilewrightError):

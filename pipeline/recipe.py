@@ -229,7 +229,8 @@ def shipped_recipes() -> list[str]:
     """Names of the shipped recipes."""
     folder = recipes_folder()
     names = (path.relative_to(folder).with_suffix("") for path in folder.rglob("*.yaml"))
-    return sorted(name.as_posix() for name in names if name.parts[0] != "models")
+    other = {"models", "training"}
+    return sorted(name.as_posix() for name in names if name.parts[0] not in other)
 
 
 def _explain(item: Any, content: Mapping[str, Any]) -> str:

@@ -130,7 +130,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     from workers.submit import run_serially
 
     server = SimpleNamespace(wait=lambda: None)
-    monkeypatch.setattr(run, "_server", lambda: nullcontext(server))
+    monkeypatch.setattr(run, "embedded_server", lambda _: nullcontext(server))
     monkeypatch.setattr(run, "open_cluster", lambda *_, **__: nullcontext())
     monkeypatch.setattr(run, "run_batches", lambda _, *given, **__: run_serially(*given))
     monkeypatch.setattr(run, "RunProgress", lambda label, artifact_key: RunProgress(label))

@@ -1,0 +1,169 @@
+"""Reading one pair and checking it: sizes, ranges, empty masks. Problems are collected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.box import Box
+from pipeline.errors import ImageError
+from pipeline.files import digest
+from pipeline.job import check_dtype, choose_channels
+from pipeline.nets.heads import ClassesHead
+from pipeline.sources import SourceSpec, open_source
+from pipeline.training.pairs import Pair, Problem
+from pipeline.training.recipe import TrainingRecipe
+from pipeline.training.targets import UNKNOWN
+
+MOST_OBJECTS = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A pair as it was read.
+
+    Parameters
+    ----------
+    name : str
+    pixels : ndarray of shape (F, C, \\*S)
+        F frames.
+    objects : ndarray of shape (F, \\*S), int32, or None
+        From 1 without gaps in each frame.
+    classes : ndarray of shape (F, \\*S), int16, or None
+    digest : str
+        Of pixels and labels.
+    """
+
+    name: str
+    pixels: NDArray[Any]
+    objects: NDArray[np.int32] | None
+    classes: NDArray[np.int16] | None
+    digest: str
+
+
+class _Wrong(Exception):
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+def examine(pair: Pair, recipe: TrainingRecipe) -> Examined | list[Problem]:
+    """Read a pair, or say all that is wrong with it."""
+    problems = []
+
+    def tried(action: Any, *given: Any) -> Any:
+        try:
+            return action(*given)
+        except _Wrong as wrong:
+            problems.append(Problem(wrong.kind, pair.name, str(wrong)))
+        except ImageError as error:
+            problems.append(Problem("unreadable", pair.name, error.reason))
+        return None
+
+    image = tried(_read_image, pair.image, recipe)
+    objects = classes = None
+    shape = None if image is None else (image.shape[0], *image.shape[2:])
+    if pair.objects is not None:
+        objects = tried(_read_objects, pair.objects, recipe, shape)
+    if pair.classes is not None:
+        classes = tried(_read_classes, pair.classes, recipe, shape)
+    if problems:
+        return problems
+    return Examined(pair.name, image, objects, classes, _digest(image, objects, classes))
+
+
+def _digest(*arrays: NDArray[Any] | None) -> str:
+    there = [array for array in arrays if array is not None]
+    facts = json.dumps([[array.dtype.str, array.shape] for array in there]).encode()
+    return digest(facts, *(np.ascontiguousarray(array).tobytes() for array in there))
+
+
+def _read_image(spec: SourceSpec, recipe: TrainingRecipe) -> NDArray[Any]:
+    with open_source(spec) as source:
+        check_dtype(source.info, spec.name)
+        try:
+            channels = choose_channels(recipe.source.channels, source.info, spec.name)
+        except ImageError as error:
+            raise _Wrong("channels", error.reason) from error
+        if len(channels) != len(recipe.channels):
+            names = ", ".join(recipe.channels)
+            raise _Wrong(
+                "channels",
+                f"{len(channels)} channels are selected, and the network takes "
+                f"{len(recipe.channels)} ({names})",
+            )
+        pixels = _read(source, channels, recipe.ndim)
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise _Wrong("range", "some of its pixels are not finite")
+    return pixels
+
+
+def _read(source: Any, channels: Sequence[int], ndim: int) -> NDArray[Any]:
+    """(F, C, \\*S): planes or volumes."""
+    times, _, *space = source.info.shape
+    whole = Box.whole(space)
+    volumes = [source.read(t, channels, whole) for t in range(times)]
+    if ndim == 3:
+        return np.stack(volumes)
+    return np.concatenate([np.moveaxis(volume, 1, 0) for volume in volumes])
+
+
+def _read_labels(
+    spec: SourceSpec, recipe: TrainingRecipe, shape: tuple[int, ...] | None
+) -> NDArray[Any]:
+    with open_source(spec) as source:
+        info = source.info
+        if info.shape[1] != 1:
+            raise _Wrong("size", f"its labels have {info.shape[1]} channels")
+        if np.dtype(info.dtype).kind not in "iub":
+            raise _Wrong("range", f"its labels are {info.dtype}, not whole numbers")
+        labels = _read(source, (0,), recipe.ndim)[:, 0]
+    if shape is not None and labels.shape != shape:
+        raise _Wrong("size", f"is {_sides(shape)}, and its labels are {_sides(labels.shape)}")
+    return labels
+
+
+def _read_objects(
+    spec: SourceSpec, recipe: TrainingRecipe, shape: tuple[int, ...] | None
+) -> NDArray[np.int32]:
+    labels = _read_labels(spec, recipe, shape)
+    if labels.size and (low := int(labels.min())) < 0:
+        raise _Wrong("range", f"its objects have the number {low}")
+    if not labels.any() and not recipe.data.allow_empty:
+        raise _Wrong("empty", "its labels hold no object")
+    found = np.zeros(labels.shape, np.int32)
+    for frame, plane in zip(found, labels, strict=True):
+        values, places = np.unique(plane, return_inverse=True)
+        first = 0 if values[0] == 0 else 1
+        frame[...] = places.reshape(plane.shape) + first
+    return found
+
+
+def _read_classes(
+    spec: SourceSpec, recipe: TrainingRecipe, shape: tuple[int, ...] | None
+) -> NDArray[np.int16]:
+    labels = _read_labels(spec, recipe, shape)
+    head = next((h for h in recipe.heads if isinstance(h, ClassesHead)), None)
+    count = 2 if head is None else len(head.names)
+    known = labels if recipe.data.ignore is None else labels[labels != recipe.data.ignore]
+    wrong = known[(known < 0) | (known >= count)]
+    if wrong.size:
+        values = ", ".join(map(str, np.unique(wrong)[:5].tolist()))
+        raise _Wrong("range", f"its classes hold {values}, and the classes are 0 to {count - 1}")
+    if not known.size:
+        raise _Wrong("empty", "none of its classes is known")
+    found = labels.astype(np.int16)
+    if recipe.data.ignore is not None:
+        found[labels == recipe.data.ignore] = UNKNOWN
+    return found
+
+
+def _sides(shape: Sequence[int]) -> str:
+    frames, *sides = shape
+    text = " x ".join(map(str, sides)) + " px"
+    return f"{frames} frames of {text}" if frames > 1 else text

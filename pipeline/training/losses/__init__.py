@@ -1,0 +1,9 @@
+"""Losses by name, one file each; a recipe sums them, a head at a time.
+
+    cross_entropy   of classes; weighted by class, and by the border weights of the U-Net paper
+    dice            overlap of classes
+    focal           cross-entropy, less for pixels that are right already
+    l1, l2, smooth_l1   of distances and flows
+
+`terms` says what a recipe may ask for, and needs no torch.
+"""

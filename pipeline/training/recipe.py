@@ -1,0 +1,256 @@
+"""Training recipes: which network learns what from which images, as a YAML file. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, JsonValue, ValidationError, model_validator
+
+from pipeline.errors import ModelError, RecipeError
+from pipeline.names import nearest
+from pipeline.nets.architectures.presets import SMALL, SMALL_DETECTORS
+from pipeline.nets.card import FOREIGN, ModelCard, parse_card
+from pipeline.nets.heads import AnyHead, BorderHead, ClassesHead, ObjectsHead
+from pipeline.nets.normalisation import AnyNormalisation, Percentiles
+from pipeline.nets.parts import Part
+from pipeline.recipe import recipes_folder
+from pipeline.training.augmentation import Augmentation
+from pipeline.training.losses.terms import AnyTerm, defaults
+from pipeline.training.sections import (
+    ComputeSection,
+    Count,
+    DataSection,
+    OptimiserSection,
+    SamplingSection,
+    SourceSection,
+    ValidationSection,
+)
+from pipeline.validation import explained
+
+FOLDER = "training"
+
+
+class TrainingRecipe(Part):
+    """A whole training recipe.
+
+    Parameters
+    ----------
+    name, description : str
+        Of the model.
+    architecture : str
+        One of `pipeline.nets.architectures`.
+    arguments : dict or None
+        For the architecture; None takes those of its small preset.
+    ndim, channels, heads, normalisation, pixel_size_um
+        As on the model's card.
+    losses : dict
+        By head, what is summed: see `pipeline.training.losses`.
+    steps : int
+    decoding : dict
+        Sections `preprocess`, `segment`, `postprocess` of the recipe that turns the network's
+        outputs into labels, both to score it and to use it. A method that needs a model gets this
+        one. By default what suits the heads.
+    licence, training_data, authors, cite
+        For the card.
+    """
+
+    name: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]*$")
+    description: str = ""
+    architecture: str
+    arguments: dict[str, JsonValue] | None = None
+    ndim: Literal[2, 3] = 2
+    channels: tuple[str, ...] = Field(min_length=1)
+    heads: tuple[AnyHead, ...]
+    normalisation: AnyNormalisation = Percentiles(kind="percentiles")
+    pixel_size_um: float | tuple[float, ...] | None = None
+    data: DataSection = DataSection()
+    source: SourceSection = SourceSection()
+    losses: dict[str, tuple[AnyTerm, ...]] = Field(default_factory=dict)
+    sampling: SamplingSection = SamplingSection()
+    augmentation: Augmentation = Augmentation()
+    optimiser: OptimiserSection = OptimiserSection()
+    steps: Count = 1000
+    validation: ValidationSection = ValidationSection()
+    compute: ComputeSection = ComputeSection()
+    seed: int = Field(default=0, ge=0)
+    decoding: dict[str, JsonValue] = Field(default_factory=dict)
+    licence: str | None = None
+    training_data: str = ""
+    authors: tuple[str, ...] = ()
+    cite: str | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainingRecipe:
+        if self.architecture in FOREIGN:
+            raise ValueError(f"architecture: {self.architecture!r} is made by other programs")
+        self._check_losses()
+        if not any(isinstance(head, ClassesHead | BorderHead | ObjectsHead) for head in self.heads):
+            raise ValueError(
+                "heads: they do not tell objects from background; they need a head `classes` or "
+                "`border`"
+            )
+        for head in self.heads:
+            if isinstance(head, ClassesHead):
+                self._check_classes(head)
+            elif self.data.objects is None:
+                raise ValueError(
+                    f"heads: {head.head} is learned from objects, and data.objects is null"
+                )
+        if self.sampling.balance == "objects" and self.data.objects is None:
+            raise ValueError("sampling.balance: objects, and data.objects is null; use classes")
+        if len(self.patch_sides) != self.ndim:
+            raise ValueError(f"sampling.patch_px: {len(self.patch_sides)} for {self.ndim} axes")
+        return self
+
+    def _check_losses(self) -> None:
+        kinds = [head.head for head in self.heads]
+        for kind in self.losses:
+            if kind not in kinds:
+                known = ", ".join(kinds)
+                raise ValueError(f"losses: {kind!r} is none of the heads ({known})")
+        if "objects" in self.losses:
+            raise ValueError("losses: a detector has its own; leave out `objects`")
+        for head in self.heads:
+            for term in self.losses.get(head.head, ()):
+                term.check(head, self.ndim)
+
+    def _check_classes(self, head: ClassesHead) -> None:
+        if head.activation != "softmax":
+            raise ValueError(f"heads: classes are trained with softmax, not {head.activation}")
+        if self.data.classes is None and (len(head.names) != 2 or head.background is None):
+            raise ValueError(
+                "heads: objects tell two classes, background and object. For "
+                f"{len(head.names)} classes name their images in data.classes"
+            )
+
+    @property
+    def patch_sides(self) -> tuple[int, ...]:
+        """Sides of a patch in px, one an axis."""
+        given = self.sampling.patch_px
+        return (given,) * self.ndim if isinstance(given, int) else given
+
+    @property
+    def network_arguments(self) -> dict[str, Any]:
+        """Arguments of the architecture, beside numbers of channels."""
+        if self.arguments is not None:
+            return dict(self.arguments)
+        presets = {**SMALL, **SMALL_DETECTORS}
+        chosen = "unet_3d" if self.ndim == 3 else self.architecture
+        found = presets.get(chosen, {})
+        return {key: list(x) if isinstance(x, tuple) else x for key, x in found.items()}
+
+    def terms(self, head: AnyHead) -> tuple[AnyTerm, ...]:
+        """What the loss of a head sums."""
+        return self.losses.get(head.head) or defaults(head)
+
+    def card(self, **facts: Any) -> ModelCard:
+        """The card of the model, with what is known by now.
+
+        Raises
+        ------
+        ModelError
+            If architecture and heads do not fit together.
+        """
+        content = {
+            "format": 1,
+            "name": self.name,
+            "description": self.description,
+            "architecture": self.architecture,
+            "arguments": self.network_arguments,
+            "ndim": self.ndim,
+            "channels": self.channels,
+            "heads": [head.model_dump() for head in self.heads],
+            "normalisation": self.normalisation.model_dump(),
+            "pixel_size_um": self.pixel_size_um,
+            "weights": "weights.safetensors",
+            "licence": self.licence,
+            "training_data": self.training_data or None,
+            "authors": self.authors,
+            "cite": self.cite,
+            **facts,
+        }
+        return parse_card(content, self.name)
+
+    def identity(self) -> str:
+        """What decides the weights, as canonical JSON: not its words, nor how patches are made."""
+        words = {"description", "licence", "training_data", "authors", "cite"}
+        content = self.model_dump(mode="json", exclude=words)
+        del content["data"]["memory_gib"], content["compute"]["producers"]
+        return json.dumps(content, sort_keys=True)
+
+
+def load_training_recipe(name_or_path: str) -> TrainingRecipe:
+    """Read a training recipe from a YAML file, or by its name in configs/training.
+
+    Raises
+    ------
+    RecipeError
+        With the file, the key, the value and what would be valid.
+    """
+    path = _find(name_or_path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: the recipe cannot be read ({error}).") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from error
+    return parse_training_recipe(content, str(path), path.stem)
+
+
+def parse_training_recipe(
+    content: object, where: str, default_name: str = "model"
+) -> TrainingRecipe:
+    """Validate a training recipe's content; `where` names it in messages."""
+    if not isinstance(content, Mapping):
+        raise RecipeError(f"{where}: a recipe is a mapping of keys, not {type(content).__name__}.")
+    if "architecture" not in content and "segment" in content:
+        raise RecipeError(f"{where}: a recipe of runs; `tilewright train` needs one for training.")
+    try:
+        recipe = TrainingRecipe.model_validate({"name": default_name, **content})
+    except ValidationError as error:
+        lines = "\n".join(f"  {_explain(item)}" for item in error.errors())
+        raise RecipeError(f"{where}:\n{lines}") from error
+    try:
+        recipe.card()
+    except ModelError as error:
+        raise RecipeError(f"{where}: {error}") from error
+    return recipe
+
+
+def shipped_training_recipes() -> list[str]:
+    """Names of the shipped training recipes."""
+    return sorted(path.stem for path in (recipes_folder() / FOLDER).glob("*.yaml"))
+
+
+def _find(name_or_path: str) -> Path:
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    if path.suffix in {".yaml", ".yml"}:
+        raise RecipeError(f"{path}: there is no such recipe file.")
+    shipped = recipes_folder() / FOLDER / f"{name_or_path}.yaml"
+    if shipped.is_file():
+        return shipped
+    names = shipped_training_recipes()
+    raise RecipeError(
+        f"training recipe {name_or_path!r}: neither a file nor a shipped one"
+        f"{nearest(name_or_path, names)}. Shipped: {', '.join(names)}."
+    )
+
+
+def _explain(item: Any) -> str:
+    """One validation error as a line: key, what is wrong, what would be right."""
+    if item["type"] != "extra_forbidden":
+        return explained(item, "recipe")
+    *section, wrong = (str(part) for part in item["loc"])
+    kind: Any = TrainingRecipe
+    for part in section:
+        field = getattr(kind, "model_fields", {}).get(part)
+        kind = field.annotation if field is not None else None
+    known = sorted(getattr(kind, "model_fields", ()))
+    listed = f" Valid keys: {', '.join(known)}." if known else ""
+    return f"{'.'.join([*section, wrong])}: unknown key{nearest(wrong, known)}.{listed}"
