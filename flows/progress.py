@@ -13,15 +13,15 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Self, cast
-from uuid import UUID
+from typing import TYPE_CHECKING, Self
+
+from flows.artifacts import Artifacts
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from flows.bar import Bar
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +33,6 @@ MOST_SECONDS, PART = 60.0, 0.01
 
 LOG_SECONDS = 10.0
 """Time between two log lines without a terminal."""
-
-FAILURES_BEFORE_SILENCE = 3
-"""After so many failed calls in a row the API is left alone until `RunProgress.summary`."""
-
 
 LEAST_SECONDS, LEAST_PART = 10.0, 0.02
 """How long, and how far, a run must be before it says how long it will take."""
@@ -122,13 +118,15 @@ class RunProgress:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._context: contextvars.Context | None = None
-        self._artifacts = _Artifacts(artifact_key) if artifact_key else None
-        self._bar: _Bar | None = None
+        self._artifacts = Artifacts(artifact_key) if artifact_key else None
+        self._bar: Bar | None = None
 
     def __enter__(self) -> Self:
         self._started = time.monotonic()
         if sys.stderr.isatty():
-            self._bar = _Bar(self._title)
+            from flows.bar import Bar
+
+            self._bar = Bar(self._title)
         # The flow run is a context variable: without the copy an artifact belongs to no run.
         self._context = contextvars.copy_context()
         self._thread = threading.Thread(
@@ -149,7 +147,7 @@ class RunProgress:
             self._thread.join(timeout=5.0)
         counts = self.counts()
         if self._bar is not None:
-            self._bar.update(counts)
+            self._bar.update(counts.percent, str(counts))
             self._bar.close()
         log.info("%s: %s in %.0f s", self._title, counts, counts.seconds)
 
@@ -206,8 +204,10 @@ class RunProgress:
         run.
         """
         if self._artifacts is not None:
-            table = [dict(row) for row in rows]
-            self._artifacts.finish(self._title, table, f"**{self.counts()}**\n\n{note}".strip())
+            if table := [dict(row) for row in rows]:
+                self._artifacts.table("images", table, self._title)
+            text = f"**{self.counts()}**\n\n{note}".strip()
+            self._artifacts.markdown("summary", text, self._title)
 
     def _show(self) -> None:
         """Refresh the displays until the run ends (body of the thread)."""
@@ -217,94 +217,18 @@ class RunProgress:
             last = self._ended.wait(0.5)
             counts, now = self.counts(), time.monotonic()
             if self._bar is not None:
-                self._bar.update(counts)
+                self._bar.update(counts.percent, str(counts))
             elif now >= next_line + LOG_SECONDS:
                 log.info("%s: %.0f %%, %s", self._title, counts.percent, counts)
                 next_line = now
             if self._artifacts is not None and (last or now >= next_update):
-                self._artifacts.update(self._title, counts)
+                self._artifacts.progress(counts.percent, f"{self._title}: {counts}")
                 next_update = time.monotonic() + refresh_seconds(counts.seconds)
 
 
 def refresh_seconds(run_seconds: float) -> float:
     """Time until the next update of the artifact of a run that goes on for so long."""
     return max(REFRESH_SECONDS, min(PART * run_seconds, MOST_SECONDS))
-
-
-class _Artifacts:
-    """The Prefect artifacts of a run; a dead server is logged once and then left alone."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-        self._id: UUID | None = None
-        self._failures = 0
-
-    def update(self, title: str, counts: Counts) -> None:
-        """Create or refresh the progress artifact."""
-        if self._failures < FAILURES_BEFORE_SILENCE:
-            self._try(lambda: self._send(counts.percent, f"{title}: {counts}"))
-
-    def finish(self, title: str, rows: list[dict[str, object]], text: str) -> None:
-        """Create the table, if there are rows, and the text."""
-        from prefect.artifacts import create_markdown_artifact, create_table_artifact
-
-        if rows:
-            self._try(
-                lambda: create_table_artifact(rows, f"{self._key}-images", title, _sync=True)  # type: ignore[call-arg]
-            )
-        self._try(
-            lambda: create_markdown_artifact(text, f"{self._key}-summary", title, _sync=True)  # type: ignore[call-arg]
-        )
-
-    def _send(self, percent: float, description: str) -> None:
-        from prefect.artifacts import create_progress_artifact, update_progress_artifact
-
-        # The flow may be async, this thread is not: without _sync Prefect returns a coroutine.
-        if self._id is None:
-            created = create_progress_artifact(percent, self._key, description, _sync=True)  # type: ignore[call-arg]
-            self._id = cast("UUID", created)
-        else:
-            update_progress_artifact(self._id, percent, description, _sync=True)  # type: ignore[call-arg]
-
-    def _try(self, call: Callable[[], object]) -> None:
-        """Call the API; log the first of a row of failures."""
-        try:
-            call()
-        except Exception as error:  # httpx's, Prefect's and pydantic's have no common base
-            self._failures += 1
-            if self._failures == 1:
-                log.warning("Prefect does not take progress, the run goes on: %s", error)
-        else:
-            self._failures = 0
-
-
-class _Bar:
-    """A line at the bottom of the terminal."""
-
-    def __init__(self, title: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._progress: Progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[counts]}"),
-            console=Console(stderr=True),
-            refresh_per_second=2,
-        )
-        self._task: TaskID = self._progress.add_task(title, total=100.0, counts="")
-        self._progress.start()
-
-    def update(self, counts: Counts) -> None:
-        """Show the counts."""
-        self._progress.update(self._task, completed=counts.percent, counts=str(counts))
-
-    def close(self) -> None:
-        """Leave the last state on the terminal."""
-        with suppress(OSError):  # the terminal is gone
-            self._progress.stop()
 
 
 def _added(before: Mapping[str, int], stage: str | None, tiles: int) -> Mapping[str, int]:

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from flows import progress
+from flows import artifacts, progress
 from flows.progress import Counts, RunProgress, refresh_seconds
 
 
@@ -165,7 +165,7 @@ def test_dead_server_is_logged_once(calls: Calls, caplog: pytest.LogCaptureFixtu
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert "the run goes on: refused" in warnings[0].getMessage()
-    assert calls.names().count("create_progress_artifact") == progress.FAILURES_BEFORE_SILENCE
+    assert calls.names().count("create_progress_artifact") == artifacts.FAILURES_BEFORE_SILENCE
 
 
 def test_slow_server_does_not_block_tiles(calls: Calls) -> None:
