@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -16,7 +16,6 @@ from typing import Any, Literal
 import torch
 
 from flows.run import SERVER_HOME, embedded_server, log_file
-from flows.server import ServerHandle
 from flows.training_progress import TrainingProgress
 from pipeline import __version__
 from pipeline.errors import ClusterError
@@ -81,6 +80,10 @@ class TrainRun:
         self.progress = TrainingProgress(request.recipe.name, request.recipe.steps)
         self.training: Training | None = None
         self.state: TrainingState | None = None
+
+    def is_done(self) -> bool:
+        """Whether the model and its report are there."""
+        return self.folder.model.is_dir() and self.folder.report.is_file()
 
     def read(self) -> Dataset:
         """Read and check all data, and make the folder this request's."""
@@ -150,31 +153,49 @@ def run_training(request: TrainRequest) -> str:
     KeyboardInterrupt
         If it was interrupted; a checkpoint was left.
     """
+    stopped = threading.Event()
+    with opened_training(request, stopped) as run:
+        if run.is_done():
+            return _words(run.folder, "was trained already; --fresh trains it anew")
+        with embedded_server(SERVER_HOME) as server, _stopping(stopped):
+            from flows.train_flow import train_model
+
+            server.wait()
+            named = train_model.with_options(
+                flow_run_name=f"{request.recipe.name}: {request.data.name}"
+            )
+            state: Any = named(run, return_state=True)
+            state.result(raise_on_failure=not stopped.is_set())
+        if not run.is_done():
+            raise KeyboardInterrupt
+        return _words(run.folder, "trained")
+
+
+@contextmanager
+def opened_training(request: TrainRequest, stopped: threading.Event) -> Iterator[TrainRun]:
+    """Hold the folder of a training, with its data read and checked.
+
+    Parameters
+    ----------
+    request : TrainRequest
+    stopped : Event
+        Set to end the training after a step, with a checkpoint.
+
+    Raises
+    ------
+    TilewrightError
+        If the request is refused.
+    """
     count = _gpus(request.device)
-    folder, stopped = TrainingFolder(request.out), threading.Event()
-    with folder.writing(), log_file(folder.hidden / "train.log"), ExitStack() as stack:
+    folder = TrainingFolder(request.out)
+    with folder.writing(), log_file(folder.hidden / "train.log"), gpu_allowed(count > 0):
         folder.check_free()
         if request.fresh:
             folder.set_aside()
-        stack.enter_context(gpu_allowed(count > 0))
         run = TrainRun(request, folder, count, stopped)
         # Before a server starts: most refusals are of the data.
         run.read()
-        if folder.model.is_dir() and folder.report.is_file():
-            return _words(folder, "was trained already; --fresh trains it anew")
-        server: ServerHandle = stack.enter_context(embedded_server(SERVER_HOME))
-        stack.enter_context(_stopping(stopped))
-        from flows.train_flow import train_model
-
-        server.wait()
-        named = train_model.with_options(
-            flow_run_name=f"{request.recipe.name}: {request.data.name}"
-        )
-        state: Any = named(run, return_state=True)
-        state.result(raise_on_failure=not stopped.is_set())
-        if not folder.report.is_file():
-            raise KeyboardInterrupt
-        return _words(folder, "trained")
+        yield run
 
 
 def _gpus(wanted: str) -> int:

@@ -29,6 +29,11 @@ def publish_model(run: TrainRun) -> None:
 @flow(name="train-model", validate_parameters=False)
 def train_model(run: TrainRun) -> Any:
     """Train a model as a recipe says, on data that has been read and checked."""
+    return perform_training(run)
+
+
+def perform_training(run: TrainRun) -> Any:
+    """Do all stages, in a flow; returns the state of one that was interrupted."""
     with run.progress:
         if not train_steps(run):
             return Cancelled(message="Interrupted; the same command continues.")

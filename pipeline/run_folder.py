@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -15,11 +14,11 @@ from typing import Any, Literal
 import yaml
 import zarr
 
-from pipeline.errors import BusyError, OutputError
+from pipeline.errors import OutputError
 from pipeline.files import write_atomically
+from pipeline.hold import held
 from pipeline.manifest import Manifest
 from pipeline.output import FRAGMENTS, GRAPHS, LABELS, PARTS, place_of
-from pipeline.sources.base import os_reason
 
 RUN_JSON = "run.json"
 RECIPE = "recipe.yaml"
@@ -69,24 +68,7 @@ class RunFolder:
         OutputError
             If it cannot be written.
         """
-        try:
-            self.hidden.mkdir(parents=True, exist_ok=True)
-            lock = (self.hidden / "lock").open("w")
-        except OSError as error:
-            there = self.root.is_file() or self.hidden.is_file()
-            reason = "a file is in its place" if there else os_reason(error)
-            raise OutputError(
-                f"{self.root}: the output folder cannot be written: {reason}. Choose another OUT, "
-                "or correct its permissions."
-            ) from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise BusyError(
-                    f"{self.root}: another run is writing to this folder. Wait for it, or choose "
-                    "another folder."
-                ) from error
+        with held(self.root, self.hidden, "run"):
             manifest = Manifest(self.records, write=True)
             try:
                 yield manifest

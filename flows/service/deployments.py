@@ -6,6 +6,7 @@ Import this module when PREFECT_API_URL is set.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
@@ -24,9 +25,15 @@ from flows.service.names import ANY, POOL, QUEUES, SCORES, TAG
 from flows.service.runs import segment_archive, segment_image, watch_archive
 from flows.service.scoring import evaluate_labels
 from flows.service.settings import Settings
+from flows.service.training import train_model
 from flows.service.turns import limit_gpu_runs
 from pipeline.errors import TilewrightError
 from pipeline.recipe import Recipe, load_recipe, shipped_recipes
+from pipeline.training.recipe import (
+    TrainingRecipe,
+    load_training_recipe,
+    shipped_training_recipes,
+)
 
 #: What is offered for every recipe.
 FLOWS: tuple[Flow[..., Any], ...] = (segment_archive, segment_image, watch_archive)
@@ -45,6 +52,9 @@ def apply_deployments(settings: Settings) -> list[str]:
         _make_pool(client)
         for name, recipe in offered_recipes(settings):
             names += [deploy(flow, name, recipe) for flow in FLOWS]
+        if find_spec("torch") is not None:
+            for name in shipped_training_recipes():
+                names.append(deploy(train_model, name, load_training_recipe(name)))
         names.append(deploy(segment_archive, ANY, None))
         names.append(deploy(evaluate_labels, SCORES, None))
         apply_automations(client, settings)
@@ -84,7 +94,7 @@ def _make_pool(client: SyncPrefectClient) -> None:
 def deploy(
     flow: Flow[..., Any],
     name: str,
-    recipe: Recipe | None,
+    recipe: Recipe | TrainingRecipe | None,
     parameters: Mapping[str, Any] = MappingProxyType({}),
     schedule: Any = None,
 ) -> str:
@@ -95,7 +105,7 @@ def deploy(
     flow : Flow
     name : str
         Of the deployment.
-    recipe : Recipe or None
+    recipe : Recipe, TrainingRecipe or None
     parameters : dict
         Values of others of the flow's parameters.
     schedule : CronSchedule, IntervalSchedule or RRuleSchedule, optional
@@ -128,7 +138,7 @@ def deploy(
     return f"{flow.name}/{name}"
 
 
-def _with_form(schema: Any, recipe: Recipe) -> Any:
+def _with_form(schema: Any, recipe: Recipe | TrainingRecipe) -> Any:
     """The parameters of the flow, with the recipe's own fields."""
     form = recipe_schema(recipe)
     parts = form.pop("definitions")

@@ -13,14 +13,13 @@ from typing import Any, get_args
 from pydantic import BaseModel, create_model
 
 from pipeline.methods.base import Method
-from pipeline.recipe import Recipe
 
 _NAMES = r"(?:`\w+`(?:, )?)+(?: \([^)]*\))?"
 #: "`name`: what it means" at the beginning of a sentence, up to the next such sentence.
 _HELP = re.compile(rf"(?:\A|(?<=\.\s)|(?<=\n))({_NAMES}):\s(.*?)(?=\.\s+{_NAMES}:\s|\Z)", re.DOTALL)
 
 
-def recipe_schema(recipe: Recipe) -> dict[str, Any]:
+def recipe_schema(recipe: BaseModel) -> dict[str, Any]:
     """The schema of recipes with the methods of this one, whose values are the defaults.
 
     References are as Prefect has them, ``#/definitions/``; the definitions are under `definitions`.

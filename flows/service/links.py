@@ -32,6 +32,17 @@ def announce(request: Request, settings: Settings) -> None:
         log.warning("Prefect does not take links, the run goes on: %s", error)
 
 
+def link_page(out: Path, settings: Settings, name: str, words: str) -> None:
+    """Link a run to a page of its output folder."""
+    from prefect.artifacts import create_link_artifact
+
+    key = name.partition(".")[0]
+    try:
+        create_link_artifact(page_url(out, settings, name), words, key, words, _sync=True)  # type: ignore[call-arg]
+    except Exception as error:  # httpx's, Prefect's and pydantic's have no common base
+        log.warning("Prefect does not take links, the run goes on: %s", error)
+
+
 def page_url(out: Path, settings: Settings, name: str) -> str:
     """Where a page of an output folder is."""
     return f"{settings.pages.base_url}/out{quote(str(out))}/{name}"

@@ -119,7 +119,7 @@ def _segment(
     tile_px: int | None,
     fresh: bool,
 ) -> None:
-    _begin()
+    begin()
     settings = load_settings()
     request = Request(
         parse_recipe(recipe, "recipe"),
@@ -159,7 +159,7 @@ def watch_archive(
         settle_seconds: A file is taken when it did not change for so long.
         checksums: Read each file once more, so that one that was copied again is not done again.
     """
-    _begin()
+    begin()
     settings = load_settings()
     place, target = Path(archive), Path(out)
     request = Request(
@@ -237,7 +237,7 @@ def _attempt(request: Request, settings: Settings) -> dict[str, Any]:
     shown, room = security(settings.keys), partial(check_reserve, request.out, settings)
     with (
         claimed(request) as (folder, manifest),
-        gpu_turn(request, settings),
+        gpu_turn(request.recipe.segment.wants_gpu(), settings),
         opened_run(request, folder, manifest, time.time(), shown, room) as run,
     ):
         remember(request, settings.home)
@@ -275,7 +275,7 @@ def check_reserve(out: Path, settings: Settings) -> None:
         )
 
 
-def _begin() -> None:
+def begin() -> None:
     """Set up the process of a run.
 
     It must not outlive the runner that answers for it: the service would start it again.

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.evaluate import Request, evaluate
 from flows.service.doors import allowed_input, allowed_output
-from flows.service.links import page_url
+from flows.service.links import link_page
 from flows.service.settings import load_settings
 from pipeline.scores.page import PAGE
 from pipeline.scores.text import result_text
@@ -69,7 +69,5 @@ def evaluate_labels(
     for error in result.failures:
         get_run_logger().warning("%s", error)
     text = f"```text\n{result_text(result)}\n```"
-    create_markdown_artifact(text, "scores", f"{labels} beside {truth}", _sync=True)  # type: ignore[call-arg]
-    url = page_url(folder, settings, PAGE)
-    words = "Scores and the worst images"
-    create_link_artifact(url, words, "scores-page", words, _sync=True)  # type: ignore[call-arg]
+    create_markdown_artifact(text, "table-of-scores", f"{labels} beside {truth}", _sync=True)  # type: ignore[call-arg]
+    link_page(folder, settings, PAGE, "Scores and the worst images")

@@ -10,7 +10,6 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 
-from flows.request import Request
 from flows.service.settings import Settings
 
 #: Name of the limit, which Prefect's page Concurrency shows.
@@ -30,17 +29,17 @@ def limit_gpu_runs(client: SyncPrefectClient, settings: Settings) -> None:
 
 
 @contextmanager
-def gpu_turn(request: Request, settings: Settings) -> Iterator[None]:
-    """Hold a turn for as long as the context lasts, if the recipe computes on GPUs.
+def gpu_turn(wanted: bool, settings: Settings) -> Iterator[None]:
+    """Hold a turn for as long as the context lasts, if GPUs are wanted.
 
     A turn whose lease cannot be renewed is no reason to stop: the limit spares memory, and does
     not keep results right.
     """
-    if settings.runs.gpu_at_once is None or not request.recipe.segment.wants_gpu():
+    if settings.runs.gpu_at_once is None or not wanted:
         yield
         return
     get_run_logger().info(
-        "The recipe computes on GPUs: %d such runs go on at once.", settings.runs.gpu_at_once
+        "This run computes on GPUs: %d such runs go on at once.", settings.runs.gpu_at_once
     )
     with concurrency(GPU_RUNS, lease_duration=LEASE_SECONDS, raise_on_lease_renewal_failure=False):
         yield

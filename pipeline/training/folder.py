@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import os
@@ -14,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import BusyError, OutputError
+from pipeline.errors import OutputError
 from pipeline.files import write_atomically
-from pipeline.sources.base import os_reason
+from pipeline.hold import held
 from pipeline.training.state import Row
 
 FACTS = "training.json"
@@ -53,22 +52,7 @@ class TrainingFolder:
         OutputError
             If it cannot be written.
         """
-        try:
-            self.hidden.mkdir(parents=True, exist_ok=True)
-            lock = (self.hidden / "lock").open("w")
-        except OSError as error:
-            raise OutputError(
-                f"{self.root}: the output folder cannot be written: {os_reason(error)}. Choose "
-                "another OUT, or correct its permissions."
-            ) from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise BusyError(
-                    f"{self.root}: another training is writing to this folder. Wait for it, or "
-                    "choose another folder."
-                ) from error
+        with held(self.root, self.hidden, "training"):
             shutil.rmtree(self.scratch, ignore_errors=True)
             try:
                 yield

@@ -37,25 +37,18 @@ FOLDER = "training"
 class TrainingRecipe(Part):
     """A whole training recipe.
 
-    Parameters
-    ----------
-    name, description : str
-        Of the model.
-    architecture : str
-        One of `pipeline.nets.architectures`.
-    arguments : dict or None
-        For the architecture; None takes those of its small preset.
-    ndim, channels, heads, normalisation, pixel_size_um
-        As on the model's card.
-    losses : dict
-        By head, what is summed: see `pipeline.training.losses`.
-    steps : int
-    decoding : dict
-        Sections `preprocess`, `segment`, `postprocess` of the recipe that turns the network's
-        outputs into labels, both to score it and to use it. A method that needs a model gets this
-        one. By default what suits the heads.
-    licence, training_data, authors, cite
-        For the card.
+    `name`, `description`: of the model. `architecture`: one of `pipeline.nets.architectures`.
+    `arguments`: for the architecture; by default those of its small preset. `ndim`: 2 for planes,
+    3 for volumes. `channels`: names of the input channels, in their order. `heads`: what the
+    output channels are to mean. `normalisation`: of grey values, as on the model's card.
+    `pixel_size_um`: of the images, for the card. `data`: where images and labels lie. `source`:
+    how they are read. `losses`: by head, what is summed, see `pipeline.training.losses`.
+    `sampling`: which patches a step sees. `augmentation`: how patches are changed. `optimiser`:
+    how weights are moved. `steps`: of training. `validation`: images that judge. `compute`: on
+    what. `seed`: of all that is drawn. `decoding`: sections `preprocess`, `segment` and
+    `postprocess` of the recipe that turns the network's outputs into labels, both to score it and
+    to use it; a method that needs a model gets this one; by default what suits the heads.
+    `licence`, `training_data`, `authors`, `cite`: for the card.
     """
 
     name: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]*$")

@@ -128,7 +128,7 @@ def test_labels_are_compared_with_a_truth(browser: Browser, service: Service, de
     offered = service.deployment("evaluate-labels/labels-and-truth")["id"]
     run = service.ask(f"/deployments/{offered}/create_flow_run", {"parameters": given})["id"]
     service.wait(lambda: service.state(run) == "Completed", 120)
-    body = {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": ["scores"]}}}
+    body = {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": ["table-of-scores"]}}}
     (scores,) = service.ask("/artifacts/filter", body)
     assert "4 images scored" in scores["data"]
     browser.open(f"{service.pages}/out{out}/scores.html")

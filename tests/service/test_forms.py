@@ -10,6 +10,11 @@ import pytest
 from flows.service.forms import fields_help, recipe_schema
 from pipeline.methods.watershed import Watershed
 from pipeline.recipe import PostprocessSection, load_recipe, parse_recipe, shipped_recipes
+from pipeline.training.recipe import (
+    load_training_recipe,
+    parse_training_recipe,
+    shipped_training_recipes,
+)
 
 CLASSICAL = [
     name
@@ -75,3 +80,13 @@ def test_nearly_all_fields_of_the_main_recipe_have_help() -> None:
         if not content.get("description") and "$ref" not in content
     ]
     assert set(without) <= {"label", "description", "preprocess", "merge", "method"}
+
+
+@pytest.mark.parametrize("name", shipped_training_recipes())
+def test_a_training_recipe_fits_its_own_form(name: str) -> None:
+    recipe = load_training_recipe(name)
+    schema, content = recipe_schema(recipe), recipe.model_dump(mode="json")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(content, schema)
+    assert parse_training_recipe(content, "form").identity() == recipe.identity()
+    assert all("description" in field for field in schema["properties"].values())

@@ -54,10 +54,10 @@ def test_no_image_is_begun_when_room_is_gone(
 def test_a_run_that_dies_again_and_again_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "flow_run", SimpleNamespace(id="a", run_count=runs.STARTS))
     monkeypatch.delenv("PREFECT__FLOW_RUN_ID", raising=False)
-    runs._begin()
+    runs.begin()
     monkeypatch.setattr(runs, "flow_run", SimpleNamespace(id="a", run_count=runs.STARTS + 1))
     with pytest.raises(TilewrightError, match="given up"):
-        runs._begin()
+        runs.begin()
 
 
 def test_what_may_pass_is_tried_again_with_longer_pauses(
