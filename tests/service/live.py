@@ -113,11 +113,11 @@ class Service:
             return json.load(answer)
 
     def offers(self) -> bool:
-        """Whether the main recipe can be run."""
+        """Whether all can be run: what is offered last."""
         assert self.process is not None
         assert self.process.poll() is None, self.log()
         try:
-            return bool(self.deployment("segment-dataset/nuclei"))
+            return bool(self.deployment("evaluate-labels/labels-and-truth"))
         except OSError:
             return False
 
