@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
 import threading
@@ -31,7 +32,7 @@ from pipeline.training.report import write_training_report
 from pipeline.training.result import Result, publish
 from pipeline.training.state import Row, TrainingState
 from pipeline.training.trainee import trainee_of
-from workers.gpu import gpus
+from workers.gpu import gpu_environment, gpus
 
 log = logging.getLogger(__name__)
 
@@ -199,12 +200,15 @@ def opened_training(request: TrainRequest, stopped: threading.Event) -> Iterator
 
 
 def _gpus(wanted: str) -> int:
+    """Number of GPUs to train on; torch sees no others."""
     found = () if wanted == "cpu" else gpus()
     if wanted == "gpu" and not found:
         raise ClusterError(
             "--device gpu: this machine has no GPU that is known (see TILEWRIGHT_GPUS in "
             "docs/gpu.md). Use --device cpu."
         )
+    if found:  # before torch looks for any
+        os.environ.update(gpu_environment(",".join(found)))
     return len(found)
 
 
