@@ -1,16 +1,18 @@
-"""How well found objects are the true ones: counts of pairs that overlap by more than half.
-
-A minimum, to choose between weights while they are trained.
-"""
+"""How well found objects are the true ones, to choose between weights while they are trained."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.scores.contingency import Overlaps
+from pipeline.scores.matching import find_candidates, match
+
 Labels = NDArray[np.integer]
+HALF = Fraction(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class Agreement:
     Parameters
     ----------
     matched, missed, wrong : int
-        Objects found with an overlap above the limit; true ones that were not; found ones that
+        Objects found with an IoU of at least a half; true ones that were not; found ones that
         match none.
     shared_px, either_px : int
         Pixels of any object in both, and in either.
@@ -34,7 +36,7 @@ class Agreement:
 
     @property
     def precision(self) -> float:
-        """Matched of all objects, true or found; 1 where there are none.
+        """Matched of all objects, true or found; 1 where there are none, which is right.
 
         As in Caicedo and others, Nature Methods 16, 2019, doi:10.1038/s41592-019-0612-7.
         """
@@ -47,32 +49,24 @@ class Agreement:
         return self.shared_px / self.either_px if self.either_px else 1.0
 
 
-def agreement(truth: Labels, found: Labels, limit: float = 0.5) -> Agreement:
-    """Compare two label images.
+def agreement(truth: Labels, found: Labels) -> Agreement:
+    """Compare two label images, as `tilewright evaluate` does.
 
     Parameters
     ----------
     truth, found : ndarray of the same shape, int
         0 is background.
-    limit : float
-        Intersection over union that a pair must exceed; from 1/2 on, a pair is the only one of
-        both.
     """
-    true_ids, true = np.unique(truth, return_inverse=True)
-    found_ids, seen = np.unique(found, return_inverse=True)
-    table = np.bincount(
-        true.ravel() * len(found_ids) + seen.ravel(), minlength=len(true_ids) * len(found_ids)
-    ).reshape(len(true_ids), len(found_ids))
-    either = table.sum(1)[:, None] + table.sum(0) - table
-    objects = np.ix_(true_ids > 0, found_ids > 0)
-    matched = int((table[objects] > limit * either[objects]).sum())
-    both, total = (truth > 0) & (found > 0), (truth > 0) | (found > 0)
+    overlaps = Overlaps.of_tile(0, truth, found)
+    candidates = find_candidates(overlaps)
+    matched = len(match(candidates, HALF))
+    true, seen = overlaps.truth != 0, overlaps.label != 0
     return Agreement(
         matched,
-        int((true_ids > 0).sum()) - matched,
-        int((found_ids > 0).sum()) - matched,
-        int(both.sum()),
-        int(total.sum()),
+        candidates.truth_side.count - matched,
+        candidates.label_side.count - matched,
+        int(overlaps.pixels[true & seen].sum()),
+        int(overlaps.pixels[true | seen].sum()),
     )
 
 

@@ -10,9 +10,9 @@ from pipeline.training.agreement import Agreement, agreement, class_overlaps
 def test_counts_by_hand() -> None:
     truth = np.array([[1, 1, 1, 0, 2, 2, 0, 0, 3]])
     found = np.array([[7, 7, 0, 0, 5, 0, 0, 4, 0]])
-    # 1 and 7 share 2 of 3; 2 and 5 share 1 of 2, which is not more than half.
-    assert agreement(truth, found) == Agreement(1, 2, 2, 3, 7)
-    assert agreement(truth, found).precision == 1 / 5
+    # 1 and 7 share 2 of 3; 2 and 5 share 1 of 2, which is a half.
+    assert agreement(truth, found) == Agreement(2, 1, 1, 3, 7)
+    assert agreement(truth, found).precision == 2 / 4
     assert agreement(truth, truth) == Agreement(3, 0, 0, 6, 6)
 
 
