@@ -56,7 +56,7 @@ def truth_and_image(name: str) -> tuple[np.ndarray, np.ndarray]:
 KINDS = ("truth", "demo")
 
 
-@pytest.mark.crash  # long: comes first
+@pytest.mark.timeout(900)  # a minute and a half on two idle cores
 def test_minutes_on_the_bundled_images_beat_the_classical_recipe(
     tilewright: Command, tmp_path: Path
 ) -> None:
