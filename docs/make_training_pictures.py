@@ -54,12 +54,12 @@ def curves(out: Path) -> str:
         inner = re.search(r"<svg[^>]*>(.*)</svg>", text, re.DOTALL)
         assert inner is not None
         drawn.append(
-            f'<g transform="translate({580 * k},0)"><text x="300" y="10" text-anchor="middle" '
+            f'<g transform="translate({580 * k},16)"><text x="300" y="0" text-anchor="middle" '
             f'font-weight="bold">{word}</text>{inner[1]}</g>'
         )
     svg = (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1140 270" font-size="13" '
-        f'font-family="sans-serif" fill="#5a6771"><rect width="1140" height="270" fill="white"/>'
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1140 280" font-size="13" '
+        f'font-family="sans-serif" fill="#5a6771"><rect width="1140" height="280" fill="white"/>'
         f"{''.join(drawn)}</svg>"
     )
     for name, color in COLORS.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 import warnings
@@ -140,6 +141,10 @@ def train(
 
     Exit status: 0 trained, 2 refused (bad data among others), 1 stopped.
     """
+
+    # Read when torch is loaded. Threads that wait for others otherwise spin: beside another
+    # training on two cores, one of 2 minutes took 10.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     def go() -> Exit:
         from flows.train import TrainRequest, run_training

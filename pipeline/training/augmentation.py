@@ -21,7 +21,9 @@ class Augmentation(Part):
     `flips`: mirror axes. `turns`: quarter turns in the plane. `rotation_deg`: turn by up to so many
     degrees either way. `zoom`: smallest and largest scale, drawn evenly in its logarithm; for a
     model that is to work with several objectives. `elastic_px`: standard deviation of a smooth
-    displacement, whose control points are `elastic_grid_px` apart.
+    displacement, whose control points are `elastic_grid_px` apart. `resampled`: how often rotation,
+    zoom and displacement are drawn at all; the other patches keep the image's own pixels, whose
+    noise and edges no interpolation has smoothed, as the model will see them in use.
 
     `blur_px`: up to this standard deviation, in half of the patches. `gain`: brightness by up to
     2 to the power of it, either way. `offset`: added, up to so much of the normalised range.
@@ -43,6 +45,7 @@ class Augmentation(Part):
     zoom: tuple[float, float] = (1.0, 1.0)
     elastic_px: Strength = 0.0
     elastic_grid_px: Annotated[float, Field(gt=0)] = 32.0
+    resampled: Chance = 1.0
     blur_px: Strength = 0.0
     gain: Strength = 0.5
     offset: Strength = 0.0
@@ -51,6 +54,11 @@ class Augmentation(Part):
     invert: Chance = 0.0
     hue_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
     stain: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @property
+    def unsampled(self) -> Augmentation:
+        """The same without what needs interpolation."""
+        return self.model_copy(update={"rotation_deg": 0.0, "zoom": (1.0, 1.0), "elastic_px": 0.0})
 
     @model_validator(mode="after")
     def _ordered(self) -> Augmentation:

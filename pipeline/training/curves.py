@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.report.wording import escaped
 
 Points = Sequence[tuple[float, float]]
+Place = Callable[[float, float], tuple[float, float]]
 
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 34
@@ -31,14 +33,15 @@ def chart(title: str, series: Mapping[str, Points], best: float | None = None) -
     steps = [x for points in shown.values() for x, _ in points]
     values = [y for points in shown.values() for _, y in points]
     low, high = min(0.0, min(values)), max(values)
-    high = high if high > low else low + 1
+    tick = _round_tick((high - low) / TICKS)
+    low, high = tick * math.floor(low / tick), tick * math.ceil(high / tick - 1e-9)
     last = max(steps) or 1
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = LEFT + (WIDTH - LEFT - RIGHT) * x / last
         return across, HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (y - low) / (high - low)
 
-    parts = [_grid(low, high, last, place)]
+    parts = [_grid(low, high, tick, last, place)]
     if best is not None:
         x, _ = place(best, low)
         parts.append(
@@ -64,21 +67,28 @@ def _dot(x: float, y: float, color: str) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}"/>'
 
 
-def _grid(low: float, high: float, last: float, place: object) -> str:
-    assert callable(place)
+def _round_tick(least: float) -> float:
+    """1, 2, 2.5 or 5 times a power of ten, not less than given; 1 for 0."""
+    if least <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(k * power for k in (1, 2, 2.5, 5, 10) if k * power >= least * (1 - 1e-9))
+
+
+def _grid(low: float, high: float, tick: float, last: float, place: Place) -> str:
     parts = []
-    for k in range(TICKS + 1):
-        value = low + (high - low) * k / TICKS
-        _, y = place(0, value)
+    for k in range(round((high - low) / tick) + 1):
+        _, y = place(0, low + k * tick)
         parts.append(
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" '
             f'stroke="var(--line)"/><text x="{LEFT - 6}" y="{y + 4:.1f}" '
-            f'text-anchor="end">{value:.3g}</text>'
+            f'text-anchor="end">{low + k * tick:.3g}</text>'
         )
-        step = last * k / TICKS
-        x, _ = place(step, low)
+    for k in range(TICKS + 1):
+        x, _ = place(last * k / TICKS, low)
         anchor = "end" if k == TICKS else "middle"
         parts.append(
-            f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="{anchor}">{step:.0f}</text>'
+            f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" '
+            f'text-anchor="{anchor}">{last * k / TICKS:.0f}</text>'
         )
     return "".join(parts)

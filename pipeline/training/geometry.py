@@ -70,6 +70,8 @@ def draw_places(
     rule : Augmentation
     random : numpy Generator
     """
+    if rule.resampled < 1 and random.random() >= rule.resampled:
+        rule = rule.unsampled
     matrix, zoom = _draw_matrix(len(sides), rule, random)
     grown = [n + 2 * margin_px for n in sides]
     relative = np.indices(grown, np.float32)

@@ -56,7 +56,7 @@ def truth_and_image(name: str) -> tuple[np.ndarray, np.ndarray]:
 KINDS = ("truth", "demo")
 
 
-@pytest.mark.crash  # long: comes first
+@pytest.mark.timeout(900)  # a minute and a half on two idle cores
 def test_minutes_on_the_bundled_images_beat_the_classical_recipe(
     tilewright: Command, tmp_path: Path
 ) -> None:
@@ -88,7 +88,7 @@ def test_minutes_on_the_bundled_images_beat_the_classical_recipe(
             labels = run_untiled(recipe, image, tmp_path).labels[0, 0]
             found.append(agreement(truth.astype(int), labels).precision)
         scores[kind] = float(np.mean(found))
-    # 0.84 and 0.75 on 2 cores.
+    # 0.845 and 0.745 where it was written.
     assert scores["trained"] > scores["classical"]
     assert card["scores"]["validation_ap50"] == pytest.approx(scores["trained"], abs=1e-4)
     assert {"halo_px", "stride_px", "sha256", "device", "seconds"} < card.keys()

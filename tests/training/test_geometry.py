@@ -87,3 +87,12 @@ def test_volumes_are_cut_too() -> None:
     elastic = Augmentation(elastic_px=1, elastic_grid_px=8, zoom=(0.8, 1.2))
     places = draw_places([4, 10, 10], (4, 6, 6), 1, elastic, np.random.default_rng(3))
     assert sampler(places, volume.shape).linear(volume[None]).shape == (1, 6, 8, 8)
+
+
+def test_a_part_of_the_patches_keeps_the_images_own_pixels() -> None:
+    rule = Augmentation(zoom=(0.6, 1.7), rotation_deg=30, elastic_px=2, resampled=0.25)
+    whole = 0
+    for seed in range(400):
+        points = draw_places([20, 20], (8, 8), 1, rule, np.random.default_rng(seed)).points
+        whole += np.array_equal(points, np.rint(points))
+    assert 270 < whole < 330

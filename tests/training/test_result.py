@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -120,4 +121,6 @@ def test_a_chart_names_its_lines() -> None:
     assert drawn.count("<polyline") == 1
     assert "training" in drawn
     assert "none" not in drawn.replace('fill="none"', "")
+    ticks = re.findall(r">([\d.]+)<", drawn)[:5]
+    assert ticks == ["0", "0.5", "1", "1.5", "2"]
     assert chart("Loss", {"training": []}) == ""
