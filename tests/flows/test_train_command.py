@@ -62,10 +62,16 @@ def test_minutes_on_the_bundled_images_beat_the_classical_recipe(
 ) -> None:
     from pipeline.recipe import load_recipe
     from pipeline.training.agreement import agreement
+    from pipeline.training.recipe import load_training_recipe
     from pipeline.trial import run_untiled
 
     out = tmp_path / "out"
-    said = tilewright("train", "small-unet", DATA, out)
+    shipped = load_training_recipe("small-unet").model_dump(mode="json")
+    # About half of its steps: enough to be better, though not as good as it gets.
+    shorter = {"steps": 130, "validation": {**shipped["validation"], "every_steps": 65}}
+    path = tmp_path / "small-unet.yaml"
+    path.write_text(yaml.safe_dump({**shipped, **shorter, "compute": {"threads": 1}}))
+    said = tilewright("train", path, DATA, out)
     assert "small-unet trained: ap50 0." in said
     with (out / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -88,7 +94,7 @@ def test_minutes_on_the_bundled_images_beat_the_classical_recipe(
             labels = run_untiled(recipe, image, tmp_path).labels[0, 0]
             found.append(agreement(truth.astype(int), labels).precision)
         scores[kind] = float(np.mean(found))
-    # 0.845 and 0.745 where it was written.
+    # 0.80 and 0.745 where it was written; 0.845 with all steps.
     assert scores["trained"] > scores["classical"]
     assert card["scores"]["validation_ap50"] == pytest.approx(scores["trained"], abs=1e-4)
     assert {"halo_px", "stride_px", "sha256", "device", "seconds"} < card.keys()
