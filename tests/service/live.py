@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable
@@ -109,8 +110,16 @@ class Service:
         if password := self.secrets.get("TILEWRIGHT_SERVER__PASSWORD"):
             headers["Authorization"] = f"Basic {b64encode(password.encode()).decode()}"
         request = urllib.request.Request(f"{self.url}/api{path}", data, headers)
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)
+        for pause in (1.0, 2.0, 5.0, None):
+            try:
+                with urllib.request.urlopen(request, timeout=20) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                # SQLite is busy: Prefect's own client tries again, too.
+                if error.code != 503 or pause is None:
+                    raise
+                time.sleep(pause)
+        return None
 
     def offers(self) -> bool:
         """Whether all can be run: what is offered last."""
