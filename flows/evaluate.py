@@ -41,7 +41,7 @@ IMAGES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class EvaluateRequest:
     """The arguments of the command."""
 
     labels: Path
@@ -60,7 +60,7 @@ class Request:
     tile_px: int | None = None
 
 
-def evaluate(request: Request) -> Result:
+def evaluate(request: EvaluateRequest) -> Result:
     """Score labels; with `out`, write tables and a page.
 
     Raises
@@ -90,7 +90,7 @@ def evaluate(request: Request) -> Result:
     return result
 
 
-def read_settings(request: Request) -> Settings:
+def read_settings(request: EvaluateRequest) -> Settings:
     """Check the arguments.
 
     Raises
@@ -174,7 +174,7 @@ def _pictures(folder: Path | None) -> Callable[[Pair], SourceSpec | None]:
     return lambda pair: picture_of(pair, known)
 
 
-def _nothing(request: Request, result: Result) -> str:
+def _nothing(request: EvaluateRequest, result: Result) -> str:
     """Why nothing was scored."""
     reasons = [str(error) for error in result.failures[:5]]
     names = result.without_truth[:3]

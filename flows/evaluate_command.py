@@ -79,12 +79,12 @@ def register(app: typer.Typer, end: Callable[[Callable[[], int]], None]) -> None
         """
 
         def go() -> int:
-            from flows.evaluate import Request
+            from flows.evaluate import EvaluateRequest
             from flows.evaluate import evaluate as score
             from pipeline.scores.text import result_text
 
             found = score(
-                Request(
+                EvaluateRequest(
                     labels,
                     truth,
                     out,

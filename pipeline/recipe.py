@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
 
 from pipeline.errors import RecipeError
@@ -18,7 +17,8 @@ from pipeline.methods.base import Context, Method, Round, State
 from pipeline.methods.registry import method_class
 from pipeline.names import nearest
 from pipeline.preprocess import Step
-from pipeline.validation import explained
+from pipeline.recipe_file import find_file, read_file, recipes_folder
+from pipeline.validation import explained, valid_keys
 
 
 class Section(BaseModel):
@@ -161,13 +161,7 @@ def load_recipe(name_or_path: str) -> Recipe:
         With the file, the key, the value and what would be valid.
     """
     path = find_recipe(name_or_path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: the recipe cannot be read ({error}).") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from error
-    return parse_recipe(content, str(path), default_label=path.stem)
+    return parse_recipe(read_file(path), str(path), default_label=path.stem)
 
 
 def parse_recipe(content: object, where: str, default_label: str = "labels") -> Recipe:
@@ -203,26 +197,7 @@ def parse_recipe(content: object, where: str, default_label: str = "labels") -> 
 
 def find_recipe(name_or_path: str) -> Path:
     """The file behind a path or a name such as "nuclei" or "methods/threshold"."""
-    path = Path(name_or_path)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        if path.is_file():
-            return path
-        raise RecipeError(f"{path}: there is no such recipe file.")
-    shipped = recipes_folder() / f"{name_or_path}.yaml"
-    if shipped.is_file():
-        return shipped
-    names = shipped_recipes()
-    raise RecipeError(
-        f"recipe {name_or_path!r}: neither a file nor a shipped recipe"
-        f"{nearest(name_or_path, names)}. Shipped: {', '.join(names)}."
-    )
-
-
-def recipes_folder() -> Path:
-    """Where the shipped recipes lie: in the package, or beside it in a checkout."""
-    package = Path(__file__).parent
-    installed = package / "configs"
-    return installed if installed.is_dir() else package.parent / "configs"
+    return find_file(name_or_path, recipes_folder(), shipped_recipes(), "recipe")
 
 
 def shipped_recipes() -> list[str]:
@@ -239,39 +214,10 @@ def _explain(item: Any, content: Mapping[str, Any]) -> str:
     if item["type"] == "extra_forbidden":
         if location[0] == "segment":
             method = method_class(content["segment"]["method"])
-            keys = _valid_keys(method, location[1:-1])
+            keys = valid_keys(method, location[1:-1])
         else:
-            keys = _valid_keys(Recipe, location[:-1])
+            keys = valid_keys(Recipe, location[:-1])
         shown = ".".join(location)
         known = f" Valid keys: {', '.join(keys)}." if keys else ""
         return f"{shown}: unknown key{nearest(location[-1], keys)}.{known}"
     return explained(item, "recipe")
-
-
-def _valid_keys(model: type[BaseModel], location: Sequence[str]) -> list[str]:
-    """Keys of the section at `location`, found by walking the models' annotations."""
-    models: list[type[BaseModel]] = [model]
-    for part in location:
-        found = [
-            candidate
-            for current in models
-            if part in current.model_fields
-            for candidate in _models_in(current.model_fields[part].annotation)
-        ]
-        tagged = [m for m in models if part in _tags(m)]
-        models = found or tagged or models
-    fields = (item for current in models for item in current.model_fields.items())
-    return sorted({field.alias or name for name, field in fields})
-
-
-def _models_in(annotation: object) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models_in(part)]
-
-
-def _tags(model: type[BaseModel]) -> set[str]:
-    """Values of the literal fields that tell a union's members apart."""
-    return {
-        str(value) for field in model.model_fields.values() for value in get_args(field.annotation)
-    }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel
 
 
 def explained(item: Any, whole: str) -> str:
@@ -26,3 +29,33 @@ def explained(item: Any, whole: str) -> str:
         known = not isinstance(given, str | int | float) or str(given) in message
     shown = "" if known else f" (given: {given!r})"
     return f"{key}: {message}{shown}." if item["loc"] else f"{message}{shown}."
+
+
+def valid_keys(model: type[BaseModel], location: Sequence[str]) -> list[str]:
+    """Keys of the section at `location`, found by walking the models' annotations."""
+    models: list[type[BaseModel]] = [model]
+    for part in location:
+        found = [
+            candidate
+            for current in models
+            if part in current.model_fields
+            for candidate in models_in(current.model_fields[part].annotation)
+        ]
+        tagged = [m for m in models if part in _tags(m)]
+        models = found or tagged or models
+    fields = (item for current in models for item in current.model_fields.items())
+    return sorted({field.alias or name for name, field in fields})
+
+
+def models_in(annotation: object) -> list[type[BaseModel]]:
+    """Models that a field may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in models_in(part)]
+
+
+def _tags(model: type[BaseModel]) -> set[str]:
+    """Values of the literal fields that tell a union's members apart."""
+    return {
+        str(value) for field in model.model_fields.values() for value in get_args(field.annotation)
+    }

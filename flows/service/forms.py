@@ -8,11 +8,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, create_model
 
 from pipeline.methods.base import Method
+from pipeline.validation import models_in
 
 _NAMES = r"(?:`\w+`(?:, )?)+(?: \([^)]*\))?"
 #: "`name`: what it means" at the beginning of a sentence, up to the next such sentence.
@@ -85,10 +86,4 @@ def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
         seen.add(one)
         yield one
         for field in one.model_fields.values():
-            pending += _models_in(field.annotation)
-
-
-def _models_in(annotation: object) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models_in(part)]
+            pending += models_in(field.annotation)

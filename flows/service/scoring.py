@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +10,10 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows.evaluate import Request, evaluate
+from flows.evaluate import EvaluateRequest, evaluate
 from flows.service.doors import allowed_input, allowed_output
 from flows.service.links import link_page
+from flows.service.runs import begin
 from flows.service.settings import load_settings
 from pipeline.scores.page import PAGE
 from pipeline.scores.text import result_text
@@ -51,10 +51,10 @@ def evaluate_labels(
         tolerance_px: How far apart borders may lie.
         only: Only images whose name matches this glob.
     """
+    begin()
     settings = load_settings()
-    logging.getLogger("flows").setLevel(logging.INFO)
     folder = allowed_output(Path(out), settings)
-    request = Request(
+    request = EvaluateRequest(
         allowed_input(Path(labels), settings),
         allowed_input(Path(truth), settings),
         folder,

@@ -148,6 +148,8 @@ def runner(settings: Settings) -> list[Unit]:
     environment = {
         **client_environment(settings),
         "PREFECT_WORKER_QUERY_SECONDS": "3",
+        # Threads of a training that wait for each other must not keep workers from their cores.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "pipeline,workers,flows,distributed.worker",
     }

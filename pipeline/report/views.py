@@ -97,17 +97,22 @@ def make_views(row: ImageRow, recipe: dict[str, Any]) -> Views:
     if picture is None:
         return _views(levels, None, (), colors)
     with closing(picture):
-        return _views(levels, picture, shown_channels(picture.channels, recipe), colors)
+        return _views(
+            levels,
+            picture,
+            shown_channels(picture.channels, recipe["source"].get("channels") or ()),
+            colors,
+        )
 
 
-def shown_channels(names: tuple[str, ...], recipe: dict[str, Any]) -> tuple[int, ...]:
+def shown_channels(names: Sequence[str], wanted: Sequence[int | str]) -> tuple[int, ...]:
     """Red, green and blue as colours; else the first channel that was segmented, as grey."""
-    if names[:3] == ("red", "green", "blue"):
+    if tuple(names[:3]) == ("red", "green", "blue"):
         return 0, 1, 2
-    wanted = (recipe["source"].get("channels") or [0])[0]
-    if wanted in names:
-        return (names.index(wanted),)
-    return (wanted,) if isinstance(wanted, int) and 0 <= wanted < len(names) else (0,)
+    first = wanted[0] if wanted else 0
+    if first in names:
+        return (list(names).index(str(first)),)
+    return (first,) if isinstance(first, int) and 0 <= first < len(names) else (0,)
 
 
 def densest(labels: Pixels, side: int) -> tuple[int, int]:

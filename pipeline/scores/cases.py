@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.box import Box
 from pipeline.report.thumbnails import Canvas, Thumbnail, contrast
+from pipeline.report.views import shown_channels
 from pipeline.scores.drawing import (
     Palette,
     class_colors,
@@ -131,19 +132,9 @@ def _canvas(
             if [t, *space] != [shape[0], *shape[2:]]:
                 log.warning("%s: its shape is not that of the labels; not shown.", spec.path)
                 return None
-            shown = _shown(source.info.channels, channels)
+            shown = shown_channels(source.info.channels, channels)
             box = Box((window.z, *window.box.start), (window.z + 1, *window.box.stop))
             return contrast(source.read(window.t, shown, box)[:, 0])
     except Exception as error:  # a picture must not cost the scores
         log.warning("%s: no picture behind its outlines: %s", spec.path, error)
         return None
-
-
-def _shown(names: Sequence[str], wanted: Sequence[int | str]) -> tuple[int, ...]:
-    """Red, green and blue as colours; else the first channel that was segmented, as grey."""
-    if tuple(names[:3]) == ("red", "green", "blue"):
-        return 0, 1, 2
-    first = wanted[0] if wanted else 0
-    if first in names:
-        return (list(names).index(str(first)),)
-    return (first,) if isinstance(first, int) and 0 <= first < len(names) else (0,)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from pipeline.errors import ModelError, RecipeError
@@ -17,7 +15,7 @@ from pipeline.nets.card import FOREIGN, ModelCard, parse_card
 from pipeline.nets.heads import AnyHead, BorderHead, ClassesHead, ObjectsHead
 from pipeline.nets.normalisation import AnyNormalisation, Percentiles
 from pipeline.nets.parts import Part
-from pipeline.recipe import recipes_folder
+from pipeline.recipe_file import find_file, read_file, recipes_folder
 from pipeline.training.augmentation import Augmentation
 from pipeline.training.losses.terms import AnyTerm, defaults
 from pipeline.training.sections import (
@@ -29,7 +27,7 @@ from pipeline.training.sections import (
     SourceSection,
     ValidationSection,
 )
-from pipeline.validation import explained
+from pipeline.validation import explained, valid_keys
 
 FOLDER = "training"
 
@@ -184,14 +182,9 @@ def load_training_recipe(name_or_path: str) -> TrainingRecipe:
     RecipeError
         With the file, the key, the value and what would be valid.
     """
-    path = _find(name_or_path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: the recipe cannot be read ({error}).") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from error
-    return parse_training_recipe(content, str(path), path.stem)
+    folder = recipes_folder() / FOLDER
+    path = find_file(name_or_path, folder, shipped_training_recipes(), "training recipe")
+    return parse_training_recipe(read_file(path), str(path), path.stem)
 
 
 def parse_training_recipe(
@@ -219,31 +212,11 @@ def shipped_training_recipes() -> list[str]:
     return sorted(path.stem for path in (recipes_folder() / FOLDER).glob("*.yaml"))
 
 
-def _find(name_or_path: str) -> Path:
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    if path.suffix in {".yaml", ".yml"}:
-        raise RecipeError(f"{path}: there is no such recipe file.")
-    shipped = recipes_folder() / FOLDER / f"{name_or_path}.yaml"
-    if shipped.is_file():
-        return shipped
-    names = shipped_training_recipes()
-    raise RecipeError(
-        f"training recipe {name_or_path!r}: neither a file nor a shipped one"
-        f"{nearest(name_or_path, names)}. Shipped: {', '.join(names)}."
-    )
-
-
 def _explain(item: Any) -> str:
     """One validation error as a line: key, what is wrong, what would be right."""
     if item["type"] != "extra_forbidden":
         return explained(item, "recipe")
     *section, wrong = (str(part) for part in item["loc"])
-    kind: Any = TrainingRecipe
-    for part in section:
-        field = getattr(kind, "model_fields", {}).get(part)
-        kind = field.annotation if field is not None else None
-    known = sorted(getattr(kind, "model_fields", ()))
+    known = valid_keys(TrainingRecipe, section)
     listed = f" Valid keys: {', '.join(known)}." if known else ""
     return f"{'.'.join([*section, wrong])}: unknown key{nearest(wrong, known)}.{listed}"

@@ -16,6 +16,7 @@ from pipeline.report.page import html_page
 from pipeline.report.thumbnails import SIDE, Thumbnail, contrast, draw, tint
 from pipeline.report.views import densest
 from pipeline.report.wording import decimal, duration, escaped, plural, whole
+from pipeline.scores.drawing import class_colors
 from pipeline.training.curves import Points, chart
 from pipeline.training.dataset import Dataset
 from pipeline.training.folder import TrainingFolder
@@ -148,13 +149,8 @@ def _drawn(pixels: NDArray[Any], labels: NDArray[Any], recipe: TrainingRecipe) -
     if recipe.data.objects is not None:
         return draw(canvas, labels)
     head = next(h for h in recipe.heads if isinstance(h, ClassesHead))
-    colors = head.colors or [_color(k) for k in range(len(head.names))]
+    colors = head.colors or class_colors(len(head.names))
     return draw(tint(canvas, np.maximum(labels + 1, 0), colors), np.zeros_like(labels))
-
-
-def _color(number: int) -> tuple[int, int, int]:
-    hue = (number + 1) * 2654435761 % 2**32
-    return hue % 200 + 40, (hue >> 8) % 200 + 40, (hue >> 16) % 200 + 40
 
 
 def _picture(thumbnail: Thumbnail, name: str, word: str) -> str:

@@ -1,0 +1,68 @@
+"""Recipes as files: found by a path or by the name of a shipped one, and read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from pipeline.errors import RecipeError
+from pipeline.names import nearest
+
+SUFFIXES = {".yaml", ".yml"}
+
+
+def recipes_folder() -> Path:
+    """Where the shipped recipes lie: in the package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def find_file(name_or_path: str, folder: Path, names: Sequence[str], what: str) -> Path:
+    """The file behind a path, or behind the name of a shipped recipe.
+
+    Parameters
+    ----------
+    name_or_path : str
+    folder : Path
+        Of the shipped ones.
+    names : sequence of str
+        Of the shipped ones, for messages.
+    what : str
+        What is looked for, such as "recipe".
+
+    Raises
+    ------
+    RecipeError
+        If there is none.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    if path.suffix in SUFFIXES:
+        raise RecipeError(f"{path}: there is no such recipe file.")
+    shipped = folder / f"{name_or_path}.yaml"
+    if shipped.is_file():
+        return shipped
+    raise RecipeError(
+        f"{what} {name_or_path!r}: neither a file nor a shipped {what}"
+        f"{nearest(name_or_path, names)}. Shipped: {', '.join(names)}."
+    )
+
+
+def read_file(path: Path) -> object:
+    """The content of a YAML file.
+
+    Raises
+    ------
+    RecipeError
+        If it cannot be read, or is no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: the recipe cannot be read ({error}).") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from error
