@@ -12,11 +12,8 @@ TLS is 0.3 s of it.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
-import platform
-import re
 import signal
 import sys
 import threading
@@ -25,10 +22,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import forkserver, get_context
 from typing import TYPE_CHECKING
 
-from pipeline import __version__
 from pipeline.errors import TilewrightError
 from workers.gpu import ORDERS_PER_GPU, gpu_environment
 from workers.orphans import end_with_parent
+from workers.versions import check_versions
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
@@ -322,70 +319,10 @@ def _connected(address: str, security: Security | None) -> Iterator[Client]:
             "or leave the address out to run on this machine."
         ) from error
     try:
-        _check_versions(client, address)
+        check_versions(client, address)
         yield client
     finally:
         client.close()
-
-
-def _check_versions(client: Client, address: str) -> None:
-    """Refuse workers whose results could differ from those of this process.
-
-    Workers that join later are not checked.
-    """
-    import numpy  # noqa: PLC0415
-
-    ours = {"python": _minor(platform.python_version()), "numpy": str(numpy.__version__)}
-    theirs = {
-        worker: {
-            "python": _minor(str(versions["host"]["python"])),
-            "numpy": str(versions["packages"]["numpy"]),
-        }
-        for worker, versions in client.get_versions()["workers"].items()
-    }
-    _refuse_differences(address, ours, theirs)
-    # Code goes over the wire by value below, which needs equal Pythons: hence two steps.
-    answers: dict[str, object] = client.run(_version_probe(), on_error="return")
-    tilewright = {worker: {"tilewright": str(found)} for worker, found in answers.items()}
-    _refuse_differences(address, {"tilewright": __version__}, tilewright)
-
-
-def _version_probe() -> object:
-    """Return a function that tells the version of tilewright, even where there is none."""
-
-    def version() -> str:
-        try:
-            return str(importlib.import_module("pipeline").__version__)
-        except (ImportError, AttributeError):
-            return "not installed"
-
-    return version
-
-
-def _refuse_differences(
-    address: str, ours: Mapping[str, str], theirs: Mapping[str, Mapping[str, str]]
-) -> None:
-    """Raise one error that names each different package once, with a worker that has it."""
-    differences = {
-        (name, versions[name]): worker
-        for worker, versions in theirs.items()
-        for name in ours
-        if versions[name] != ours[name]
-    }
-    if differences:
-        listing = "; ".join(
-            f"{name} is {found} on {worker} and {ours[name]} here"
-            for (name, found), worker in sorted(differences.items())
-        )
-        raise TilewrightError(
-            f"{address}: {listing}. Install the same versions on the workers and here."
-        )
-
-
-def _minor(version: str) -> str:
-    """Return ``3.11`` of ``3.11.7.final.0``."""
-    found = re.match(r"\d+\.\d+", version)
-    return found.group() if found else version
 
 
 def _forkserver_runs() -> bool:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import zarr
-
 from pipeline.errors import ImageError, RecipeError, ScoreError
 from pipeline.manifest import ImageRow
 from pipeline.names import nearest
@@ -17,7 +15,7 @@ from pipeline.output import LABELS
 from pipeline.report.planes import picture_spec
 from pipeline.run_folder import RECORDS, RunFolder
 from pipeline.sources import SourceSpec, discover, expand
-from pipeline.sources.ome_zarr_metadata import ome_attributes
+from pipeline.sources.label_names import label_names
 
 #: Suffixes of pictures whose compression changes numbers.
 LOSSY = (".jpg", ".jpeg")
@@ -133,14 +131,6 @@ def _of_zarr(spec: SourceSpec, label: str | None) -> LabelImage:
     chosen = _chosen(spec.path, names, label)
     inner = replace(spec, path=str(Path(spec.path, LABELS, chosen)))
     return LabelImage(spec.name, inner, spec)
-
-
-def label_names(group: Path) -> list[str]:
-    """Names of the labels that an OME-Zarr image lists; empty where it has none."""
-    if not (group / LABELS).is_dir():
-        return []
-    listed: Any = ome_attributes(dict(zarr.open_group(group / LABELS, mode="r").attrs))
-    return [str(name) for name in listed.get("labels", [])]
 
 
 def _chosen(path: str, names: list[str], label: str | None) -> str:

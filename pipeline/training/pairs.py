@@ -7,11 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import zarr
-
 from pipeline.errors import DataError, EmptyArchiveError, RecipeError
 from pipeline.sources import SourceSpec, discover
-from pipeline.sources.ome_zarr_metadata import ome_attributes
+from pipeline.sources.label_names import label_names
 from pipeline.training.recipe import TrainingRecipe
 
 #: Problems that a message names; the rest are counted.
@@ -180,7 +178,7 @@ def _in_zarr(
         for kind, wanted in (("objects", recipe.data.objects), ("classes", recipe.data.classes)):
             if wanted is None:
                 continue
-            names = _label_names(Path(spec.path))
+            names = _names_of(Path(spec.path))
             asked = wanted.removeprefix(LABELS).strip("/")
             chosen = names[0] if not asked and len(names) == 1 else asked
             if chosen not in names:
@@ -194,13 +192,9 @@ def _in_zarr(
     return pairs, problems
 
 
-def _label_names(image: Path) -> list[str]:
-    """Names of the label images of an OME-Zarr image."""
-    if not (image / LABELS).is_dir():
-        return []
+def _names_of(image: Path) -> list[str]:
+    """Names of its label images; none where its metadata are damaged."""
     try:
-        group = zarr.open_group(str(image / LABELS), mode="r", use_consolidated=False)
-        given = ome_attributes(dict(group.attrs)).get("labels", [])
+        return label_names(image)
     except (OSError, ValueError, KeyError):
         return []
-    return [str(name) for name in given] if isinstance(given, list) else []

@@ -17,7 +17,7 @@ import pytest
 
 from pipeline import __version__
 from pipeline.errors import TilewrightError
-from workers import cluster
+from workers import cluster, versions
 from workers.cluster import WORKER_ENVIRONMENT, open_cluster, start_forkserver
 
 ROOT = Path(__file__).parents[2]
@@ -160,7 +160,7 @@ def test_other_versions_are_refused() -> None:
         "tcp://c": {"tilewright": "not installed"},
     }
     with pytest.raises(TilewrightError) as caught:
-        cluster._refuse_differences("tcp://s", {"tilewright": __version__}, theirs)
+        versions._refuse_differences("tcp://s", {"tilewright": __version__}, theirs)
     assert str(caught.value) == (
         f"tcp://s: tilewright is 0.0.1 on tcp://a and {__version__} here; "
         f"tilewright is not installed on tcp://c and {__version__} here. "
@@ -202,7 +202,7 @@ def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
 def test_version_probe_runs_by_value() -> None:
     from distributed.protocol import pickle
 
-    probe = pickle.loads(pickle.dumps(cluster._version_probe()))
+    probe = pickle.loads(pickle.dumps(versions._version_probe()))
     assert probe() == __version__
 
 
