@@ -37,7 +37,7 @@ from workers.gpu import gpu_environment, gpus
 log = logging.getLogger(__name__)
 
 #: Of the code that decides weights: another one does not go on with a checkpoint.
-REVISION = 1
+REVISION = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,9 @@ def _classes_of(images: Iterable[list[Frame]]) -> set[int]:
 
 def _names(pairs: Sequence[Pair], recipe: TrainingRecipe) -> tuple[list[str], list[str]]:
     names = [pair.name for pair in pairs]
+    if recipe.data.is_weak:
+        judging = [pair.name for pair in pairs if pair.weak is None]
+        return [pair.name for pair in pairs if pair.weak is not None], judging
     if len(names) < 2:
         return names, []
     return split(names, recipe.validation.fraction, recipe.seed)
@@ -156,6 +159,7 @@ def _frames(found: Examined, recipe: TrainingRecipe, maps: Maps, shelf: Shelf) -
                 terms,
                 None if found.objects is None else shelf.keep(found.objects[number]),
                 None if found.classes is None else shelf.keep(found.classes[number]),
+                tags=found.tags,
             ),
             maps,
             shelf,
@@ -176,6 +180,10 @@ def _frame(frame: Frame, maps: Maps, shelf: Shelf) -> Frame:
         shown = (objects > 0).astype(np.int16)
     if shown is not None:
         more["spots"] = _spots(shown, frame.image, frame.number)
+    if frame.tags is not None and (frame.tags == 1).any():
+        # Nobody knows where; a patch holds the whole frame.
+        middle = np.array([[n // 2 for n in frame.shape]], np.int32)
+        more["spots"] = {int(k): middle for k in np.flatnonzero(frame.tags == 1)}
     return replace(frame, **more)
 
 

@@ -14,9 +14,11 @@ from pipeline.errors import RecipeError
 from pipeline.nets.heads import BorderHead, ClassesHead, DistanceHead, Head
 from pipeline.nets.opening import context_of, skeleton
 from pipeline.training.frames import Floats
+from pipeline.training.losses.scene import Scene
 from pipeline.training.patches import Outside, Patch
 from pipeline.training.recipe import TrainingRecipe
 from pipeline.training.targets import MARGIN_PX, borders, distance_key, flows, whole_maps
+from pipeline.training.weak.label import UNTOLD
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,20 @@ class DenseBatch:
         By head: classes (N, \\*P), int64, -1 where it is not known; or values (N, K, \\*P).
     maps : dict of Tensor of shape (N, \\*P), float32
         Weights.
+    colours : Tensor of shape (N, C, \\*P), float32
+        Images before their look was varied.
+    tags : Tensor of shape (N, K), int8
+        Of the classes of the head `classes`; -1 where they are not known.
+    step : int or None
+        That the patches were drawn for; None of images that judge.
     """
 
     images: Tensor
     targets: dict[str, Tensor]
     maps: dict[str, Tensor]
+    colours: Tensor
+    tags: Tensor
+    step: int | None
 
 
 class DenseTrainee:
@@ -54,6 +65,9 @@ class DenseTrainee:
         self._terms = {head.head: recipe.terms(head) for head in recipe.heads}
         self._slices = recipe.card().head_slices()
         every = [term for terms in self._terms.values() for term in terms]
+        self._classes = max(
+            (len(h.names) for h in recipe.heads if isinstance(h, ClassesHead)), default=0
+        )
         self._weights = tuple(dict.fromkeys(rule for term in every for rule in term.maps))
 
     def maps(self, objects: NDArray[np.int32]) -> dict[str, Floats]:
@@ -62,7 +76,7 @@ class DenseTrainee:
     def prepare(self, network: nn.Module) -> None:
         """Nothing is other than in use."""
 
-    def batch(self, patches: Sequence[Patch]) -> DenseBatch:
+    def batch(self, patches: Sequence[Patch], step: int | None = None) -> DenseBatch:
         targets: dict[str, Tensor] = {
             head.head: torch.from_numpy(np.stack([_target(head, one) for one in patches]))
             for head in self._heads
@@ -72,7 +86,10 @@ class DenseTrainee:
             for rule in self._weights
         }
         images = torch.from_numpy(np.stack([one.image for one in patches]))
-        return DenseBatch(images, targets, maps)
+        colours = torch.from_numpy(np.stack([one.colours for one in patches]))
+        untold = np.full(self._classes, UNTOLD, np.int8)
+        tags = np.stack([untold if one.tags is None else one.tags for one in patches])
+        return DenseBatch(images, targets, maps, colours, torch.from_numpy(tags), step)
 
     def losses(
         self, network: nn.Module, batch: DenseBatch, device: torch.device
@@ -96,11 +113,23 @@ class DenseTrainee:
             known = torch.ones_like(given[:, 0])
             if isinstance(head, DistanceHead) and head.activation == "sigmoid":
                 given = torch.sigmoid(given)
-        found = {}
-        for term in self._terms[head.head]:
-            extra = batch.maps[term.maps[0].key].to(device) if term.maps else None
-            found[f"{head.head} {term.named}"] = term.weight * term.of(given, target, known, extra)
-        return found
+        scene = Scene(
+            batch.colours.to(device),
+            batch.tags.to(device),
+            _background(head),
+            {key: x.to(device) for key, x in batch.maps.items()},
+        )
+        return {
+            f"{head.head} {term.named}": term.weight * term.of(given, target, known, scene)
+            for term in self._terms[head.head]
+            if batch.step is None or batch.step >= term.from_step
+        }
+
+
+def _background(head: Head) -> int:
+    if isinstance(head, ClassesHead) and head.background is not None:
+        return head.names.index(head.background)
+    return 0
 
 
 def _check_sides(recipe: TrainingRecipe) -> None:

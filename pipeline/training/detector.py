@@ -65,7 +65,7 @@ class DetectorTrainee:
         net.rpn._pre_nms_top_n["training"] = PROPOSALS
         net.rpn._post_nms_top_n["training"] = PROPOSALS
 
-    def batch(self, patches: Sequence[Patch]) -> DetectorBatch:
+    def batch(self, patches: Sequence[Patch], step: int | None = None) -> DetectorBatch:
         images = [torch.from_numpy(one.image) for one in patches]
         return DetectorBatch(images, [self._target(one) for one in patches])
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,9 @@ from pipeline.sources import SourceSpec, open_source
 from pipeline.training.pairs import Pair, Problem
 from pipeline.training.recipe import TrainingRecipe
 from pipeline.training.targets import UNKNOWN
+from pipeline.training.weak.label import Learned, Seen, WrongLabel
 
-MOST_OBJECTS = 2**31 - 1
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Examined:
     objects : ndarray of shape (F, \\*S), int32, or None
         From 1 without gaps in each frame.
     classes : ndarray of shape (F, \\*S), int16, or None
+    tags : ndarray of shape (K,), int8, or None
     digest : str
         Of pixels and labels.
     """
@@ -43,38 +45,37 @@ class Examined:
     pixels: NDArray[Any]
     objects: NDArray[np.int32] | None
     classes: NDArray[np.int16] | None
+    tags: NDArray[np.int8] | None
     digest: str
-
-
-class _Wrong(Exception):
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(reason)
-        self.kind = kind
 
 
 def examine(pair: Pair, recipe: TrainingRecipe) -> Examined | list[Problem]:
     """Read a pair, or say all that is wrong with it."""
-    problems = []
+    problems: list[Problem] = []
 
-    def tried(action: Any, *given: Any) -> Any:
+    def tried(action: Callable[..., T], *given: Any) -> T | None:
         try:
             return action(*given)
-        except _Wrong as wrong:
+        except WrongLabel as wrong:
             problems.append(Problem(wrong.kind, pair.name, str(wrong)))
         except ImageError as error:
             problems.append(Problem("unreadable", pair.name, error.reason))
         return None
 
-    image = tried(_read_image, pair.image, recipe)
-    objects = classes = None
-    shape = None if image is None else (image.shape[0], *image.shape[2:])
-    if pair.objects is not None:
-        objects = tried(_read_objects, pair.objects, recipe, shape)
-    if pair.classes is not None:
-        classes = tried(_read_classes, pair.classes, recipe, shape)
-    if problems:
+    seen = tried(_read_image, pair.image, recipe)
+    shape = None if seen is None else seen.shape
+    learned: Learned | None = None
+    if pair.weak is None:
+        learned = Learned(
+            None if pair.objects is None else tried(_read_objects, pair.objects, recipe, shape),
+            None if pair.classes is None else tried(_read_classes, pair.classes, recipe, shape),
+        )
+    elif seen is not None:
+        learned = tried(pair.weak.learn, seen, recipe)
+    if seen is None or learned is None or problems:
         return problems
-    return Examined(pair.name, image, objects, classes, _digest(image, objects, classes))
+    arrays = learned.objects, learned.classes, learned.tags
+    return Examined(pair.name, seen.pixels, *arrays, _digest(seen.pixels, *arrays))
 
 
 def _digest(*arrays: NDArray[Any] | None) -> str:
@@ -83,24 +84,24 @@ def _digest(*arrays: NDArray[Any] | None) -> str:
     return digest(facts, *(np.ascontiguousarray(array).tobytes() for array in there))
 
 
-def _read_image(spec: SourceSpec, recipe: TrainingRecipe) -> NDArray[Any]:
+def _read_image(spec: SourceSpec, recipe: TrainingRecipe) -> Seen:
     with open_source(spec) as source:
         check_dtype(source.info, spec.name)
         try:
             channels = choose_channels(recipe.source.channels, source.info, spec.name)
         except ImageError as error:
-            raise _Wrong("channels", error.reason) from error
+            raise WrongLabel("channels", error.reason) from error
         if len(channels) != len(recipe.channels):
             names = ", ".join(recipe.channels)
-            raise _Wrong(
+            raise WrongLabel(
                 "channels",
                 f"{len(channels)} channels are selected, and the network takes "
                 f"{len(recipe.channels)} ({names})",
             )
-        pixels = _read(source, channels, recipe.ndim)
+        pixels, info = _read(source, channels, recipe.ndim), source.info
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise _Wrong("range", "some of its pixels are not finite")
-    return pixels
+        raise WrongLabel("range", "some of its pixels are not finite")
+    return Seen(spec.name, info, pixels)
 
 
 def _read(source: Any, channels: Sequence[int], ndim: int) -> NDArray[Any]:
@@ -113,29 +114,43 @@ def _read(source: Any, channels: Sequence[int], ndim: int) -> NDArray[Any]:
     return np.concatenate([np.moveaxis(volume, 1, 0) for volume in volumes])
 
 
-def _read_labels(
+def read_labels(
     spec: SourceSpec, recipe: TrainingRecipe, shape: tuple[int, ...] | None
 ) -> NDArray[Any]:
+    """Read a label image as frames (F, \\*S).
+
+    Parameters
+    ----------
+    spec : SourceSpec
+    recipe : TrainingRecipe
+    shape : tuple of int, or None
+        (F, \\*S) of its image, where it could be read.
+
+    Raises
+    ------
+    WrongLabel, ImageError
+        If it cannot be read, is no label image, or has another shape.
+    """
     with open_source(spec) as source:
         info = source.info
         if info.shape[1] != 1:
-            raise _Wrong("size", f"its labels have {info.shape[1]} channels")
+            raise WrongLabel("size", f"its labels have {info.shape[1]} channels")
         if np.dtype(info.dtype).kind not in "iub":
-            raise _Wrong("range", f"its labels are {info.dtype}, not whole numbers")
+            raise WrongLabel("range", f"its labels are {info.dtype}, not whole numbers")
         labels = _read(source, (0,), recipe.ndim)[:, 0]
     if shape is not None and labels.shape != shape:
-        raise _Wrong("size", f"is {_sides(shape)}, and its labels are {_sides(labels.shape)}")
+        raise WrongLabel("size", f"is {_sides(shape)}, and its labels are {_sides(labels.shape)}")
     return labels
 
 
 def _read_objects(
     spec: SourceSpec, recipe: TrainingRecipe, shape: tuple[int, ...] | None
 ) -> NDArray[np.int32]:
-    labels = _read_labels(spec, recipe, shape)
+    labels = read_labels(spec, recipe, shape)
     if labels.size and (low := int(labels.min())) < 0:
-        raise _Wrong("range", f"its objects have the number {low}")
+        raise WrongLabel("range", f"its objects have the number {low}")
     if not labels.any() and not recipe.data.allow_empty:
-        raise _Wrong("empty", "its labels hold no object")
+        raise WrongLabel("empty", "its labels hold no object")
     found = np.zeros(labels.shape, np.int32)
     for frame, plane in zip(found, labels, strict=True):
         values, places = np.unique(plane, return_inverse=True)
@@ -147,16 +162,18 @@ def _read_objects(
 def _read_classes(
     spec: SourceSpec, recipe: TrainingRecipe, shape: tuple[int, ...] | None
 ) -> NDArray[np.int16]:
-    labels = _read_labels(spec, recipe, shape)
+    labels = read_labels(spec, recipe, shape)
     head = next((h for h in recipe.heads if isinstance(h, ClassesHead)), None)
     count = 2 if head is None else len(head.names)
     known = labels if recipe.data.ignore is None else labels[labels != recipe.data.ignore]
     wrong = known[(known < 0) | (known >= count)]
     if wrong.size:
         values = ", ".join(map(str, np.unique(wrong)[:5].tolist()))
-        raise _Wrong("range", f"its classes hold {values}, and the classes are 0 to {count - 1}")
+        raise WrongLabel(
+            "range", f"its classes hold {values}, and the classes are 0 to {count - 1}"
+        )
     if not known.size:
-        raise _Wrong("empty", "none of its classes is known")
+        raise WrongLabel("empty", "none of its classes is known")
     found = labels.astype(np.int16)
     if recipe.data.ignore is not None:
         found[labels == recipe.data.ignore] = UNKNOWN

@@ -38,6 +38,8 @@ class Frame:
         Of the n objects; empty without objects.
     spots : dict
         By class, some of its pixels: (m, D).
+    tags : ndarray of shape (K,), int8, or None
+        1 for each class that it shows, 0 for others, -1 where that is not known.
     """
 
     image: str
@@ -49,6 +51,7 @@ class Frame:
     maps: Mapping[str, Floats] = field(default_factory=dict)
     middles: Floats = field(default_factory=lambda: np.zeros((1, 0), np.float32))
     spots: Mapping[int, NDArray[np.int32]] = field(default_factory=dict)
+    tags: NDArray[np.int8] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

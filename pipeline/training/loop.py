@@ -112,7 +112,7 @@ def train(training: Training) -> TrainingState:
     patches = Patches(training.dataset.train, recipe, trainee.margin_px, trainee.outside)
     steps = range(state.step, recipe.steps)
     with produced(
-        lambda step: trainee.batch(patches.batch(step)), steps, recipe.compute.producers
+        lambda step: trainee.batch(patches.batch(step), step), steps, recipe.compute.producers
     ) as batches:
         _go_on(state, batches, training, here)
     return state

@@ -11,6 +11,8 @@ from pipeline.errors import DataError, EmptyArchiveError, RecipeError
 from pipeline.sources import SourceSpec, discover
 from pipeline.sources.label_names import label_names
 from pipeline.training.recipe import TrainingRecipe
+from pipeline.training.weak.find import find_weak_labels
+from pipeline.training.weak.label import WeakLabel
 
 #: Problems that a message names; the rest are counted.
 NAMED = 20
@@ -29,12 +31,15 @@ class Pair:
     image : SourceSpec
     objects, classes : SourceSpec or None
         Label images.
+    weak : WeakLabel or None
+        What is learned from instead of label images.
     """
 
     name: str
     image: SourceSpec
     objects: SourceSpec | None
     classes: SourceSpec | None
+    weak: WeakLabel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Problem:
     Parameters
     ----------
     kind : str
-        "unpaired", "unreadable", "size", "range", "empty", "absent" or "channels".
+        "unpaired", "unreadable", "size", "range", "empty", "absent", "channels" or "scribbles".
     name : str
         The image, or the class.
     reason : str
@@ -67,6 +72,7 @@ REMEDIES = {
     "empty": "Annotate these images, or leave them out by `data.only`; `data.allow_empty: true` "
     "takes them as images of background.",
     "absent": "Give images that show it, or remove it from the head.",
+    "scribbles": "Draw lines for a head of two classes, else paint an image of class numbers.",
     "channels": "Choose them with `source.channels`, as many as `channels` names.",
 }
 
@@ -100,6 +106,8 @@ def find_pairs(data: Path, recipe: TrainingRecipe) -> tuple[list[Pair], list[Pro
         raise DataError(f"{data}: is no folder. Give one with `images` and `labels` in it.")
     section = recipe.data
     try:
+        if section.is_weak:
+            return _weakly(data, recipe)
         if (data / section.images).is_dir():
             return _in_folders(data, recipe)
         found = [spec for spec in discover(data) if spec.reader == "ome_zarr"]
@@ -140,6 +148,47 @@ def _in_folders(data: Path, recipe: TrainingRecipe) -> tuple[list[Pair], list[Pr
     pairs = [Pair(name, images[name], objects.get(name), classes.get(name)) for name in paired]
     if not pairs and not problems:
         raise DataError(f"{data}: no image is left by `data.only`: {', '.join(section.only)}.")
+    return pairs, problems
+
+
+def _weakly(data: Path, recipe: TrainingRecipe) -> tuple[list[Pair], list[Problem]]:
+    """Images with masks, which judge, and images with weak labels."""
+    section = recipe.data
+    missing = recipe.source.missing_chunks
+    images = _by_name(data, section.images, section.only, missing)
+    place = section.objects or section.classes
+    assert place is not None
+    masks: dict[str, SourceSpec] = {}
+    if (data / place).is_dir():
+        masks = _by_name(data, place, section.only, missing)
+    kind, where = section.weak
+    weak = {k: x for k, x in find_weak_labels(data, recipe).items() if _wanted(k, section.only)}
+    problems = [
+        Problem("unpaired", name, f"has neither {kind} in {where} nor a mask in {place}")
+        for name in sorted(images.keys() - masks.keys() - weak.keys())
+    ]
+    for folder, labels in ((where, weak.keys()), (place, masks.keys())):
+        problems += [
+            Problem("unpaired", name, f"is in {folder}, and not in {section.images}")
+            for name in sorted(labels - images.keys())
+        ]
+    pairs = []
+    for name in sorted(images):
+        mask = masks.get(name)
+        sides = (mask, None) if section.objects else (None, mask)
+        if mask is not None:
+            pairs.append(Pair(name, images[name], *sides))
+        elif name in weak:
+            pairs.append(Pair(name, images[name], None, None, weak[name]))
+    if not problems:
+        learning = [pair for pair in pairs if pair.weak is not None]
+        if not learning:
+            raise DataError(f"{data}: no image is left to learn from by {kind} in {where}.")
+        if len(learning) == len(pairs):
+            raise DataError(
+                f"{data}: no image has a mask in {place}. Annotate at least one in full: images "
+                "with masks judge what is learned from the others."
+            )
     return pairs, problems
 
 

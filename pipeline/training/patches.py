@@ -45,6 +45,10 @@ class Patch:
         Of the frame's objects.
     margin_px : int
         By which labels are larger than the image.
+    colours : ndarray of shape (C, \\*P), float32
+        The image before its look was varied.
+    tags : ndarray of shape (K,), int8, or None
+        Of the frame.
     """
 
     image: Floats
@@ -54,6 +58,8 @@ class Patch:
     places: Places
     middles: Floats
     margin_px: int
+    colours: Floats
+    tags: NDArray[np.int8] | None
 
     def inner(self, array: NDArray[Any]) -> NDArray[Any]:
         """Labels without their margin."""
@@ -106,13 +112,13 @@ class Patches:
     def _draw(self, random: np.random.Generator) -> tuple[Frame, list[float]]:
         """A frame, and the point that the patch lies around."""
         sampling, sides = self._recipe.sampling, self._recipe.patch_sides
-        balanced = sampling.balance != "uniform" and random.random() < sampling.share
-        if balanced and sampling.balance == "objects" and self._with_objects.any():
+        balanced = self._recipe.balance != "uniform" and random.random() < sampling.share
+        if balanced and self._recipe.balance == "objects" and self._with_objects.any():
             frame = self._pick(random, self._with_objects)
             at = frame.middles[1 + int(random.integers(frame.object_count))]
             jitter = [random.uniform(-n / 4, n / 4) for n in sides]
             centre = [float(a) + j for a, j in zip(at, jitter, strict=True)]
-        elif balanced and sampling.balance == "classes":
+        elif balanced and self._recipe.balance == "classes":
             kinds = list(self._with_class)
             kind = kinds[int(random.integers(len(kinds)))]
             frame = self._pick(random, self._with_class[kind])
@@ -149,7 +155,7 @@ def cut_patch(frame: Frame, places: Places, margin_px: int, outside: Outside) ->
         objects = None if objects is None else np.where(wide.inside, objects, 0)
         classes = None if classes is None else np.where(wide.inside, classes, UNKNOWN)
     maps = {key: small.linear(array[None])[0] for key, array in frame.maps.items()}
-    return Patch(image, objects, classes, maps, narrow, frame.middles, m)
+    return Patch(image, objects, classes, maps, narrow, frame.middles, m, image, frame.tags)
 
 
 def grid_patches(

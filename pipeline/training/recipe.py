@@ -84,6 +84,7 @@ class TrainingRecipe(Part):
                 "heads: they do not tell objects from background; they need a head `classes` or "
                 "`border`"
             )
+        self._check_weak()
         for head in self.heads:
             if isinstance(head, ClassesHead):
                 self._check_classes(head)
@@ -97,6 +98,43 @@ class TrainingRecipe(Part):
             raise ValueError(f"sampling.patch_px: {len(self.patch_sides)} for {self.ndim} axes")
         return self
 
+    def _check_weak(self) -> None:
+        """Scribbles and tags say nothing of whole objects."""
+        if not self.data.is_weak:
+            return
+        kind, _ = self.data.weak
+        if kind == "boxes":
+            if self.ndim != 2:
+                raise ValueError("data.boxes: GrabCut cuts planes; use scribbles for volumes")
+            if self.data.objects is None:
+                raise ValueError("data.boxes: objects judge what is learned; name data.objects")
+            return
+        other = [head.head for head in self.heads if not isinstance(head, ClassesHead)]
+        if other:
+            raise ValueError(
+                f"heads: {other[0]} is learned from whole objects, which {kind} do not tell; use "
+                "boxes, or the one head `classes`"
+            )
+        if kind == "tags":
+            if self.class_head().background is None:
+                raise ValueError("data.tags: the head needs a background, which no tag names")
+            if self.augmentation.zoom[1] > 1:
+                raise ValueError(
+                    f"augmentation.zoom: {self.augmentation.zoom[1]:g} cuts images, and a tag is "
+                    "true of a whole one; use at most 1"
+                )
+
+    def class_head(self) -> ClassesHead:
+        """The head of classes; a recipe of scribbles or tags has one."""
+        return next(head for head in self.heads if isinstance(head, ClassesHead))
+
+    @property
+    def balance(self) -> str:
+        """`sampling.balance`; where weak labels tell classes alone, these instead of objects."""
+        told = self.data.is_weak and self.data.weak[0] != "boxes"
+        chosen = self.sampling.balance
+        return "classes" if told and chosen == "objects" else chosen
+
     def _check_losses(self) -> None:
         kinds = [head.head for head in self.heads]
         for kind in self.losses:
@@ -106,8 +144,11 @@ class TrainingRecipe(Part):
         if "objects" in self.losses:
             raise ValueError("losses: a detector has its own; leave out `objects`")
         for head in self.heads:
-            for term in self.losses.get(head.head, ()):
+            given = self.losses.get(head.head, ())
+            for term in given:
                 term.check(head, self.ndim)
+            if given and min(term.from_step for term in given) > 0:
+                raise ValueError(f"losses: no term of {head.head} counts from the first step on")
 
     def _check_classes(self, head: ClassesHead) -> None:
         if head.activation != "softmax":

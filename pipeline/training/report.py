@@ -85,7 +85,7 @@ def _curves(history: Sequence[Row], result: Result) -> str:
     def line(key: str) -> Points:
         return [(row["step"], row[key]) for row in history if key in row]
 
-    parts = [k for row in history[:1] for k in row if " " in k]
+    parts = list(dict.fromkeys(k for row in history for k in row if " " in k))
     losses = {"training": line("loss"), "validation": line("validation_loss")}
     scores = {NAMES[k]: line(f"validation_{k}") for k in ("ap50", "iou", "mean_iou")}
     charts = [

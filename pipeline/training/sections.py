@@ -9,8 +9,21 @@ from pydantic import Field, model_validator
 from pipeline.nets.device import Precision
 from pipeline.nets.parts import Part
 
+WeakKind = Literal["scribbles", "boxes", "tags"]
+WEAK: tuple[WeakKind, ...] = ("scribbles", "boxes", "tags")
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+
+
+class GrabCutSection(Part):
+    """How boxes become masks, see `pipeline.methods.grabcut`: `margin_px` around a box is what its
+    background is learned from; `iterations` of learning and cutting; `seed` of the first
+    clustering."""
+
+    margin_px: int = Field(default=8, ge=1, le=10_000)
+    iterations: int = Field(default=5, ge=1, le=100)
+    seed: int = Field(default=0, ge=0, lt=2**31)
 
 
 class DataSection(Part):
@@ -23,6 +36,11 @@ class DataSection(Part):
     `only`: globs on names; others are left out. `ignore`: a class number that says nothing.
     `allow_empty`: take images without any object. `memory_gib`: what decoded images may take of
     memory; the rest lies in a file.
+
+    Weak labels, one of the three: `scribbles`, a folder of lines or of painted images; `boxes`, a
+    folder of tables or GeoJSON, which GrabCut makes objects of by `grabcut`; `tags`, a table of
+    the classes that images show. Then all images that have a file in `objects` or `classes` judge,
+    and the others are learned from. See `pipeline.training.weak`.
     """
 
     images: str = "images"
@@ -32,12 +50,28 @@ class DataSection(Part):
     ignore: int | None = Field(default=None, ge=0)
     allow_empty: bool = False
     memory_gib: float = Field(default=2.0, ge=0)
+    scribbles: str | None = None
+    boxes: str | None = None
+    grabcut: GrabCutSection = GrabCutSection()
+    tags: str | None = None
 
     @model_validator(mode="after")
     def _some_labels(self) -> DataSection:
         if self.objects is None and self.classes is None:
             raise ValueError("neither objects nor classes are given; name the folder of one")
+        if len(given := [kind for kind in WEAK if getattr(self, kind) is not None]) > 1:
+            raise ValueError(f"{given[0]} and {given[1]} are given; use one kind of weak labels")
         return self
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether weak labels are learned from."""
+        return any(getattr(self, kind) is not None for kind in WEAK)
+
+    @property
+    def weak(self) -> tuple[WeakKind, str]:
+        """Kind of the weak labels, and where they lie."""
+        return next((kind, getattr(self, kind)) for kind in WEAK if getattr(self, kind) is not None)
 
 
 class SourceSection(Part):

@@ -35,8 +35,8 @@ class Trainee(Protocol):
     def prepare(self, network: nn.Module) -> None:
         """Set what a network needs for training alone."""
 
-    def batch(self, patches: Sequence[Patch]) -> Any:
-        """Patches as `losses` takes them; made by threads, on the CPU."""
+    def batch(self, patches: Sequence[Patch], step: int | None = None) -> Any:
+        """Patches of a step, or that judge, as `losses` takes them; made by threads, on the CPU."""
 
     def losses(self, network: nn.Module, batch: Any, device: torch.device) -> dict[str, Tensor]:
         """Parts of the loss by name, each with its weight: their sum is what falls."""

@@ -15,6 +15,8 @@ from pipeline.nets.parts import Part
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pipeline.training.losses.scene import Scene
+
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 
@@ -40,9 +42,10 @@ class BorderWeights(Part):
 
 
 class Term(Part):
-    """One summand of a head's loss; `weight` multiplies it."""
+    """One summand of a head's loss; `weight` multiplies it. `from_step`: when it joins."""
 
     weight: Positive = 1.0
+    from_step: Annotated[int, Field(ge=0)] = 0
 
     @property
     def maps(self) -> tuple[BorderWeights, ...]:
@@ -67,7 +70,7 @@ class Term(Part):
         """The word that chooses it."""
         return str(getattr(self, "loss", ""))
 
-    def of(self, outputs: Tensor, target: Tensor, known: Tensor, extra: Tensor | None) -> Tensor:
+    def of(self, outputs: Tensor, target: Tensor, known: Tensor, scene: Scene) -> Tensor:
         """The loss, without its weight.
 
         Parameters
@@ -78,8 +81,8 @@ class Term(Part):
             Classes (N, \\*P), int64; or values (N, K, \\*P), float32.
         known : Tensor of shape (N, \\*P), float32
             1 where the target is known, else 0.
-        extra : Tensor of shape (N, \\*P), or None
-            The map of `maps`.
+        scene : Scene
+            What else is known of the patches.
         """
         raise NotImplementedError
 
@@ -95,10 +98,11 @@ class CrossEntropyTerm(Term):
     def maps(self) -> tuple[BorderWeights, ...]:
         return () if self.border is None else (self.border,)
 
-    def of(self, outputs: Tensor, target: Tensor, known: Tensor, extra: Tensor | None) -> Tensor:
+    def of(self, outputs: Tensor, target: Tensor, known: Tensor, scene: Scene) -> Tensor:
         from pipeline.training.losses.cross_entropy import cross_entropy  # noqa: PLC0415
 
-        return cross_entropy(outputs, target, known, self.class_weights, extra)
+        border = None if self.border is None else scene.maps[self.border.key]
+        return cross_entropy(outputs, target, known, self.class_weights, border)
 
 
 class DiceTerm(Term):
@@ -108,7 +112,7 @@ class DiceTerm(Term):
     background: bool = False
     smooth: Annotated[float, Field(ge=0)] = 1.0
 
-    def of(self, outputs: Tensor, target: Tensor, known: Tensor, extra: Tensor | None) -> Tensor:
+    def of(self, outputs: Tensor, target: Tensor, known: Tensor, scene: Scene) -> Tensor:
         from pipeline.training.losses.dice import dice  # noqa: PLC0415
 
         return dice(outputs, target, known, self.background, self.smooth)
@@ -121,7 +125,7 @@ class FocalTerm(Term):
     gamma: Annotated[float, Field(ge=0, le=10)] = 2.0
     class_weights: tuple[Weight, ...] | None = None
 
-    def of(self, outputs: Tensor, target: Tensor, known: Tensor, extra: Tensor | None) -> Tensor:
+    def of(self, outputs: Tensor, target: Tensor, known: Tensor, scene: Scene) -> Tensor:
         from pipeline.training.losses.focal import focal  # noqa: PLC0415
 
         return focal(outputs, target, known, self.gamma, self.class_weights)
@@ -140,7 +144,7 @@ class RegressionTerm(Term):
                 "or focal"
             )
 
-    def of(self, outputs: Tensor, target: Tensor, known: Tensor, extra: Tensor | None) -> Tensor:
+    def of(self, outputs: Tensor, target: Tensor, known: Tensor, scene: Scene) -> Tensor:
         from pipeline.training.losses.regression import regression  # noqa: PLC0415
 
         if self.where == "objects":
@@ -148,8 +152,64 @@ class RegressionTerm(Term):
         return regression(outputs, target, known, self.loss)
 
 
+class PairwiseTerm(Term):
+    """Near pixels of alike colours are of one class. `reach_px`: how near. `colour`: the distance
+    of normalised colours over which likeness falls to 1/e. `alike`: pairs below count nothing."""
+
+    loss: Literal["pairwise"]
+    reach_px: Annotated[int, Field(ge=1, le=16)] = 2
+    colour: Positive = 0.1
+    alike: Annotated[float, Field(ge=0, lt=1)] = 0.3
+
+    def of(self, outputs: Tensor, target: Tensor, known: Tensor, scene: Scene) -> Tensor:
+        from pipeline.training.losses.pairwise import pairwise  # noqa: PLC0415
+
+        return pairwise(outputs, scene.colours, self.reach_px, self.colour, self.alike)
+
+
+class OfActivation(Term):
+    """What is learned from tags alone."""
+
+    def check(self, head: Head, ndim: int) -> None:
+        super().check(head, ndim)
+        if not isinstance(head, ClassesHead) or head.background is None:
+            raise ValueError(f"losses: {self.named} needs a head `classes` with a background")
+
+
+class TagsTerm(OfActivation):
+    """Which classes an image shows, from their mean activation. `size_weight`, `size_power`: of
+    the term that keeps activations from being tiny; 0 leaves it out."""
+
+    loss: Literal["tags"]
+    size_weight: Weight = 1.0
+    size_power: Weight = 3.0
+
+    def of(self, outputs: Tensor, target: Tensor, known: Tensor, scene: Scene) -> Tensor:
+        from pipeline.training.losses.activation import tag_loss  # noqa: PLC0415
+
+        return tag_loss(outputs, scene.tags, scene.background, self.size_weight, self.size_power)
+
+
+class SeedsTerm(OfActivation):
+    """Cross-entropy of where the network itself is sure: seeds of classes that the tags name are
+    pixels of more than `share` of their highest activation, after `rounds` of refinement by
+    colours."""
+
+    loss: Literal["seeds"]
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    rounds: Annotated[int, Field(ge=0, le=100)] = 10
+
+    def of(self, outputs: Tensor, target: Tensor, known: Tensor, scene: Scene) -> Tensor:
+        from pipeline.training.losses.activation import seed_loss  # noqa: PLC0415
+
+        return seed_loss(
+            outputs, scene.tags, scene.colours, scene.background, self.share, self.rounds
+        )
+
+
 AnyTerm = Annotated[
-    CrossEntropyTerm | DiceTerm | FocalTerm | RegressionTerm, Field(discriminator="loss")
+    CrossEntropyTerm | DiceTerm | FocalTerm | RegressionTerm | PairwiseTerm | TagsTerm | SeedsTerm,
+    Field(discriminator="loss"),
 ]
 
 

@@ -1,0 +1,87 @@
+"""What a weak label of an image says, as the frames of a dataset hold it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.annotations.shapes import ShapeFiles
+from pipeline.companions import Companion
+from pipeline.image import ImageInfo
+from pipeline.sources.fingerprint import fingerprint_file
+from pipeline.training.recipe import TrainingRecipe
+
+#: A tag that is not known.
+UNTOLD = -1
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image that weak labels belong to.
+
+    Parameters
+    ----------
+    name : str
+    info : ImageInfo
+    pixels : ndarray of shape (F, C, \\*S)
+        F frames.
+    """
+
+    name: str
+    info: ImageInfo
+    pixels: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(F, \\*S)."""
+        return (self.pixels.shape[0], *self.pixels.shape[2:])
+
+    def shapes_of(self, path: Path) -> ShapeFiles:
+        """A file of shapes, as one of this image."""
+        companion = Companion(str(path), fingerprint_file(path))
+        return ShapeFiles(companion, None, self.info, self.name)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a weak label teaches.
+
+    Parameters
+    ----------
+    objects : ndarray of shape (F, \\*S), int32, or None
+    classes : ndarray of shape (F, \\*S), int16, or None
+        -1 is not known.
+    tags : ndarray of shape (K,), int8, or None
+        1 for each class that the image shows, 0 for each that it does not, -1 of the background.
+    """
+
+    objects: NDArray[np.int32] | None = None
+    classes: NDArray[np.int16] | None = None
+    tags: NDArray[np.int8] | None = None
+
+
+class WrongLabel(Exception):
+    """A weak label cannot be used; `kind` is that of a `Problem`."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+class WeakLabel(ABC):
+    """The weak label of one image, where it lies; small, and nothing is read yet."""
+
+    @abstractmethod
+    def learn(self, seen: Seen, recipe: TrainingRecipe) -> Learned:
+        """Read it.
+
+        Raises
+        ------
+        WrongLabel, ImageError
+            If it cannot be used.
+        """
