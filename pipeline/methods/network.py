@@ -220,7 +220,7 @@ class Network(SoftClassifier):
     def block_sides(self) -> tuple[int, ...]:
         """Side of a block on every axis: given, or the largest that its memory allows."""
         facts = self.facts
-        sides = BLOCKS_PX[self.cards[0].ndim]
+        sides: tuple[int, ...] = BLOCKS_PX[self.cards[0].ndim]
         if max(self.zooms) > 1:
             sides = (*sides, sides[-1] // 2, sides[-1] // 4)
         for side in [self.block_px] if self.block_px else sides:

@@ -348,7 +348,7 @@ _depths: dict[str, str] = {}
             {"object_px": [10, 40]},
             {"object_px": 500},
             r"object_px: 500, and tiny unet was trained on 10 to 40, which takes a zoom of "
-            r"0\.0625; 0\.125 to 8 are made\. Use another model",
+            r"0\.03125; 0\.125 to 8 are made\. Use another model",
         ),
     ],
 )
