@@ -137,6 +137,12 @@ def test_costs_follow_the_zoom() -> None:
     assert stated.bytes_per_px == 1600 / 16 + 4 * (1 + 3)
 
 
+def test_enlarged_windows_may_need_smaller_blocks() -> None:
+    model = tiny_model(bytes_per_px=1e4)
+    blocks = [recipe_of(model, zoom=zoom).segment.block_sides for zoom in (1, 2, 8)]  # type: ignore[attr-defined]
+    assert blocks == [(128, 128), (64, 64), (32, 32)]
+
+
 @pytest.mark.parametrize("zoom", [4, 8])
 def test_pooled_maps_may_be_finer_than_the_image(zoom: float) -> None:
     context = GlobalContext(Zoomed(settled(deeplab()), zoom, 2, None).eval(), 1, 2)
