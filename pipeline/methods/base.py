@@ -222,7 +222,7 @@ class Method(BaseModel, ABC):
     def for_image(self, info: ImageInfo, name: str) -> Self:
         """The method with what an image decides before any pixel is read, in place of "auto".
 
-        It is what the image's plan is made of: its other methods and its tasks know no "auto".
+        The image's plan is made of it, so that no task meets "auto".
 
         Raises
         ------
