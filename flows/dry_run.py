@@ -69,7 +69,9 @@ class DryRun:
         modes = Counter(plan.output.mode for plan in self.plans)
         peak = max(plan.peak_bytes for plan in self.plans)
         yield f"passes over the pixels: {method.passes()}"
-        yield from method.notes()
+        # Images may decide what they say, see `Method.for_image`.
+        listed = self.plans[:LISTED]
+        yield from dict.fromkeys(n for plan in listed for n in plan.job.recipe.segment.notes())
         yield (
             "image: "
             + ", ".join(f"{mode} for {n}" for mode, n in sorted(modes.items()))

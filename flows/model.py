@@ -31,6 +31,7 @@ def model_text(name_or_path: str) -> str:
         "normalisation": _normalisation(card),
         "output": "; ".join(_head(head, card.ndim) for head in card.heads),
         "pixel size": _sizes(card.pixel_size_um, "µm"),
+        "objects": f"{card.object_px[0]:g} to {card.object_px[1]:g} px" if card.object_px else "",
         "halo": _sizes(card.halo_px, "px") or _unmeasured(card),
         "stride": _sizes(card.stride_px, "px") or _unmeasured(card),
         "licence": card.licence or "not stated",

@@ -125,6 +125,7 @@ def plan_image(
         If no tile fits into the memory.
     """
     spec, info = item.spec, item.info
+    recipe = recipe.for_image(info, spec.name)
     channels = choose_channels(recipe.source.channels, info, spec.name)
     measured = choose_channels(recipe.measure.channels, info, spec.name)
     companions = find_companions(recipe.segment.companions(), spec)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 from pipeline.errors import RecipeError
 from pipeline.graph.rounds import merge_facts, merge_round
 from pipeline.graph.ways import AnyMerging
+from pipeline.image import ImageInfo
 from pipeline.methods.base import Context, Method, Round, State
 from pipeline.methods.registry import method_class
 from pipeline.names import nearest
@@ -121,6 +122,11 @@ class Recipe(Section):
         if step is None and self.merge is not None:
             return merge_round(self.merge, state, context)
         return step
+
+    def for_image(self, info: ImageInfo, name: str) -> Recipe:
+        """The recipe as its method is for one image, see `Method.for_image`."""
+        segment = self.segment.for_image(info, name)
+        return self if segment is self.segment else self.model_copy(update={"segment": segment})
 
     def check(self, context: Context) -> None:
         """Raise MethodError if the recipe does not apply to an image."""

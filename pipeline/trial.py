@@ -207,6 +207,7 @@ def plan_array(
     with open_source(spec) as source:
         info, fingerprint = source.info, source.fingerprint()
     check_dtype(info, spec.name)
+    recipe = recipe.for_image(info, spec.name)
     grid = TileGrid.of(info, recipe.ndim, max(info.shape))
     sides = (side,) * grid.ndim if isinstance(side, int) else side
     sides = tuple(min(s, n) for s, n in zip(sides, grid.shape, strict=True))

@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -218,6 +218,24 @@ class Method(BaseModel, ABC):
     dims: ClassVar[tuple[int, ...]] = (2, 3)
     #: Whether it can tell the probability of each class.
     soft: ClassVar[bool] = False
+
+    def for_image(self, info: ImageInfo, name: str) -> Self:
+        """The method with what an image decides before any pixel is read, in place of "auto".
+
+        The image's plan is made of it, so that no task meets "auto".
+
+        Raises
+        ------
+        MethodError
+            If the image, called `name`, cannot decide it.
+        """
+        parts = {
+            key: part.for_image(info, name)
+            for key in type(self).model_fields
+            if isinstance(part := getattr(self, key), Method)
+        }
+        changed = {key: part for key, part in parts.items() if part is not getattr(self, key)}
+        return self.model_copy(update=changed) if changed else self
 
     @abstractmethod
     def next_round(self, state: State, context: Context) -> Round | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.detection.detector import Detector
 from pipeline.detection.method import DetectorMethod
@@ -44,6 +44,16 @@ class MaskRCNN(DetectorMethod):
     mask_threshold: float = Field(default=0.5, gt=0, lt=1)
 
     dims: ClassVar[tuple[int, ...]] = (2,)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_zoom(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "zoom" in given:
+            raise ValueError(
+                "zoom: detectors see the image at its own scale, anchors and training decide which "
+                "sizes are found; leave it out, or use `method: network`, which has it"
+            )
+        return given
 
     @property
     def card(self) -> ModelCard:

@@ -14,11 +14,19 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from pipeline.blocks import block_grid, view_of_blocks
 from pipeline.errors import MethodError
 from pipeline.grid import TileGrid
+from pipeline.image import ImageInfo
 from pipeline.methods.base import Context, Round, State
 from pipeline.methods.classifier import OutputKind
 from pipeline.methods.soft import SoftClassifier
@@ -33,7 +41,7 @@ from pipeline.nets.reading import (
     class_scores,
     objectness,
 )
-from pipeline.nets.reference import PixelModel
+from pipeline.nets.reference import ModelReference, PixelModel, is_identity
 from pipeline.nets.rounds import (
     CHECKED,
     CHECKED_PIXELS,
@@ -50,6 +58,7 @@ from pipeline.nets.rounds import (
 from pipeline.nets.settings import SCORES, Settings, statistic_key
 from pipeline.nets.survey import is_dataset_wide, is_surveyed, survey
 from pipeline.nets.variants import Augmentation
+from pipeline.nets.zoom import AUTO, AnyZoom, check_pixel_size, zoom_for_objects, zoom_for_pixels
 from pipeline.view import TileView
 
 #: Sides of a block that are tried, and what a block may take of memory.
@@ -67,8 +76,11 @@ class Network(SoftClassifier):
     mirrored ("flips") or turned ("rotations") too, and average. `precision`: "float32", "tf32",
     "bf16" or "fp16"; what it costs is in the certificate. `batch`: windows at once, which decides
     last digits; by default 1 on a CPU, and on a GPU what keeps it busy and fits into its memory.
-    `object_classes`: by default all classes of the model but its background. Other fields: see
-    `Classifier`, `SoftClassifier`.
+    `object_classes`: by default all classes of the model but its background. `zoom`: how large the
+    model sees the image: 0.125, 0.25, 0.5, 1, 2, 4 or 8 of its pixels for one along every axis, one
+    for all models or one each; "auto" follows from pixel sizes in planes, the image's and the
+    card's. `object_px`: typical diameter of the objects; the zoom follows from the sizes that each
+    model was trained on. Other fields: see `Classifier`, `SoftClassifier`.
 
     The same bits for any tiling, see `pipeline.blocks`; the certificate bounds how far they
     are from one pass over the whole frame.
@@ -81,6 +93,8 @@ class Network(SoftClassifier):
     augment: tuple[Augmentation, ...] = ()
     precision: Precision = "float32"
     batch: int | None = Field(default=None, ge=1, le=1024)
+    zoom: AnyZoom = 1.0
+    object_px: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     dims: ClassVar[tuple[int, ...]] = (2, 3)
 
@@ -91,6 +105,30 @@ class Network(SoftClassifier):
         if isinstance(given, list | tuple) and not given:
             raise ValueError("there is none; name at least one")
         return given if isinstance(given, list | tuple) and not hasattr(given, "path") else (given,)
+
+    @model_validator(mode="after")
+    def _zoom_is_known(self) -> Self:
+        if self.object_px is not None and self.zoom != 1.0:
+            raise ValueError("zoom: it follows from object_px; leave out one of them")
+        if isinstance(self.zoom, tuple) and len(self.zoom) != len(self.model):
+            raise ValueError(f"zoom: {len(self.zoom)} numbers for {len(self.model)} models")
+        if self.zoom == AUTO:
+            for card in self.cards:
+                check_pixel_size(card)
+        assert self.zooms  # raises where a card does not tell sizes
+        return self
+
+    @model_serializer(mode="wrap")
+    def _shown(
+        self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        if is_identity(info):
+            # These fields came later: where they say nothing, recipes keep their identity.
+            for key in ("zoom", "object_px"):
+                if getattr(self, key) == type(self).model_fields[key].default:
+                    del found[key]
+        return found
 
     @model_validator(mode="after")
     def _models_agree(self) -> Self:
@@ -114,8 +152,29 @@ class Network(SoftClassifier):
         return tuple(model.card for model in self.model)
 
     @property
+    def zooms(self) -> tuple[float, ...]:
+        """The zoom of every model; 1 where an image is still to decide it."""
+        if self.object_px is not None:
+            return tuple(zoom_for_objects(card, self.object_px) for card in self.cards)
+        if isinstance(self.zoom, tuple):
+            return self.zoom
+        return (1.0 if self.zoom == AUTO else self.zoom,) * len(self.model)
+
+    @property
+    def seen(self) -> tuple[ModelReference, ...]:
+        """The models, each at its zoom."""
+        return tuple(model.at(zoom) for model, zoom in zip(self.model, self.zooms, strict=True))
+
+    @property
     def facts(self) -> tuple[Facts, ...]:
-        return tuple(facts_of(model) for model in self.model)
+        return tuple(facts_of(model) for model in self.seen)
+
+    def for_image(self, info: ImageInfo, name: str) -> Self:
+        if self.zoom != AUTO:
+            return self
+        found = tuple(zoom_for_pixels(card, info.pixel_size_um, name) for card in self.cards)
+        zoom = found[0] if len(set(found)) == 1 else found
+        return self.model_copy(update={"zoom": zoom})
 
     def class_count(self) -> int:
         return len(class_names(self.cards[0]))
@@ -141,7 +200,7 @@ class Network(SoftClassifier):
     def settings(self) -> Settings:
         """How the models are run; the same for every image and tiling."""
         return Settings(
-            self.model,
+            self.seen,
             self.cards,
             self.block_sides,
             self.stride_px,
@@ -161,7 +220,10 @@ class Network(SoftClassifier):
     def block_sides(self) -> tuple[int, ...]:
         """Side of a block on every axis: given, or the largest that its memory allows."""
         facts = self.facts
-        for side in [self.block_px] if self.block_px else BLOCKS_PX[self.cards[0].ndim]:
+        sides: tuple[int, ...] = BLOCKS_PX[self.cards[0].ndim]
+        if max(self.zooms) > 1:
+            sides = (*sides, sides[-1] // 2, sides[-1] // 4)
+        for side in [self.block_px] if self.block_px else sides:
             block = tuple(-(-side // s) * s for s in self.stride_px)
             if max(f.window_bytes(block) for f in facts) <= BLOCK_BYTES:
                 break
@@ -258,7 +320,8 @@ class Network(SoftClassifier):
             f"network {card.name}: blocks of {_sides(self.block_sides)} px, halo "
             f"{_sides(facts.halo_px)} px, {facts.overhead(self.block_sides):.2f} px computed for "
             f"one; {facts.window_bytes(self.block_sides) / 2**20:,.0f} MiB a block"
-            for card, facts in zip(self.cards, self.facts, strict=True)
+            + (f"; it sees {zoom:g} px for one" if zoom != 1 else "")
+            for card, facts, zoom in zip(self.cards, self.facts, self.zooms, strict=True)
         )
 
     def certificate(self, state: State) -> dict[str, Any]:
@@ -270,6 +333,8 @@ class Network(SoftClassifier):
             "halo_px": [list(f.halo_px) for f in self.facts],
             "precision": self.precision,
         }
+        if any(zoom != 1 for zoom in self.zooms):
+            found["zoom"] = list(self.zooms)
         if DONE in state:
             epsilon, checked = float(state[EPSILON]), int(state[CHECKED_PIXELS])
             if any(facts.unpools for facts in self.facts):

@@ -66,6 +66,8 @@ class ModelCard(Part):
     normalisation : Normalisation
     pixel_size_um : float, tuple of float (one an axis), or None
         That it was trained on.
+    object_px : (low, high), or None
+        Diameters in px of the objects that it was trained on.
     weights : str
         A file in the card's folder.
     sha256 : str or None
@@ -95,6 +97,7 @@ class ModelCard(Part):
     heads: tuple[AnyHead, ...]
     normalisation: AnyNormalisation
     pixel_size_um: Size | tuple[Size, ...] | None = None
+    object_px: tuple[Size, Size] | None = None
     weights: str = Field(min_length=1)
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     licence: str | None = None
@@ -124,6 +127,9 @@ class ModelCard(Part):
             value = getattr(self, key)
             if isinstance(value, tuple) and len(value) != self.ndim:
                 raise ValueError(f"{key}: {len(value)} numbers, and the model has {self.ndim} axes")
+        if self.object_px is not None and self.object_px[0] > self.object_px[1]:
+            low, high = self.object_px
+            raise ValueError(f"object_px: {low:g} to {high:g}; the smaller number comes first")
         self._check_detector()
         if isinstance(self.normalisation, Fixed):
             given = len(self.normalisation.mean)

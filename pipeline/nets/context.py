@@ -20,6 +20,7 @@ from pipeline.nets.frame_pass import FramePass, Inject, LonePixels, Neutral, Tra
 from pipeline.nets.frame_window import FrameWindow
 from pipeline.nets.reach import Reach, attempts, measure_reach
 from pipeline.nets.statistics import Array, Statistic
+from pipeline.nets.zoomed import Zoomed
 
 
 class GlobalContext:
@@ -61,6 +62,7 @@ class GlobalContext:
             in_channels, ndim = _first_convolution(module, self.name)
         self.in_channels = in_channels
         self.ndim = ndim
+        self._zoom = module.zoom if isinstance(module, Zoomed) else 1.0
         self._asked = self._trace()
         #: Number of passes before the last.
         self.count = 1 + max((level for level, _ in self._asked), default=-1)
@@ -68,7 +70,7 @@ class GlobalContext:
     @cached_property
     def reach(self) -> Reach:
         """How far the network looks, with its statistics given."""
-        return measure_reach(self.windowed, self.in_channels, self.ndim, self.name)
+        return measure_reach(self.windowed, self.in_channels, self.ndim, self.name, self._zoom)
 
     @property
     def windowed(self) -> nn.Module:
@@ -147,7 +149,7 @@ class GlobalContext:
     def _trace(self) -> list[tuple[int, Statistic]]:
         """Level and kind of every statistic, in the order in which the network asks for them."""
         problem: Exception | None = None
-        for side, mode in attempts():
+        for side, mode in attempts(self._zoom):
             try:
                 with torch.no_grad(), mode():
                     like = next(self.module.parameters(), torch.empty(0))

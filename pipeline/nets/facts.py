@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.nets.card import FOREIGN
+from pipeline.nets.card import FOREIGN, ModelCard
 from pipeline.nets.measured import kept
 from pipeline.nets.model_folder import load_module, read_card
 from pipeline.nets.places import missing_extra
@@ -75,7 +75,7 @@ class Facts:
 
 @functools.lru_cache(maxsize=16)
 def facts_of(reference: ModelReference) -> Facts:
-    """Measure a model.
+    """Measure a model at its zoom.
 
     Raises
     ------
@@ -91,24 +91,37 @@ def _measured(reference: ModelReference) -> Facts:
     try:
         from pipeline.nets.cost import measure_cost  # noqa: PLC0415
         from pipeline.nets.opening import context_of, reach_of, skeleton  # noqa: PLC0415
+        from pipeline.nets.zoomed import zoomed  # noqa: PLC0415
     except ImportError as error:
         raise missing_extra(error, f"{path}: a model") from error
-    module = load_module(path)
+    zoom = reference.zoom
+    module = zoomed(load_module(path), card, zoom)
     network = context_of(module, card)
-    reach = reach_of(network, card)
-    cost = UNKNOWN_COST
+    reach = reach_of(network, card, zoom)
+    bytes_per_px, flops_per_px = (_at_zoom(card, zoom, cost) for cost in UNKNOWN_COST)
     if card.architecture not in FOREIGN:
         shape = tuple(-(-MEASURED_PX[card.ndim] // s) * s for s in reach.stride)
-        cost = measure_cost(skeleton(card), len(card.channels), shape)
+        net = zoomed(skeleton(card), card, zoom)
+        bytes_per_px, flops_per_px = measure_cost(net, len(card.channels), shape)
+    if card.bytes_per_px is not None:
+        bytes_per_px = _at_zoom(card, zoom, card.bytes_per_px)
     return Facts(
         reach.stride,
         reach.halo_px,
         network.count,
-        card.bytes_per_px or cost[0],
-        cost[1],
+        bytes_per_px,
+        flops_per_px,
         sum(p.numel() * p.element_size() for p in module.parameters()),
         reach.unpools,
     )
+
+
+def _at_zoom(card: ModelCard, zoom: float, cost_per_px: float) -> float:
+    """The cost of a px of the image, by that of one that the network sees."""
+    if zoom == 1:
+        return cost_per_px
+    # What is resampled lies beside it: 4 bytes, and about as many operations.
+    return cost_per_px * zoom**card.ndim + 4 * (len(card.channels) + card.output_channels)
 
 
 @dataclass(frozen=True, slots=True)

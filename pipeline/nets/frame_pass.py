@@ -313,8 +313,12 @@ class Neutral(FramePass):  # type: ignore[no-untyped-call]
         return question.answer(neutral(question.statistic))
 
     def spread(self, bins: Tensor, sides: tuple[int, ...], mode: str, corners: bool) -> Tensor:
-        steps = (whole // side for whole, side in zip(self.sides, sides, strict=True))
-        places = self._image[(slice(None), slice(1), *(slice(None, None, s) for s in steps))]
+        places = self._image[:, :1]
+        if any(side > whole for whole, side in zip(self.sides, sides, strict=True)):
+            places = functional.interpolate(places, size=sides)  # of a network that sees it larger
+        steps = (n // side for n, side in zip(places.shape[2:], sides, strict=True))
+        every = [slice(None, None, step) for step in steps]
+        places = places[(slice(None), slice(None), *every)]
         for axis in range(2, bins.dim()):
             bins = bins.narrow(axis, 0, 1)
         return bins + 0 * places

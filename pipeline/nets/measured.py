@@ -25,7 +25,7 @@ T = TypeVar("T")
 def kept(kind: type[T], reference: ModelReference, measure: Callable[[], T]) -> T:
     """Facts of a model: those of an earlier process, else measured now.
 
-    They hold for what a model's folder holds, this code and this torch. They lie in
+    They hold for what a model's folder holds, its zoom, this code and this torch. They lie in
     XDG_CACHE_HOME (~/.cache), and may be deleted at any time.
 
     Parameters
@@ -39,7 +39,8 @@ def kept(kind: type[T], reference: ModelReference, measure: Callable[[], T]) -> 
     torch = _torch()
     if torch is None:
         return measure()  # which says what is missing
-    key = digest(*(part.encode() for part in (kind.__name__, reference.digest, _code(), torch)))
+    known = (kind.__name__, reference.digest, repr(reference.zoom), _code(), torch)
+    key = digest(*(part.encode() for part in known))
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     path = home / "tilewright" / "models" / f"{key}.json"
     try:

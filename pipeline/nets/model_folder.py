@@ -94,7 +94,9 @@ def model_digest(path: Path) -> str:
     Of a bioimage.io folder, of its description and of the weights in it.
     """
     card = read_card(path)
-    state = xxhash.xxh3_128(card.model_dump_json().encode())
+    # A key that came later counts where it is given: models without it keep their identity.
+    later = {"object_px"} if card.object_px is None else None
+    state = xxhash.xxh3_128(card.model_dump_json(exclude=later).encode())
     state.update(file_sha256(weights_path(path, card)).encode())
     package = package_of(path)
     if package is not None and package.is_dir():

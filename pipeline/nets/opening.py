@@ -18,6 +18,7 @@ from pipeline.nets.places import missing_extra
 from pipeline.nets.reach import Reach
 from pipeline.nets.torchscript import first_line
 from pipeline.nets.weights import fill, read_tensors
+from pipeline.nets.zoomed import zoomed_reach
 
 #: Side of the window that a foreign module is tried on, before it is rounded to the stride.
 _PROBE_PX = {2: 64, 3: 32}
@@ -78,8 +79,10 @@ def context_of(module: nn.Module, card: ModelCard) -> GlobalContext:
     return GlobalContext(module, len(card.channels), card.ndim, card.name)
 
 
-def reach_of(network: GlobalContext, card: ModelCard) -> Reach:
+def reach_of(network: GlobalContext, card: ModelCard, zoom: float = 1.0) -> Reach:
     """How far a model looks: from its layers, or from the card where they cannot be followed.
+
+    What a card states is of the model without zoom.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def reach_of(network: GlobalContext, card: ModelCard) -> Reach:
         If it cannot be told.
     """
     if card.architecture in FOREIGN and card.halo_px and card.stride_px:
-        return Reach(card.stride_px, card.halo_px, card.halo_px)
+        return zoomed_reach(Reach(card.stride_px, card.halo_px, card.halo_px), zoom)
     return network.reach
 
 

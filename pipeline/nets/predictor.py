@@ -24,6 +24,7 @@ from pipeline.nets.probe import check_reach
 from pipeline.nets.reach import Reach
 from pipeline.nets.reference import ModelReference
 from pipeline.nets.variants import Variant
+from pipeline.nets.zoomed import zoomed
 
 Array = NDArray[Any]
 
@@ -97,9 +98,9 @@ class Predictor:
 @functools.lru_cache(maxsize=4)
 def _loaded(reference: ModelReference, kind: str) -> Predictor:
     card = read_card(Path(reference.path))
-    module = open_unchanged(reference)
+    module = zoomed(open_unchanged(reference), card, reference.zoom)
     network = context_of(module, card)
-    reach = reach_of(network, card)
+    reach = reach_of(network, card, reference.zoom)
     check_reach(network.windowed, len(card.channels), reach, card.name)
     layout = _layout(card, kind)
     module.to(kind)
@@ -134,7 +135,7 @@ def open_unchanged(reference: ModelReference) -> nn.Module:
 
 
 def predictor(reference: ModelReference) -> Predictor:
-    """A model, opened once a process and device; the last four stay open.
+    """A model at its zoom, opened once a process and device; the last four stay open.
 
     Raises
     ------

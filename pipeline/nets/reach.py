@@ -59,7 +59,9 @@ class Reach:
         )
 
 
-def measure_reach(module: nn.Module, in_channels: int, ndim: int, name: str | None = None) -> Reach:
+def measure_reach(
+    module: nn.Module, in_channels: int, ndim: int, name: str | None = None, zoom: float = 1.0
+) -> Reach:
     """Find how far a network looks, by interval arithmetic over the operations that run.
 
     Parameters
@@ -70,6 +72,8 @@ def measure_reach(module: nn.Module, in_channels: int, ndim: int, name: str | No
         Channels and axes of space, 2 or 3.
     name : str, optional
         What messages call the model; its class by default.
+    zoom : float
+        See `attempts`.
 
     Raises
     ------
@@ -84,7 +88,7 @@ def measure_reach(module: nn.Module, in_channels: int, ndim: int, name: str | No
     """
     name = name or type(module).__name__
     problem: Exception | str = ""
-    for side, mode in attempts():
+    for side, mode in attempts(zoom):
         try:
             found = [_measure(module, (1, in_channels, *(k * side,) * ndim), mode) for k in (1, 2)]
         except ModelError as error:
@@ -101,12 +105,17 @@ def measure_reach(module: nn.Module, in_channels: int, ndim: int, name: str | No
     ) from (problem if isinstance(problem, Exception) else None)
 
 
-def attempts() -> Iterator[tuple[int, Callable[[], AbstractContextManager[object]]]]:
-    """Sides of an input to try, in px, and the mode that its arrays are made in."""
+def attempts(
+    zoom: float = 1.0,
+) -> Iterator[tuple[int, Callable[[], AbstractContextManager[object]]]]:
+    """Sides of an input to try, in px, and the mode that its arrays are made in.
+
+    `zoom`: how much larger the network inside sees it, whose real arrays are of the same size then.
+    """
     for side in _FAKE_SIDES:
         yield side, _fake_arrays
     for side in _REAL_SIDES:
-        yield side, nullcontext
+        yield round(side / zoom), nullcontext
 
 
 @contextmanager

@@ -22,15 +22,22 @@ class ModelReference(NamedTuple):
         Absolute.
     digest : str
         Of its card and weights.
+    zoom : float
+        How large it sees an image, see `pipeline.nets.zoom`; a recipe states it beside the model.
     """
 
     path: str
     digest: str
+    zoom: float = 1.0
+
+    def at(self, zoom: float) -> ModelReference:
+        """The same model, seeing images at a zoom."""
+        return self._replace(zoom=zoom)
 
     @property
     def card(self) -> ModelCard:
         """Its card, read once a process."""
-        return _card(self)
+        return _card(self.at(1.0))
 
 
 @functools.lru_cache(maxsize=64)
@@ -75,8 +82,12 @@ def _of_objects(reference: ModelReference) -> ModelReference:
 
 def _shown(reference: ModelReference, info: SerializationInfo) -> str:
     # What a model holds decides labels, not where it lies.
-    is_identity = isinstance(info.context, dict) and info.context.get("identity", False)
-    return reference.digest if is_identity else reference.path
+    return reference.digest if is_identity(info) else reference.path
+
+
+def is_identity(info: SerializationInfo) -> bool:
+    """Whether what decides labels is written, see `Recipe.identity`."""
+    return isinstance(info.context, dict) and bool(info.context.get("identity", False))
 
 
 #: In a recipe: the name of a shipped model, or a path.
