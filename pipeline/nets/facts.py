@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.files import digest
 from pipeline.nets.card import FOREIGN, ModelCard
 from pipeline.nets.measured import kept
 from pipeline.nets.model_folder import load_module, read_card
@@ -82,7 +84,21 @@ def facts_of(reference: ModelReference) -> Facts:
     ModelError
         If it cannot be opened, or cannot be run in windows.
     """
-    return kept(Facts, reference, functools.partial(_measured, reference))
+    return kept(Facts, _alike(reference), functools.partial(_measured, reference))
+
+
+def _alike(reference: ModelReference) -> ModelReference:
+    """A reference that models share of which the same is measured.
+
+    Of a network of ours all follows from its layers, so that weights need not be looked at: a
+    training tries a new model at each scoring.
+    """
+    card = reference.card
+    if card.architecture in FOREIGN:
+        return reference
+    layers = [card.architecture, card.arguments, card.ndim, len(card.channels)]
+    layers += [card.network_classes, card.output_channels, card.bytes_per_px]
+    return reference._replace(digest=digest(json.dumps(layers, sort_keys=True).encode()))
 
 
 def _measured(reference: ModelReference) -> Facts:
@@ -157,7 +173,7 @@ def detector_facts_of(reference: ModelReference) -> DetectorFacts:
     ModelError
         If its card describes no network, or torch or torchvision is not installed.
     """
-    return kept(DetectorFacts, reference, functools.partial(_measured_detector, reference))
+    return kept(DetectorFacts, _alike(reference), functools.partial(_measured_detector, reference))
 
 
 def _measured_detector(reference: ModelReference) -> DetectorFacts:

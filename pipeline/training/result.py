@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import yaml
 from torch import nn
 
@@ -16,10 +18,14 @@ from pipeline.training.checkpoint import load_best
 from pipeline.training.dataset import Dataset
 from pipeline.training.decoding import run_content
 from pipeline.training.folder import TrainingFolder
+from pipeline.training.frames import Frame
 from pipeline.training.loop import Training
 from pipeline.training.recipe import TrainingRecipe
 from pipeline.training.state import TrainingState, begin
 from pipeline.training.validation import Scores, judge, validation_loss
+
+#: Of the objects' sizes that a card names.
+LESS_THAN_PERCENT = (5, 95)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,26 @@ def _card(
         },
         device=f"{where}, {recipe.compute.precision}",
         seconds=round(state.seconds, 1),
+        object_px=diameters(dataset.train, recipe.ndim),
     )
+
+
+def diameters(frames: Iterable[Frame], ndim: int) -> tuple[float, float] | None:
+    """Diameters in px that 5 and 95 % of the objects stay below: of discs, or balls, as large.
+
+    None where there are no objects, or all are of one size.
+    """
+    sizes = [
+        np.bincount(frame.objects.ravel(), minlength=1)[1:]
+        for frame in frames
+        if frame.objects is not None
+    ]
+    every = np.concatenate([np.zeros(0, np.int64), *sizes])
+    if not len(every):
+        return None
+    volume = {2: np.pi / 4, 3: np.pi / 6}[ndim]
+    low, high = np.percentile((every / volume) ** (1 / ndim), LESS_THAN_PERCENT).round(1).tolist()
+    return (low, high) if low < high else None
 
 
 def write_run_recipe(recipe: TrainingRecipe, folder: TrainingFolder) -> None:

@@ -51,6 +51,9 @@ def test_model_card_recipe_and_page(data: Path, tmp_path: Path) -> None:
     assert card.seconds > 0
     assert card.training_data is not None
     assert card.training_data.startswith("discs; ")
+    assert card.object_px is not None
+    low, high = card.object_px
+    assert 4 < low < 9 < high < 16.1  # radii are drawn from 4 to 8 px; some discs are cut
     assert (card.licence, card.authors) == ("CC0-1.0", ("A. Uthor",))
     best = begin(recipe(), torch.device("cpu")).network
     load_best(folder.checkpoints, best)
