@@ -26,7 +26,8 @@ comma := ,
 
 help:
 	@echo 'make install     .venv with everything: networks and development tools (about 6.5 GB)'
-	@echo 'make demo        segment tests/data/demo into demo-out (small install of its own)'
+	@echo 'make demo        segment tests/data/demo into demo-out (small install of its own), and by a'
+	@echo '                 network into demo-out-unet, where make install was done'
 	@echo 'make test        the tests, in three processes (PYTEST_ARGS="-k name", TESTS= for one)'
 	@echo 'make check       format, lint, types, layers, tests: what CI runs'
 	@echo 'make check-deploy  the files of deploy/, with Docker, Kubernetes and SLURM where they are'
@@ -74,9 +75,20 @@ install: .venv/.installed
 # The full environment runs the demo too, if it is there; the demo alone needs no networks.
 DEMO := $(if $(wildcard .venv/.installed),.venv,.venv-demo)
 
+# The classical recipe and the network side by side; status 3 says that some images have no truth.
+define NETWORK_TOO
+rm -rf demo-out-unet; \
+$(DEMO)/bin/tilewright run nuclei-unet tests/data/demo demo-out-unet; \
+for out in demo-out demo-out-unet; do \
+  $(DEMO)/bin/tilewright evaluate $$out tests/data/truth --out $$out > $$out/scores.txt 2>&1 || [ $$? = 3 ]; \
+  echo; echo "$$out (pictures: $$out/scores.html):"; head -n 4 $$out/scores.txt; done
+endef
+
 demo: $(DEMO)/.installed
 	rm -rf demo-out
 	$(DEMO)/bin/tilewright run nuclei tests/data/demo demo-out
+	@if $(DEMO)/bin/python -c 'import torch, torchvision' 2>/dev/null; then $(NETWORK_TOO); \
+	  else echo 'With networks (make install) the demo shows the recipe nuclei-unet, too.'; fi
 	@echo
 	@echo 'Labels, tables and the run record are in demo-out; the ground truth of most images'
 	@echo 'is in tests/data/truth, and tests/data/README.md says where the images are from.'
@@ -127,6 +139,6 @@ pictures: .venv/.installed
 	.venv/bin/python docs/make_scores.py
 
 clean:
-	rm -rf .venv .venv-demo .venv-bench demo-out build dist
+	rm -rf .venv .venv-demo .venv-bench demo-out demo-out-unet build dist
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +52,43 @@ def cut(image: NDArray[np.uint8], marks: Mask, iterations: int, seed: int) -> ND
     models = np.zeros((2, 1, 65))
     cv2.grabCut(image, marks, None, models[0], models[1], iterations, cv2.GC_INIT_WITH_MASK)
     return _is_foreground(marks)
+
+
+def cut_box(
+    image: NDArray[np.uint8],
+    box: tuple[slice, ...],
+    lines: Iterable[NDArray[np.intp]],
+    iterations: int,
+    seed: int,
+    valid: NDArray[np.bool_] | None = None,
+) -> NDArray[np.bool_]:
+    """Cut an object out of a box, whose surroundings are background.
+
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X, 3), uint8
+        The box and what is around it.
+    box : tuple of slice
+        Where it lies in the image.
+    lines : two ndarrays of shape (2, k)
+        (y, x) in the box of what is certain: foreground, then background.
+    iterations, seed : int
+        As for `cut`.
+    valid : ndarray of shape (Y, X), bool, optional
+        Other pixels are background.
+
+    Returns
+    -------
+    ndarray of the box's shape, bool
+    """
+    marks = np.full(image.shape[:2], cv2.GC_BGD, np.uint8)
+    inside = marks[box]
+    inside[...] = cv2.GC_PR_FGD
+    for kind, (y, x) in zip((cv2.GC_FGD, cv2.GC_BGD), lines, strict=True):
+        inside[y, x] = kind
+    if valid is not None:
+        marks[~valid] = cv2.GC_BGD
+    return cut(image, marks, iterations, seed)[box]
 
 
 def _is_foreground(marks: Mask) -> NDArray[np.bool_]:

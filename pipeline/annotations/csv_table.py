@@ -47,12 +47,20 @@ class CsvTable:
         mark = max(",;\t", key=head.count)
         reader = csv.DictReader(text.splitlines(), delimiter=mark)
         columns = tuple((name or "").strip() for name in reader.fieldnames or ())
+        read = list(reader)
+        for line, row in enumerate(read, 2):
+            if None in row:
+                raise MethodError(
+                    image,
+                    f"{path}, line {line} has more cells than there are columns",
+                    "Put cells that hold the mark between columns in quotes.",
+                )
         rows = [
             {
                 name: (value or "").strip()
                 for name, value in zip(columns, row.values(), strict=False)
             }
-            for row in reader
+            for row in read
         ]
         return cls(path, image, columns, rows)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.annotations.shapes import ShapeFiles, Shapes, read_shapes
-from pipeline.box_cut import CUT_BYTES_PER_PX, cut
+from pipeline.box_cut import CUT_BYTES_PER_PX, cut_box
 from pipeline.byte_survey import ByteSurvey, as_bytes, needs_byte_survey
 from pipeline.companions import Pattern
 from pipeline.errors import MethodError
@@ -191,18 +191,11 @@ class CutBoxes(Round):
         """The foreground of a box, of the box's shape."""
         box = shapes.box(number)
         crop = box.grow(self.margin_px, view.grid.frame_box)
-        marks = np.full(crop.shape, cv2.GC_BGD, np.uint8)
-        inside = marks[box.within(crop)]
-        inside[...] = cv2.GC_PR_FGD
         lines = shapes.marks(view.tile.frame, box, view.grid.shape)
-        for kind, (y, x) in zip((cv2.GC_FGD, cv2.GC_BGD), lines, strict=True):
-            inside[y, x] = kind
-        valid = view.valid_of(crop)
-        if valid is not None:
-            marks[~valid] = cv2.GC_BGD
         pixels = np.moveaxis(as_bytes(view.image_of(crop), state), 0, -1)
         colours = np.ascontiguousarray(np.broadcast_to(pixels, (*crop.shape, 3)))
-        return cut(colours, marks, self.iterations, self.seed)[box.within(crop)]
+        place, valid = box.within(crop), view.valid_of(crop)
+        return cut_box(colours, place, lines, self.iterations, self.seed, valid)
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ class Network(SoftClassifier):
         if self.zoom == AUTO:
             for card in self.cards:
                 check_pixel_size(card)
-        assert self.zooms  # raises where a card does not tell sizes
+        _ = self.zooms  # raises where a card does not tell sizes
         return self
 
     @model_serializer(mode="wrap")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import digest
 from pipeline.nets.card import FOREIGN, ModelCard
 from pipeline.nets.measured import kept
 from pipeline.nets.model_folder import load_module, read_card
@@ -84,21 +83,21 @@ def facts_of(reference: ModelReference) -> Facts:
     ModelError
         If it cannot be opened, or cannot be run in windows.
     """
-    return kept(Facts, _alike(reference), functools.partial(_measured, reference))
+    return kept(Facts, _layers(reference), functools.partial(_measured, reference))
 
 
-def _alike(reference: ModelReference) -> ModelReference:
-    """A reference that models share of which the same is measured.
+def _layers(reference: ModelReference) -> str:
+    """What models share of which the same is measured.
 
     Of a network of ours all follows from its layers, so that weights need not be looked at: a
     training tries a new model at each scoring.
     """
     card = reference.card
     if card.architecture in FOREIGN:
-        return reference
-    layers = [card.architecture, card.arguments, card.ndim, len(card.channels)]
-    layers += [card.network_classes, card.output_channels, card.bytes_per_px]
-    return reference._replace(digest=digest(json.dumps(layers, sort_keys=True).encode()))
+        return f"{reference.digest} {reference.zoom!r}"
+    layers: list[Any] = [card.architecture, card.arguments, card.ndim, len(card.channels)]
+    layers += [card.network_classes, card.output_channels, card.bytes_per_px, reference.zoom]
+    return json.dumps(layers, sort_keys=True)
 
 
 def _measured(reference: ModelReference) -> Facts:
@@ -173,7 +172,7 @@ def detector_facts_of(reference: ModelReference) -> DetectorFacts:
     ModelError
         If its card describes no network, or torch or torchvision is not installed.
     """
-    return kept(DetectorFacts, _alike(reference), functools.partial(_measured_detector, reference))
+    return kept(DetectorFacts, _layers(reference), functools.partial(_measured_detector, reference))
 
 
 def _measured_detector(reference: ModelReference) -> DetectorFacts:

@@ -15,31 +15,31 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.files import digest, write_atomically
-from pipeline.nets.reference import ModelReference
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-def kept(kind: type[T], reference: ModelReference, measure: Callable[[], T]) -> T:
+def kept(kind: type[T], model: str, measure: Callable[[], T]) -> T:
     """Facts of a model: those of an earlier process, else measured now.
 
-    They hold for what a model's folder holds, its zoom, this code and this torch. They lie in
+    They hold for a model, this code and this torch. They lie in
     XDG_CACHE_HOME (~/.cache), and may be deleted at any time.
 
     Parameters
     ----------
     kind : dataclass
         Of numbers and tuples of numbers.
-    reference : ModelReference
+    model : str
+        What facts depend on: that of the model and its zoom which decides them.
     measure : callable
         What it raises is raised, and nothing is kept.
     """
     torch = _torch()
     if torch is None:
         return measure()  # which says what is missing
-    known = (kind.__name__, reference.digest, repr(reference.zoom), _code(), torch)
+    known = (kind.__name__, model, _code(), torch)
     key = digest(*(part.encode() for part in known))
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     path = home / "tilewright" / "models" / f"{key}.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from pipeline.errors import ModelError
@@ -142,7 +142,8 @@ def measured(module: nn.Module, card: ModelCard) -> dict[str, Any]:
 def save_tensors(module: nn.Module, path: Path) -> None:
     """Write all weights as safetensors; tensors that share memory are written each."""
     tensors = {name: x.detach().cpu().clone() for name, x in module.state_dict().items()}
-    save_file({name: x.contiguous() for name, x in tensors.items()}, path)
+    # Not `save_file`, whose files nobody else on the machine can read.
+    path.write_bytes(save({name: x.contiguous() for name, x in tensors.items()}))
 
 
 def _built(name: str, arguments: Mapping[str, Any], card: ModelCard) -> nn.Module:

@@ -96,7 +96,9 @@ def load_dataset(
                 together.add(result.pixels)
             kept[pair.name] = _frames(result, recipe, maps, shelf)
             digests.append(f"{pair.name}\0{result.digest}\0".encode())
-    problems += _absent(recipe, _classes_of(kept.values()))
+    # Weak labels teach what they show; masks of images that judge teach nothing.
+    names = [name for name in train if name in kept] if recipe.data.is_weak else list(kept)
+    problems += _absent(recipe, _classes_of(kept[name] for name in names))
     refuse(data, problems)
     _need_two(data, pairs)
     shared = together.terms()

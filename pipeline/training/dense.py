@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class DenseBatch:
     maps : dict of Tensor of shape (N, \\*P), float32
         Weights.
     colours : Tensor of shape (N, C, \\*P), float32
-        Images before their look was varied.
+        Images before their look was varied, if a loss looks at them; else `images`.
     tags : Tensor of shape (N, K), int8
         Of the classes of the head `classes`; -1 where they are not known.
     step : int or None
@@ -68,6 +68,7 @@ class DenseTrainee:
         self._classes = max(
             (len(h.names) for h in recipe.heads if isinstance(h, ClassesHead)), default=0
         )
+        self._sees_colours = any(term.sees_colours for term in every)
         self._weights = tuple(dict.fromkeys(rule for term in every for rule in term.maps))
 
     def maps(self, objects: NDArray[np.int32]) -> dict[str, Floats]:
@@ -86,7 +87,9 @@ class DenseTrainee:
             for rule in self._weights
         }
         images = torch.from_numpy(np.stack([one.image for one in patches]))
-        colours = torch.from_numpy(np.stack([one.colours for one in patches]))
+        colours = images
+        if self._sees_colours:
+            colours = torch.from_numpy(np.stack([one.colours for one in patches]))
         untold = np.full(self._classes, UNTOLD, np.int8)
         tags = np.stack([untold if one.tags is None else one.tags for one in patches])
         return DenseBatch(images, targets, maps, colours, torch.from_numpy(tags), step)
@@ -95,17 +98,23 @@ class DenseTrainee:
         self, network: nn.Module, batch: DenseBatch, device: torch.device
     ) -> dict[str, Tensor]:
         outputs = network(batch.images.to(device)).float()
+        seen = Scene(
+            batch.colours.to(device),
+            batch.tags.to(device),
+            0,
+            {key: x.to(device) for key, x in batch.maps.items()},
+        )
         return {
             name: value
             for head in self._heads
-            for name, value in self._head_losses(head, outputs, batch, device).items()
+            for name, value in self._head_losses(head, outputs, batch, seen).items()
         }
 
     def _head_losses(
-        self, head: Head, outputs: Tensor, batch: DenseBatch, device: torch.device
+        self, head: Head, outputs: Tensor, batch: DenseBatch, seen: Scene
     ) -> dict[str, Tensor]:
         given = outputs[:, self._slices[head.head]]
-        target = batch.targets[head.head].to(device)
+        target = batch.targets[head.head].to(outputs.device)
         if isinstance(head, ClassesHead | BorderHead):
             known = (target >= 0).to(given.dtype)
             target = target.clamp(min=0)
@@ -113,12 +122,7 @@ class DenseTrainee:
             known = torch.ones_like(given[:, 0])
             if isinstance(head, DistanceHead) and head.activation == "sigmoid":
                 given = torch.sigmoid(given)
-        scene = Scene(
-            batch.colours.to(device),
-            batch.tags.to(device),
-            _background(head),
-            {key: x.to(device) for key, x in batch.maps.items()},
-        )
+        scene = replace(seen, background=_background(head))
         return {
             f"{head.head} {term.named}": term.weight * term.of(given, target, known, scene)
             for term in self._terms[head.head]

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.box import Box
-from pipeline.errors import ImageError
+from pipeline.errors import ImageError, MethodError
 from pipeline.files import digest
 from pipeline.job import check_dtype, choose_channels
 from pipeline.nets.heads import ClassesHead
 from pipeline.sources import SourceSpec, open_source
 from pipeline.training.pairs import Pair, Problem
+from pipeline.training.read_labels import read_frames, read_labels, without_gaps
 from pipeline.training.recipe import TrainingRecipe
 from pipeline.training.targets import UNKNOWN
-from pipeline.training.weak.label import Learned, Seen, WrongLabel
+from pipeline.training.weak.label import Learned, Seen, WrongData
 
 T = TypeVar("T")
 
@@ -56,8 +56,10 @@ def examine(pair: Pair, recipe: TrainingRecipe) -> Examined | list[Problem]:
     def tried(action: Callable[..., T], *given: Any) -> T | None:
         try:
             return action(*given)
-        except WrongLabel as wrong:
+        except WrongData as wrong:
             problems.append(Problem(wrong.kind, pair.name, str(wrong)))
+        except MethodError as error:  # of shapes that somebody drew
+            problems.append(Problem("drawn", pair.name, f"{error.reason}. {error.remedy}".strip()))
         except ImageError as error:
             problems.append(Problem("unreadable", pair.name, error.reason))
         return None
@@ -90,57 +92,18 @@ def _read_image(spec: SourceSpec, recipe: TrainingRecipe) -> Seen:
         try:
             channels = choose_channels(recipe.source.channels, source.info, spec.name)
         except ImageError as error:
-            raise WrongLabel("channels", error.reason) from error
+            raise WrongData("channels", error.reason) from error
         if len(channels) != len(recipe.channels):
             names = ", ".join(recipe.channels)
-            raise WrongLabel(
+            raise WrongData(
                 "channels",
                 f"{len(channels)} channels are selected, and the network takes "
                 f"{len(recipe.channels)} ({names})",
             )
-        pixels, info = _read(source, channels, recipe.ndim), source.info
+        pixels, info = read_frames(source, channels, recipe.ndim), source.info
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise WrongLabel("range", "some of its pixels are not finite")
+        raise WrongData("range", "some of its pixels are not finite")
     return Seen(spec.name, info, pixels)
-
-
-def _read(source: Any, channels: Sequence[int], ndim: int) -> NDArray[Any]:
-    """(F, C, \\*S): planes or volumes."""
-    times, _, *space = source.info.shape
-    whole = Box.whole(space)
-    volumes = [source.read(t, channels, whole) for t in range(times)]
-    if ndim == 3:
-        return np.stack(volumes)
-    return np.concatenate([np.moveaxis(volume, 1, 0) for volume in volumes])
-
-
-def read_labels(
-    spec: SourceSpec, recipe: TrainingRecipe, shape: tuple[int, ...] | None
-) -> NDArray[Any]:
-    """Read a label image as frames (F, \\*S).
-
-    Parameters
-    ----------
-    spec : SourceSpec
-    recipe : TrainingRecipe
-    shape : tuple of int, or None
-        (F, \\*S) of its image, where it could be read.
-
-    Raises
-    ------
-    WrongLabel, ImageError
-        If it cannot be read, is no label image, or has another shape.
-    """
-    with open_source(spec) as source:
-        info = source.info
-        if info.shape[1] != 1:
-            raise WrongLabel("size", f"its labels have {info.shape[1]} channels")
-        if np.dtype(info.dtype).kind not in "iub":
-            raise WrongLabel("range", f"its labels are {info.dtype}, not whole numbers")
-        labels = _read(source, (0,), recipe.ndim)[:, 0]
-    if shape is not None and labels.shape != shape:
-        raise WrongLabel("size", f"is {_sides(shape)}, and its labels are {_sides(labels.shape)}")
-    return labels
 
 
 def _read_objects(
@@ -148,15 +111,10 @@ def _read_objects(
 ) -> NDArray[np.int32]:
     labels = read_labels(spec, recipe, shape)
     if labels.size and (low := int(labels.min())) < 0:
-        raise WrongLabel("range", f"its objects have the number {low}")
+        raise WrongData("range", f"its objects have the number {low}")
     if not labels.any() and not recipe.data.allow_empty:
-        raise WrongLabel("empty", "its labels hold no object")
-    found = np.zeros(labels.shape, np.int32)
-    for frame, plane in zip(found, labels, strict=True):
-        values, places = np.unique(plane, return_inverse=True)
-        first = 0 if values[0] == 0 else 1
-        frame[...] = places.reshape(plane.shape) + first
-    return found
+        raise WrongData("empty", "its labels hold no object")
+    return np.stack([without_gaps(plane) for plane in labels])
 
 
 def _read_classes(
@@ -169,18 +127,10 @@ def _read_classes(
     wrong = known[(known < 0) | (known >= count)]
     if wrong.size:
         values = ", ".join(map(str, np.unique(wrong)[:5].tolist()))
-        raise WrongLabel(
-            "range", f"its classes hold {values}, and the classes are 0 to {count - 1}"
-        )
+        raise WrongData("range", f"its classes hold {values}, and the classes are 0 to {count - 1}")
     if not known.size:
-        raise WrongLabel("empty", "none of its classes is known")
+        raise WrongData("empty", "none of its classes is known")
     found = labels.astype(np.int16)
     if recipe.data.ignore is not None:
         found[labels == recipe.data.ignore] = UNKNOWN
     return found
-
-
-def _sides(shape: Sequence[int]) -> str:
-    frames, *sides = shape
-    text = " x ".join(map(str, sides)) + " px"
-    return f"{frames} frames of {text}" if frames > 1 else text

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: Longest time between two checkpoints; each is a few times the size of the weights.
 CHECKPOINT_SECONDS = 60.0
+#: What follows the name of a part of the loss in that of the number of its steps.
+COUNT = " steps"
 #: Rows of the history between two scorings.
 ROWS_PER_SCORING = 10
 
@@ -180,18 +182,22 @@ def _step(
     state.follow(section.average)
     state.step += 1
     for name, part in {"loss": loss, **parts}.items():
-        state.sums[name] = state.sums.get(name, 0.0) + float(part.detach())
-    state.sums["steps"] = state.sums.get("steps", 0.0) + 1
+        # Parts that join later have a count of their own.
+        for key, value in ((name, float(part.detach())), (f"{name}{COUNT}", 1.0)):
+            state.sums[key] = state.sums.get(key, 0.0) + value
 
 
 def _note(state: TrainingState, training: Training, due: bool, here: torch.device) -> None:
     """Add a row to the history; score the model if that is due."""
-    count = state.sums.pop("steps")
     row: Row = {"step": state.step}
     row["learning_rate"] = learning_rate(
         training.recipe.optimiser, state.step - 1, training.recipe.steps
     )
-    row |= {name: total / count for name, total in state.sums.items()}
+    row |= {
+        name: total / state.sums[f"{name}{COUNT}"]
+        for name, total in state.sums.items()
+        if not name.endswith(COUNT)
+    }
     state.sums = {}
     if due:
         begun = time.monotonic()

@@ -49,7 +49,8 @@ class Problem:
     Parameters
     ----------
     kind : str
-        "unpaired", "unreadable", "size", "range", "empty", "absent", "channels" or "scribbles".
+        "unpaired", "unreadable", "size", "range", "empty", "absent", "channels",
+        "scribbles", "drawn", "unmarked" or "tags".
     name : str
         The image, or the class.
     reason : str
@@ -73,6 +74,9 @@ REMEDIES = {
     "takes them as images of background.",
     "absent": "Give images that show it, or remove it from the head.",
     "scribbles": "Draw lines for a head of two classes, else paint an image of class numbers.",
+    "drawn": "Correct these files; docs/weak-labels.md and docs/recipes.md tell their forms.",
+    "unmarked": "Mark some pixels of each class, or remove these images.",
+    "tags": "Cut images into single squares, or raise sampling.patch_px.",
     "channels": "Choose them with `source.channels`, as many as `channels` names.",
 }
 
@@ -162,15 +166,19 @@ def _weakly(data: Path, recipe: TrainingRecipe) -> tuple[list[Pair], list[Proble
     if (data / place).is_dir():
         masks = _by_name(data, place, section.only, missing)
     kind, where = section.weak
-    weak = {k: x for k, x in find_weak_labels(data, recipe).items() if _wanted(k, section.only)}
+    painted = {}
+    if kind == "scribbles" and (data / where).is_dir():
+        painted = _by_name(data, where, (), missing)
+    found = find_weak_labels(data, recipe, painted)
+    weak = {name: label for name, label in found.items() if _wanted(name, section.only)}
     problems = [
         Problem("unpaired", name, f"has neither {kind} in {where} nor a mask in {place}")
         for name in sorted(images.keys() - masks.keys() - weak.keys())
     ]
-    for folder, labels in ((where, weak.keys()), (place, masks.keys())):
+    for folder, names in ((where, weak.keys()), (place, masks.keys())):
         problems += [
             Problem("unpaired", name, f"is in {folder}, and not in {section.images}")
-            for name in sorted(labels - images.keys())
+            for name in sorted(names - images.keys())
         ]
     pairs = []
     for name in sorted(images):
@@ -183,7 +191,10 @@ def _weakly(data: Path, recipe: TrainingRecipe) -> tuple[list[Pair], list[Proble
     if not problems:
         learning = [pair for pair in pairs if pair.weak is not None]
         if not learning:
-            raise DataError(f"{data}: no image is left to learn from by {kind} in {where}.")
+            raise DataError(
+                f"{data}: all images have masks in {place}, and those judge; none is left to learn "
+                f"from by {kind}. Move some masks away, or add images."
+            )
         if len(learning) == len(pairs):
             raise DataError(
                 f"{data}: no image has a mask in {place}. Annotate at least one in full: images "

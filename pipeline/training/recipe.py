@@ -30,6 +30,8 @@ from pipeline.training.sections import (
 from pipeline.validation import explained, valid_keys
 
 FOLDER = "training"
+#: Losses that learn from tags.
+OF_TAGS = ("tags", "seeds")
 
 
 class TrainingRecipe(Part):
@@ -92,22 +94,28 @@ class TrainingRecipe(Part):
                 raise ValueError(
                     f"heads: {head.head} is learned from objects, and data.objects is null"
                 )
-        if self.sampling.balance == "objects" and self.data.objects is None:
+        if self.balance == "objects" and self.data.objects is None:
             raise ValueError("sampling.balance: objects, and data.objects is null; use classes")
         if len(self.patch_sides) != self.ndim:
             raise ValueError(f"sampling.patch_px: {len(self.patch_sides)} for {self.ndim} axes")
         return self
 
     def _check_weak(self) -> None:
-        """Scribbles and tags say nothing of whole objects."""
+        """Whether the heads can be learned from the weak labels."""
+        terms = [term for head in self.heads for term in self.losses.get(head.head, ())]
+        told = [term.named for term in terms if term.named in OF_TAGS]
+        if told and self.data.tags is None:
+            raise ValueError(f"losses: {told[0]} learns from tags, and data.tags is not given")
         if not self.data.is_weak:
             return
         kind, _ = self.data.weak
+        if self.data.objects is not None and self.data.classes is not None:
+            raise ValueError(
+                f"data: images with masks judge what {kind} teach, by objects or by classes; set "
+                "the other one to null"
+            )
         if kind == "boxes":
-            if self.ndim != 2:
-                raise ValueError("data.boxes: GrabCut cuts planes; use scribbles for volumes")
-            if self.data.objects is None:
-                raise ValueError("data.boxes: objects judge what is learned; name data.objects")
+            self._check_boxes()
             return
         other = [head.head for head in self.heads if not isinstance(head, ClassesHead)]
         if other:
@@ -115,13 +123,40 @@ class TrainingRecipe(Part):
                 f"heads: {other[0]} is learned from whole objects, which {kind} do not tell; use "
                 "boxes, or the one head `classes`"
             )
+        if any(term.maps for term in terms):
+            raise ValueError(f"losses: border weights are of objects, which {kind} do not tell")
         if kind == "tags":
-            if self.class_head().background is None:
-                raise ValueError("data.tags: the head needs a background, which no tag names")
-            if self.augmentation.zoom[1] > 1:
+            self._check_tags(told)
+
+    def _check_boxes(self) -> None:
+        if self.ndim != 2:
+            raise ValueError("data.boxes: GrabCut cuts planes; use scribbles for volumes")
+        if self.data.objects is None:
+            raise ValueError("data.boxes: objects judge what is learned; name data.objects")
+        if len(self.channels) not in (1, 3):
+            raise ValueError(
+                f"data.boxes: GrabCut takes one channel or three, not {len(self.channels)}"
+            )
+        for head in self.heads:
+            if isinstance(head, ObjectsHead) and len(head.names) > 1:
+                raise ValueError("data.boxes: all objects are of one kind; the head names several")
+
+    def _check_tags(self, told: list[str]) -> None:
+        if self.class_head().background is None:
+            raise ValueError("data.tags: the head needs a background, which no tag names")
+        if "tags" not in told:
+            raise ValueError("data.tags: losses.classes needs the term `tags`, to learn from them")
+        rule = self.augmentation
+        cuts = {
+            "zoom": rule.zoom[1] > 1,
+            "rotation_deg": rule.rotation_deg > 0,
+            "turns": rule.turns and len(set(self.patch_sides[-2:])) > 1,
+        }
+        for key, is_cut in cuts.items():
+            if is_cut:
                 raise ValueError(
-                    f"augmentation.zoom: {self.augmentation.zoom[1]:g} cuts images, and a tag is "
-                    "true of a whole one; use at most 1"
+                    f"augmentation.{key}: moves parts of an image out of the patch, and a tag is "
+                    "true of a whole image; leave it out"
                 )
 
     def class_head(self) -> ClassesHead:
@@ -149,6 +184,11 @@ class TrainingRecipe(Part):
                 term.check(head, self.ndim)
             if given and min(term.from_step for term in given) > 0:
                 raise ValueError(f"losses: no term of {head.head} counts from the first step on")
+            for term in given:
+                if term.from_step >= self.steps:
+                    raise ValueError(
+                        f"losses: {term.named} joins at step {term.from_step} of {self.steps}"
+                    )
 
     def _check_classes(self, head: ClassesHead) -> None:
         if head.activation != "softmax":

@@ -102,7 +102,7 @@ def _card(
 def diameters(frames: Iterable[Frame], ndim: int) -> tuple[float, float] | None:
     """Diameters in px that 5 and 95 % of the objects stay below: of discs, or balls, as large.
 
-    None where there are no objects, or all are of one size.
+    None where there are no objects.
     """
     sizes = [
         np.bincount(frame.objects.ravel(), minlength=1)[1:]
@@ -114,7 +114,7 @@ def diameters(frames: Iterable[Frame], ndim: int) -> tuple[float, float] | None:
         return None
     volume = {2: np.pi / 4, 3: np.pi / 6}[ndim]
     low, high = np.percentile((every / volume) ** (1 / ndim), LESS_THAN_PERCENT).round(1).tolist()
-    return (low, high) if low < high else None
+    return low, high
 
 
 def write_run_recipe(recipe: TrainingRecipe, folder: TrainingFolder) -> None:

@@ -19,11 +19,12 @@ Count = Annotated[int, Field(ge=1)]
 class GrabCutSection(Part):
     """How boxes become masks, see `pipeline.methods.grabcut`: `margin_px` around a box is what its
     background is learned from; `iterations` of learning and cutting; `seed` of the first
-    clustering."""
+    clustering; `max_box_px`: pixels of a box with its margin, each takes 200 bytes."""
 
     margin_px: int = Field(default=8, ge=1, le=10_000)
     iterations: int = Field(default=5, ge=1, le=100)
     seed: int = Field(default=0, ge=0, lt=2**31)
+    max_box_px: int = Field(default=2048 * 2048, ge=1, le=2**27)
 
 
 class DataSection(Part):
@@ -40,7 +41,8 @@ class DataSection(Part):
     Weak labels, one of the three: `scribbles`, a folder of lines or of painted images; `boxes`, a
     folder of tables or GeoJSON, which GrabCut makes objects of by `grabcut`; `tags`, a table of
     the classes that images show. Then all images that have a file in `objects` or `classes` judge,
-    and the others are learned from. See `pipeline.training.weak`.
+    and the others are learned from. Images lie in a folder then, be they OME-Zarr or not. See
+    `pipeline.training.weak`.
     """
 
     images: str = "images"

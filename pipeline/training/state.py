@@ -34,7 +34,7 @@ class TrainingState:
         Moving average of the network's state.
     step : int
     sums : dict
-        Of losses since the last row of the history, by part; "steps" counts them.
+        Of losses since the last row of the history, by part, and the number of their steps.
     history : list of dict
         A row an interval: step, loss and its parts, scores where there are.
     best : float or None

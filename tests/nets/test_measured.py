@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs tilewright[nets]")
 
+from pipeline.errors import ModelError
 from pipeline.nets import facts, measured
 from pipeline.nets.facts import DetectorFacts, Facts
 from pipeline.nets.measured import kept
@@ -35,17 +36,15 @@ def never() -> Facts:
 
 
 def test_what_was_measured_comes_back() -> None:
-    model = ModelReference("/models/a", "0123")
-    assert kept(Facts, model, lambda: FOUND) == FOUND
-    assert kept(Facts, model, never) == FOUND
-    assert kept(Facts, ModelReference("/elsewhere/b", "0123"), never) == FOUND  # the same content
+    assert kept(Facts, "0123", lambda: FOUND) == FOUND
+    assert kept(Facts, "0123", never) == FOUND
 
 
 @pytest.mark.parametrize("change", ["model", "kind", "torch", "code"])
 def test_it_holds_for_the_same_model_code_and_torch(
     change: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept(Facts, ModelReference("/models/a", "0123"), lambda: FOUND)
+    kept(Facts, "0123", lambda: FOUND)
     digest = "4567" if change == "model" else "0123"
     kind = DetectorFacts if change == "kind" else Facts
     if change == "torch":
@@ -53,13 +52,13 @@ def test_it_holds_for_the_same_model_code_and_torch(
     if change == "code":
         monkeypatch.setattr(measured, "_code", lambda: "other")
     other = DetectorFacts(1.0, 2.0, 3, 4) if change == "kind" else FOUND
-    assert kept(kind, ModelReference("/models/a", digest), lambda: other) == other
+    assert kept(kind, digest, lambda: other) == other
     assert len(files(home)) == 2
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"halo_px": [1]}', "\0\xff"])
 def test_a_damaged_file_is_measured_again(damage: str, home: Path) -> None:
-    model = ModelReference("/models/a", "0123")
+    model = "0123"
     kept(Facts, model, lambda: FOUND)
     files(home)[0].write_text(damage, encoding="latin-1")
     assert kept(Facts, model, lambda: FOUND) == FOUND
@@ -69,7 +68,7 @@ def test_a_damaged_file_is_measured_again(damage: str, home: Path) -> None:
 def test_errors_are_not_kept_and_a_place_is_not_needed(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = ModelReference("/models/a", "0123")
+    model = "0123"
     with pytest.raises(AssertionError, match="measured again"):
         kept(Facts, model, never)
     assert not files(home)
@@ -94,3 +93,19 @@ def test_the_next_process_plans_without_torch(home: Path) -> None:
         )
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert ran.stdout.strip() == "False", ran.stderr
+
+
+def test_networks_of_equal_layers_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also at each zoom; and weights that the card was not written for are found all the same."""
+    first, second = (Path(tiny_model(name=name, seed=k)) for k, name in enumerate("ab"))
+    models = [ModelReference(str(path), model_digest(path)) for path in (first, second)]
+    assert models[0].digest != models[1].digest
+    found = facts._layers(models[0])
+    assert facts._layers(models[1]) == found
+    assert facts._layers(models[0].at(0.5)) != found
+    wide = Path(tiny_model(arguments={"depth": 1, "base_channels": 8}))
+    assert facts._layers(ModelReference(str(wide), model_digest(wide))) != found
+    weights = second / "weights.safetensors"
+    weights.write_bytes((first / "weights.safetensors").read_bytes())
+    with pytest.raises(ModelError, match=r"weights are damaged, or those of another model"):
+        model_digest(second)

@@ -149,6 +149,40 @@ def test_seed_loss_is_cross_entropy_of_seeds_class_by_class() -> None:
     assert seed_loss(logits, TAGS, colours, 0, 0.6, 0).item() == pytest.approx(np.mean(values))
 
 
+def test_seeds_of_one_class_alone_teach_nothing() -> None:
+    """Else background, which is easy, would take all: here no pixel of the first patch is sure to
+    be an object."""
+    logits, colours = drawn()
+    logits[0, 0] += 20
+    found = seeds(logits, TAGS, colours, 0, 0.6, 0)
+    assert set(found[0].unique().tolist()) <= {-1, 0}
+    alone = seed_loss(logits[1:], TAGS[1:], colours[1:], 0, 0.6, 0)
+    assert seed_loss(logits, TAGS, colours, 0, 0.6, 0).item() == pytest.approx(alone.item())
+    assert alone > 0
+
+
+def test_the_background_may_be_any_class() -> None:
+    logits, colours = drawn()
+    turned, tags = logits.roll(-1, 1), TAGS.roll(-1, 1)
+    assert tags[0].tolist() == [1, 0, -1]
+    wanted, found = (
+        [tag_loss(x, t, b).item(), seed_loss(x, t, colours, b).item()]
+        for x, t, b in ((logits, TAGS, 0), (turned, tags, 2))
+    )
+    assert found == pytest.approx(wanted, rel=1e-12)
+
+
+def test_volumes_are_refined_along_all_axes() -> None:
+    colours = torch.zeros(1, 1, 5, 5, 5, dtype=torch.float64)
+    p = torch.zeros(1, 2, 5, 5, 5, dtype=torch.float64)
+    p[:, 1] = 1
+    p[0, :, 2, 2, 2] = torch.tensor([1.0, 0.0])
+    found = refine(p, colours, 1)
+    assert found.sum().item() == pytest.approx(125)
+    for neighbour in ((1, 2, 2), (2, 1, 2), (2, 2, 1)):
+        assert found[0, 0][neighbour] > 0
+
+
 def test_nothing_known_is_no_loss_and_no_nan() -> None:
     logits, colours = drawn()
     logits.requires_grad_()

@@ -62,7 +62,8 @@ def tag_loss(
 
     References
     ----------
-    Araslanov and Roth 2020, equations 2 to 4; their background has the constant logit 0.
+    Araslanov and Roth 2020. There the background has a constant logit, and classes that an image
+    does not show have the second summand, too.
     """
     known = tags >= 0
     if not known.any():
@@ -91,6 +92,9 @@ def seed_loss(
 ) -> Tensor:
     """Cross-entropy at the seeds, each class of a patch weighing the same.
 
+    Patches in which a named class, or the background, has no seed are left out: alone, the seeds
+    of the others would teach that it is nowhere.
+
     Parameters
     ----------
     logits : Tensor of shape (N, K, \\*P)
@@ -104,14 +108,12 @@ def seed_loss(
     """
     found = seeds(logits.detach(), tags, colours, background, share, rounds)
     surprise = functional.cross_entropy(logits, found.clamp(min=0), reduction="none").flatten(1)
-    total, count = logits.new_zeros(()), 0
-    for k in range(logits.shape[1]):
-        own = (found == k).flatten(1).to(surprise.dtype)
-        size = own.sum(1)
-        there = size > 0
-        total = total + ((surprise * own).sum(1)[there] / size[there]).sum()
-        count += int(there.sum())
-    return total / max(1, count)
+    own = torch.stack([(found == k).flatten(1) for k in range(logits.shape[1])], 1)
+    size = own.sum(2)
+    named = _named(tags, background)
+    there = (size > 0) & (~named | (size > 0)).all(1, keepdim=True)
+    values = (surprise[:, None] * own).sum(2) / size.clamp(min=1)
+    return (values * there).sum() / there.sum().clamp(min=1)
 
 
 def seeds(
@@ -123,7 +125,8 @@ def seeds(
     rounds: int = 10,
 ) -> Tensor:
     """Class of the pixels that are sure: it is the most probable of the classes that the tags
-    name (or the background), and has more than `share` of its highest value in the patch.
+    name (or the background), and has more than `share` of its highest value in the patch. The
+    paper asks for a least probability besides.
 
     Parameters
     ----------
@@ -142,8 +145,7 @@ def seeds(
         -1 elsewhere, and in patches without known tags.
     """
     told = (tags >= 0).any(1)
-    allowed = tags == 1
-    allowed[:, background] = True
+    allowed = _named(tags, background)
     shape = (*allowed.shape, *(1,) * (logits.ndim - 2))
     p = torch.softmax(logits, 1) * allowed.reshape(shape)
     p = refine(p, colours, rounds)
@@ -152,6 +154,13 @@ def seeds(
     limit = share * torch.gather(highest.expand_as(p), 1, best[:, None])[:, 0]
     sure = (value > limit) & told.reshape(-1, *(1,) * (logits.ndim - 2))
     return torch.where(sure, best, -1)
+
+
+def _named(tags: Tensor, background: int) -> Tensor:
+    """Classes that an image may show: those of its tags, and the background."""
+    found = tags == 1
+    found[:, background] = True
+    return found
 
 
 def refine(p: Tensor, colours: Tensor, rounds: int) -> Tensor:
@@ -168,7 +177,8 @@ def refine(p: Tensor, colours: Tensor, rounds: int) -> Tensor:
 
     References
     ----------
-    Araslanov and Roth 2020, equations 5 to 7
+    Araslanov and Roth 2020 (pixel-adaptive mask refinement), there with more distances and with
+    the deviation of the 3 x 3 pixels around.
     """
     offsets = [o for step in STEPS for o in neighbourhood(p.ndim - 2, step)]
     around = torch.stack([shifted(colours, o) for o in offsets])

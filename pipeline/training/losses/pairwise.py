@@ -30,7 +30,8 @@ def pairwise(
 
     References
     ----------
-    Tian, Shen, Wang, Chen, BoxInst, CVPR 2021, doi:10.1109/CVPR46437.2021.00540: equations 4 to 6
+    Tian, Shen, Wang, Chen, BoxInst, CVPR 2021, doi:10.1109/CVPR46437.2021.00540.
+    Here the mean is over pairs that are alike, anywhere.
     """
     logs = torch.log_softmax(logits, 1)
     total, count = logits.new_zeros(()), logits.new_zeros(())

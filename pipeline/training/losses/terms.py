@@ -5,7 +5,7 @@ Needs no torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -46,6 +46,9 @@ class Term(Part):
 
     weight: Positive = 1.0
     from_step: Annotated[int, Field(ge=0)] = 0
+
+    #: Whether it looks at the colours of the patch.
+    sees_colours: ClassVar[bool] = False
 
     @property
     def maps(self) -> tuple[BorderWeights, ...]:
@@ -156,6 +159,8 @@ class PairwiseTerm(Term):
     """Near pixels of alike colours are of one class. `reach_px`: how near. `colour`: the distance
     of normalised colours over which likeness falls to 1/e. `alike`: pairs below count nothing."""
 
+    sees_colours: ClassVar[bool] = True
+
     loss: Literal["pairwise"]
     reach_px: Annotated[int, Field(ge=1, le=16)] = 2
     colour: Positive = 0.1
@@ -178,7 +183,7 @@ class OfActivation(Term):
 
 class TagsTerm(OfActivation):
     """Which classes an image shows, from their mean activation. `size_weight`, `size_power`: of
-    the term that keeps activations from being tiny; 0 leaves it out."""
+    the summand that keeps activations from being tiny; a weight of 0 leaves it out."""
 
     loss: Literal["tags"]
     size_weight: Weight = 1.0
@@ -194,6 +199,8 @@ class SeedsTerm(OfActivation):
     """Cross-entropy of where the network itself is sure: seeds of classes that the tags name are
     pixels of more than `share` of their highest activation, after `rounds` of refinement by
     colours."""
+
+    sees_colours: ClassVar[bool] = True
 
     loss: Literal["seeds"]
     share: Annotated[float, Field(gt=0, lt=1)] = 0.6

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.companions import TABLES
-from pipeline.errors import DataError, EmptyArchiveError, MethodError
-from pipeline.sources import discover
+from pipeline.errors import DataError, MethodError
+from pipeline.sources import SourceSpec
+from pipeline.sources.names import split_suffix
 from pipeline.training.recipe import TrainingRecipe
 from pipeline.training.weak.boxes import DrawnBoxes
-from pipeline.training.weak.label import WeakLabel
+from pipeline.training.weak.label import Drawn, WeakLabel
 from pipeline.training.weak.scribbles import DrawnLines, PaintedImage
 from pipeline.training.weak.tags import read_tags
 
+#: What follows the image's name in that of a second file, of lines that mark background.
+BACKGROUND = ".background"
 
-def find_weak_labels(data: Path, recipe: TrainingRecipe) -> dict[str, WeakLabel]:
+
+def find_weak_labels(
+    data: Path, recipe: TrainingRecipe, painted: dict[str, SourceSpec]
+) -> dict[str, WeakLabel]:
     """The weak labels of a folder, by the name of their image.
+
+    Parameters
+    ----------
+    data : Path
+    recipe : TrainingRecipe
+    painted : dict
+        Images of the folder of scribbles, by name.
 
     Raises
     ------
     DataError
         If they are not where the recipe says.
     """
-    section = recipe.data
-    kind, place = section.weak
+    kind, place = recipe.data.weak
     path = data / place
     if kind == "tags":
         if not path.is_file():
@@ -36,24 +49,25 @@ def find_weak_labels(data: Path, recipe: TrainingRecipe) -> dict[str, WeakLabel]
         raise DataError(
             f"{data}: there is no folder {place!r}. Make it, or name another in `data.{kind}`."
         )
-    drawn = DrawnBoxes if kind == "boxes" else DrawnLines
     found: dict[str, WeakLabel] = {}
-    for file in sorted(path.rglob("*")):
-        if file.suffix.lower() in TABLES:
-            name = file.relative_to(path).with_suffix("").as_posix()
-            if name in found:
-                raise DataError(f"{path}: {name} is there with several suffixes. Keep one of them.")
-            found[name] = drawn(file)
-    if kind == "scribbles":
-        found |= _painted(path, found)
-    return found
+    files = {}
+    for name, file in _tables(path):
+        if name in files or name in painted:
+            raise DataError(f"{path}: {name} is there with several suffixes. Keep one of them.")
+        files[name] = file
+    for name, file in files.items():
+        if not (name.endswith(BACKGROUND) and name.removesuffix(BACKGROUND) in files):
+            drawn = Drawn(file, files.get(name + BACKGROUND))
+            found[name] = DrawnBoxes(drawn) if kind == "boxes" else DrawnLines(drawn)
+    return found | {name: PaintedImage(spec) for name, spec in painted.items()}
 
 
-def _painted(path: Path, lines: dict[str, WeakLabel]) -> dict[str, WeakLabel]:
-    try:
-        images = {spec.name: spec for spec in discover(path)}
-    except EmptyArchiveError:
-        return {}
-    if twice := sorted(images.keys() & lines.keys()):
-        raise DataError(f"{path}: {twice[0]} is there with several suffixes. Keep one of them.")
-    return {name: PaintedImage(spec) for name, spec in images.items()}
+def _tables(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Tables and GeoJSON files, by the name of their image: its path without suffixes."""
+    for file in sorted(folder.rglob("*")):
+        inner = file.relative_to(folder)
+        hidden = any(part.startswith(".") for part in inner.parts)
+        # Metadata of OME-Zarr images are no drawings.
+        inside = any(part.lower().endswith(".zarr") for part in inner.parts[:-1])
+        if file.suffix.lower() in TABLES and file.is_file() and not (hidden or inside):
+            yield split_suffix(inner.with_suffix("").as_posix())[0], file

@@ -41,10 +41,29 @@ class Seen:
         """(F, \\*S)."""
         return (self.pixels.shape[0], *self.pixels.shape[2:])
 
-    def shapes_of(self, path: Path) -> ShapeFiles:
-        """A file of shapes, as one of this image."""
-        companion = Companion(str(path), fingerprint_file(path))
-        return ShapeFiles(companion, None, self.info, self.name)
+    def shapes_of(self, drawn: Drawn) -> ShapeFiles:
+        """Files of shapes, as those of this image."""
+        background = None if drawn.background is None else _companion(drawn.background)
+        return ShapeFiles(_companion(drawn.path), background, self.info, self.name)
+
+
+def _companion(path: Path) -> Companion:
+    return Companion(str(path), fingerprint_file(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Files of shapes.
+
+    Parameters
+    ----------
+    path : Path
+    background : Path or None
+        Lines that mark background, for programs that keep no names of shapes.
+    """
+
+    path: Path
+    background: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -65,8 +84,8 @@ class Learned:
     tags: NDArray[np.int8] | None = None
 
 
-class WrongLabel(Exception):
-    """A weak label cannot be used; `kind` is that of a `Problem`."""
+class WrongData(Exception):
+    """An image or its labels cannot be used; `kind` is that of a `Problem`."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
@@ -82,6 +101,6 @@ class WeakLabel(ABC):
 
         Raises
         ------
-        WrongLabel, ImageError
+        WrongData, ImageError
             If it cannot be used.
         """

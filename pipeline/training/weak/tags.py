@@ -1,7 +1,8 @@
 """Tags: which classes an image shows. One table for all: columns `image` and `classes`.
 
 `image` is the path of the image without its suffix, `classes` the names of the classes, with
-semicolons or blanks between them; nothing where it shows background alone.
+commas or semicolons between them (where those are not between columns); nothing where it shows
+background alone.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.annotations.csv_table import CsvTable
+from pipeline.errors import MethodError
 from pipeline.training.recipe import TrainingRecipe
 from pipeline.training.targets import UNKNOWN
-from pipeline.training.weak.label import UNTOLD, Learned, Seen, WeakLabel, WrongLabel
+from pipeline.training.weak.label import UNTOLD, Learned, Seen, WeakLabel, WrongData
 
 COLUMNS = ("image", "classes")
 
@@ -38,13 +40,15 @@ class Tags(WeakLabel):
         head = recipe.class_head()
         known = [name for name in head.names if name != head.background]
         if unknown := [name for name in self.classes if name not in known]:
-            raise WrongLabel(
+            raise WrongData(
                 "range", f"line {self.line}: {unknown[0]!r} is none of {', '.join(known)}"
             )
+        if seen.shape[0] > 1:
+            raise WrongData("tags", f"has {seen.shape[0]} frames, and a tag is of one")
         if any(n > side for n, side in zip(seen.shape[1:], recipe.patch_sides, strict=True)):
             sides, patch = (" x ".join(map(str, x)) for x in (seen.shape[1:], recipe.patch_sides))
-            raise WrongLabel(
-                "size",
+            raise WrongData(
+                "tags",
                 f"is {sides} px, and a patch {patch}: a tag is true of a whole image only",
             )
         tags = np.array([name in self.classes for name in head.names], np.int8)
@@ -66,7 +70,15 @@ def read_tags(path: Path) -> dict[str, Tags]:
     """
     table = CsvTable.read(str(path), path.name)
     table.require(COLUMNS)
-    return {
-        row["image"]: Tags(tuple(re.split(r"[;\s]+", row["classes"])) if row["classes"] else (), k)
-        for k, row in enumerate(table.rows, 2)
-    }
+    found: dict[str, Tags] = {}
+    for line, row in enumerate(table.rows, 2):
+        name = row["image"]
+        if name in found:
+            raise MethodError(
+                path.name,
+                f"lines {found[name].line} and {line} are both of {name!r}",
+                "Give all classes of an image in one line, as first;second.",
+            )
+        classes = (part.strip() for part in re.split("[;,]", row["classes"]))
+        found[name] = Tags(tuple(filter(None, classes)), line)
+    return found
