@@ -68,7 +68,8 @@ def curves(out: Path) -> str:
 
 
 def outlined(image: np.ndarray, labels: np.ndarray, word: str) -> Image.Image:
-    canvas = contrast(image[None]).repeat(ENLARGED, 0).repeat(ENLARGED, 1)
+    pixels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
+    canvas = contrast(pixels).repeat(ENLARGED, 0).repeat(ENLARGED, 1)
     canvas[edges(labels.repeat(ENLARGED, 0).repeat(ENLARGED, 1))] = ON_DARK
     picture = Image.fromarray(canvas)
     ImageDraw.Draw(picture).text((6, 4), word, fill=(255, 255, 255), font_size=18)
