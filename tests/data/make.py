@@ -19,6 +19,7 @@ import tifffile
 from PIL import Image
 
 HERE = Path(__file__).parent
+FOLDERS = ("demo", "truth", "histology", "unseen")
 
 # demo folder -> the first 12 digits of BBBC038 image names
 FIELDS = {
@@ -29,6 +30,17 @@ FIELDS = {
 }
 # stained tissue, for methods that look at colours
 HISTOLOGY = ["4590d7d47f52"]
+# of the part of the collection that no shipped model learned from: the first of each size
+UNSEEN = {
+    "fluorescence": [
+        "0b2e702f90ae",
+        "1400420310c9",
+        "1c8b905c9519",
+        "70827e40a715",
+        "a6515d730778",
+    ],
+    "he": ["0e4c2e2780de"],
+}
 # sixteen fields of 520 x 696 with the same look, in reading order
 MONTAGE_COLUMNS = 4
 MONTAGE = [
@@ -75,6 +87,17 @@ def copy_histology(collection: Path, manifest: dict[str, dict[str, str]]) -> Non
         copy(collection / image, HERE / "histology" / f"{name}.png")
         truth = collection / manifest[image]["ground_truth"]
         copy(truth, HERE / "truth" / "histology" / f"{name}.png")
+
+
+def copy_unseen(collection: Path, manifest: dict[str, dict[str, str]]) -> None:
+    """Copy the images that shipped models are tested on."""
+    for folder, names in UNSEEN.items():
+        for name in names:
+            image = f"nuclei/val/images/{name}.png"
+            demand_cc0(manifest, image)
+            copy(collection / image, HERE / "unseen" / folder / "images" / f"{name}.png")
+            truth = collection / manifest[image]["ground_truth"]
+            copy(truth, HERE / "unseen" / folder / "labels" / f"{name}.png")
 
 
 def copy(source: Path, target: Path) -> None:
@@ -156,19 +179,19 @@ def make_crop(collection: Path, manifest: dict[str, dict[str, str]]) -> None:
 
 
 def main(collection: Path) -> None:
-    """Replace demo/, truth/ and histology/; boxes that were drawn in their images stay."""
+    """Replace the images of all folders; boxes that were drawn in their images stay."""
     manifest = read_manifest(collection)
-    for folder in ("demo", "truth", "histology"):
+    for folder in FOLDERS:
         for path in (HERE / folder).rglob("*"):
             if path.is_file() and not {".boxes", ".seeds"} & set(path.suffixes):
                 path.unlink()
     copy_fields(collection, manifest)
     copy_histology(collection, manifest)
+    copy_unseen(collection, manifest)
     make_montage(collection, manifest)
     copy_zarr(collection, manifest)
     make_crop(collection, manifest)
-    folders = ("demo", "truth", "histology")
-    files = [p for name in folders for p in (HERE / name).rglob("*") if p.is_file()]
+    files = [p for name in FOLDERS for p in (HERE / name).rglob("*") if p.is_file()]
     print(f"{len(files)} files, {sum(p.stat().st_size for p in files) / 1e6:.2f} MB")
 
 
