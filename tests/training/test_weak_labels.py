@@ -162,8 +162,7 @@ def test_training_on_them_is_reproducible_and_continues(
         "tags": [{"loss": "tags"}, {"loss": "seeds", "from_step": 3}],
     }[kind]
     place = "tags.csv" if kind == "tags" else kind
-    every_step = {"every_steps": 1, "images": 1}
-    of = weak(kind, place, losses={"classes": losses}, validation=every_step)
+    of = weak(kind, place, losses={"classes": losses})
     state = train(training(data, tmp_path / "a", of))
     assert state.step == 8
     assert set(state.history[-1]) >= {f"classes {term['loss']}" for term in losses}
