@@ -19,8 +19,9 @@ from pipeline.trial import Cut, run_tiled, run_untiled
 
 UNSEEN = Path(__file__).parents[1] / "data" / "unseen"
 IMAGES = {"nuclei-unet": "fluorescence", "nuclei-maskrcnn": "fluorescence", "nuclei-unet-he": "he"}
-#: Mean AP at 0.5 of the bundled images, a little below what was measured: see the comments.
-FLOORS = FLOORS_HERE
+#: Mean AP at 0.5 of the bundled images, a little below what was measured: 0.742, 0.750, 0.765. The
+#: classical recipe has 0.660.
+FLOORS = {"nuclei-unet": 0.72, "nuclei-maskrcnn": 0.72, "nuclei-unet-he": 0.74}
 MOST_BYTES = 10_000_000
 
 
