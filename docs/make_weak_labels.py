@@ -7,8 +7,7 @@ folders that `tilewright train` takes: `masks`, `scribbles`, `boxes` and `tags`,
 One in ten of all images judges, by its mask; `--share` of the others are learned from.
 
 Scribbles are a stroke along the middle of each object and some strokes of background, as people
-draw them; boxes are tight; for tags, images are cut into squares of 64 px, of which it is told
-whether they show an object.
+draw them; boxes are tight; tags tell of squares of 64 px whether they show an object.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ JUDGING = 0.1
 TAGGED_PX = 64
 #: Pixels of an object in a square that make people say that it is there.
 SEEN_PX = 20
+COLUMNS = ("image", "classes", "y_start", "x_start", "y_stop", "x_stop")
 #: Strokes of background, and their length, for an image of 256 x 256 px.
 STROKES, STROKE_PX = 12, 40
 
@@ -67,16 +67,15 @@ def write_boxes(path: Path, labels: np.ndarray) -> None:
             writer.writerow((y.start, x.start, y.stop, x.stop))
 
 
-def squares(image: np.ndarray, labels: np.ndarray) -> list[tuple[np.ndarray, bool]]:
-    """Squares of an image, and whether each shows an object; those that show too little to tell
-    are left out."""
+def squares(labels: np.ndarray) -> list[tuple[int, int, bool]]:
+    """Corners (y, x) of squares, and whether each shows an object; those that show too little to
+    tell are left out."""
     found = []
     for y in range(0, labels.shape[0] - TAGGED_PX + 1, TAGGED_PX):
         for x in range(0, labels.shape[1] - TAGGED_PX + 1, TAGGED_PX):
-            cut = slice(y, y + TAGGED_PX), slice(x, x + TAGGED_PX)
-            seen = np.count_nonzero(labels[cut])
+            seen = np.count_nonzero(labels[y : y + TAGGED_PX, x : x + TAGGED_PX])
             if seen == 0 or seen >= SEEN_PX:
-                found.append((image[cut], seen > 0))
+                found.append((y, x, seen > 0))
     return found
 
 
@@ -91,7 +90,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--share", type=float, default=0.25)
     given = parser.parse_args()
-    tags: list[tuple[str, str]] = []
+    tags: list[tuple[str | int, ...]] = []
     counts = {"judging": 0, "learned from": 0}
     for path in sorted((given.collection / "images").glob("*.png")):
         name, place = path.stem, place_of(path.stem, 0)
@@ -114,13 +113,13 @@ def main() -> None:
         save(given.out / "boxes" / "images" / path.name, image)
         (given.out / "boxes" / "boxes").mkdir(parents=True, exist_ok=True)
         write_boxes(given.out / "boxes" / "boxes" / f"{name}.csv", labels)
-        for number, (square, seen) in enumerate(squares(image, labels)):
-            save(given.out / "tags" / "images" / f"{name}-{number}.png", square)
-            tags.append((f"{name}-{number}", "nucleus" if seen else ""))
+        save(given.out / "tags" / "images" / path.name, image)
+        for y, x, seen in squares(labels):
+            tags.append((name, "nucleus" if seen else "", y, x, y + TAGGED_PX, x + TAGGED_PX))
     with (given.out / "tags" / "tags.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("image", "classes"), *tags])
+        csv.writer(file).writerows([COLUMNS, *tags])
     told = ", ".join(f"{count} {what}" for what, count in counts.items())
-    shown = sum(bool(seen) for _, seen in tags)
+    shown = sum(bool(seen) for _, seen, *_ in tags)
     print(f"{told}; {len(tags)} squares, {shown} with an object")
 
 

@@ -20,7 +20,8 @@ from pipeline.training.frames import Floats, Frame, Shelf
 from pipeline.training.pairs import Pair, Problem, find_pairs, refuse
 from pipeline.training.recipe import TrainingRecipe
 from pipeline.training.split import split
-from pipeline.training.targets import middles
+from pipeline.training.targets import UNKNOWN, middles
+from pipeline.training.weak.label import Region
 
 #: Pixels of a class that are remembered in a frame: patches are put on them.
 SPOTS = 1000
@@ -151,7 +152,13 @@ def _windowed(
 
 
 def _frames(found: Examined, recipe: TrainingRecipe, maps: Maps, shelf: Shelf) -> list[Frame]:
-    terms = _terms(found.pixels, recipe)
+    terms, learned = _terms(found.pixels, recipe), found.learned
+    if learned.regions:
+        return [
+            _frame(_of_region(found, number, region, terms, recipe, shelf), maps, shelf)
+            for number, region in enumerate(learned.regions)
+        ]
+    objects, classes = learned.objects, learned.classes
     return [
         _frame(
             Frame(
@@ -159,15 +166,32 @@ def _frames(found: Examined, recipe: TrainingRecipe, maps: Maps, shelf: Shelf) -
                 number,
                 shelf.keep(pixels),
                 terms,
-                None if found.objects is None else shelf.keep(found.objects[number]),
-                None if found.classes is None else shelf.keep(found.classes[number]),
-                tags=found.tags,
+                None if objects is None else shelf.keep(objects[number]),
+                None if classes is None else shelf.keep(classes[number]),
             ),
             maps,
             shelf,
         )
         for number, pixels in enumerate(found.pixels)
     ]
+
+
+def _of_region(
+    found: Examined, number: int, region: Region, terms: Terms, recipe: TrainingRecipe, shelf: Shelf
+) -> Frame:
+    """A part of an image as a frame, normalised as the whole is."""
+    head = recipe.class_head()
+    # Where no other class is, every pixel is known.
+    value = UNKNOWN if (region.tags == 1).any() else head.names.index(head.background or "")
+    return Frame(
+        found.name,
+        number,
+        shelf.keep(np.ascontiguousarray(found.pixels[0][(slice(None), *region.box.slices)])),
+        terms,
+        None,
+        np.full(region.box.shape, value, np.int16),
+        tags=region.tags,
+    )
 
 
 def _frame(frame: Frame, maps: Maps, shelf: Shelf) -> Frame:

@@ -33,19 +33,14 @@ class Examined:
     name : str
     pixels : ndarray of shape (F, C, \\*S)
         F frames.
-    objects : ndarray of shape (F, \\*S), int32, or None
-        From 1 without gaps in each frame.
-    classes : ndarray of shape (F, \\*S), int16, or None
-    tags : ndarray of shape (K,), int8, or None
+    learned : Learned
     digest : str
         Of pixels and labels.
     """
 
     name: str
     pixels: NDArray[Any]
-    objects: NDArray[np.int32] | None
-    classes: NDArray[np.int16] | None
-    tags: NDArray[np.int8] | None
+    learned: Learned
     digest: str
 
 
@@ -76,8 +71,9 @@ def examine(pair: Pair, recipe: TrainingRecipe) -> Examined | list[Problem]:
         learned = tried(pair.weak.learn, seen, recipe)
     if seen is None or learned is None or problems:
         return problems
-    arrays = learned.objects, learned.classes, learned.tags
-    return Examined(pair.name, seen.pixels, *arrays, _digest(seen.pixels, *arrays))
+    told = [np.array([*one.box.start, *one.box.stop, *one.tags]) for one in learned.regions]
+    what = _digest(seen.pixels, learned.objects, learned.classes, *told)
+    return Examined(pair.name, seen.pixels, learned, what)
 
 
 def _digest(*arrays: NDArray[Any] | None) -> str:

@@ -76,7 +76,7 @@ REMEDIES = {
     "scribbles": "Draw lines for a head of two classes, else paint an image of class numbers.",
     "drawn": "Correct these files; docs/weak-labels.md and docs/recipes.md tell their forms.",
     "unmarked": "Mark some pixels of each class, or remove these images.",
-    "tags": "Cut images into single squares, or raise sampling.patch_px.",
+    "tags": "Tag smaller parts of single frames, or raise sampling.patch_px.",
     "channels": "Choose them with `source.channels`, as many as `channels` names.",
 }
 

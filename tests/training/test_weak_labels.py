@@ -248,15 +248,40 @@ def test_tags_that_cannot_be_true_are_named(data: Path) -> None:
     small = {"patch_px": 32, "batch": 2}
     assert "  3: line 6: 'disk' is none of disc" in refusal(data, weak("tags", "tags.csv"))
     found = refusal(data, weak("tags", "tags.csv", sampling=small))
-    assert "  0: is 48 x 48 px, and a patch 32 x 32: a tag is true of a whole image only" in found
+    assert any("  0: line 3 is of 48 x 48 px, and a patch has 32 x 32" in line for line in found)
     table.write_text("name,classes\n0,disc\n")
     assert "has no column 'image'" in refusal(data, weak("tags", "tags.csv"))[0]
     table.write_text("image,classes\n0,disc\n1,\n0,disc\n")
-    assert "lines 2 and 4 are both of '0'" in refusal(data, weak("tags", "tags.csv"))[0]
+    assert "lines 2 and 4 are of the same part of '0'" in refusal(data, weak("tags", "tags.csv"))[0]
     table.write_text("image,classes\n0,disc,ring\n")
     assert (
         "line 2 has more cells than there are columns" in refusal(data, weak("tags", "tags.csv"))[0]
     )
+
+
+def test_parts_of_images_are_tagged_and_normalised_as_the_whole(data: Path) -> None:
+    write_tags(data)
+    table = data / "tags.csv"
+    rows = ["image,classes,y_start,x_start,y_stop,x_stop", "empty,,0,0,48,48"]
+    for k in range(6):
+        rows += [f"{k},disc,0,0,32,24", f"{k},,16,24,48,48"]
+    table.write_text("\n".join(rows))
+    small = {"patch_px": 48, "batch": 2}
+    frames = dataset(data, weak("tags", "tags.csv", sampling=small)).train
+    first, second = (frame for frame in frames if frame.image == "0")
+    image = discs(0)[0]
+    assert np.array_equal(first.pixels[0], image[:32, :24])
+    assert np.array_equal(second.pixels[0], image[16:, 24:])
+    low, high = np.percentile(image, [1, 99.8])
+    for frame in (first, second):
+        assert frame.terms[0][0] == pytest.approx(low)
+        assert frame.terms[1][0] == pytest.approx(high - low, abs=1e-3)
+    assert (first.classes == -1).all()
+    assert (second.classes == 0).all()
+    rows.append("0,disc,40,40,60,48")
+    table.write_text("\n".join(rows))
+    found = refusal(data, weak("tags", "tags.csv", sampling=small))
+    assert "  0: line 15: no part of an image of 48 x 48 px" in found
 
 
 def test_a_tag_is_of_one_frame(data: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.annotations.shapes import ShapeFiles
+from pipeline.box import Box
 from pipeline.companions import Companion
 from pipeline.image import ImageInfo
 from pipeline.sources.fingerprint import fingerprint_file
@@ -67,21 +68,37 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class Region:
+    """A part of an image, and what it shows.
+
+    Parameters
+    ----------
+    box : Box
+    tags : ndarray of shape (K,), int8
+        1 for each class that it shows, 0 for each that it does not, -1 of the background.
+    """
+
+    box: Box
+    tags: NDArray[np.int8]
+
+
+@dataclass(frozen=True)
 class Learned:
-    """What a weak label teaches.
+    """What a label teaches.
 
     Parameters
     ----------
     objects : ndarray of shape (F, \\*S), int32, or None
+        From 1 without gaps in each frame.
     classes : ndarray of shape (F, \\*S), int16, or None
         -1 is not known.
-    tags : ndarray of shape (K,), int8, or None
-        1 for each class that the image shows, 0 for each that it does not, -1 of the background.
+    regions : tuple of Region
+        What tags tell; each is learned from by itself.
     """
 
     objects: NDArray[np.int32] | None = None
     classes: NDArray[np.int16] | None = None
-    tags: NDArray[np.int8] | None = None
+    regions: tuple[Region, ...] = ()
 
 
 class WrongData(Exception):

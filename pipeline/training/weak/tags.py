@@ -1,8 +1,9 @@
-"""Tags: which classes an image shows. One table for all: columns `image` and `classes`.
+"""Tags: which classes an image shows, or a part of it. One table for all images.
 
-`image` is the path of the image without its suffix, `classes` the names of the classes, with
-commas or semicolons between them (where those are not between columns); nothing where it shows
-background alone.
+Columns `image`, the path of the image without its suffix, and `classes`, their names with commas
+or semicolons between them (where those are not between columns); nothing where background alone is
+shown. With `y_start`, `x_start`, `y_stop` and `x_stop` (px; 3 to 10 are the pixels 3 to 9) a row
+speaks of a part of the image, and an image may have many rows.
 """
 
 from __future__ import annotations
@@ -14,50 +15,66 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.annotations.csv_table import CsvTable
+from pipeline.annotations.shape_files import EDGES
+from pipeline.box import Box
 from pipeline.errors import MethodError
 from pipeline.training.recipe import TrainingRecipe
-from pipeline.training.targets import UNKNOWN
-from pipeline.training.weak.label import UNTOLD, Learned, Seen, WeakLabel, WrongData
+from pipeline.training.weak.label import UNTOLD, Learned, Region, Seen, WeakLabel, WrongData
 
 COLUMNS = ("image", "classes")
 
 
 @dataclass(frozen=True, slots=True)
-class Tags(WeakLabel):
-    """What is said of an image.
+class TagRow:
+    """One row of the table.
 
     Parameters
     ----------
     classes : tuple of str
+    box : Box or None
+        Part of the image; None is all of it.
     line : int
         Of the table, for messages.
     """
 
     classes: tuple[str, ...]
+    box: Box | None
     line: int
 
+
+@dataclass(frozen=True, slots=True)
+class Tags(WeakLabel):
+    """What is said of an image."""
+
+    rows: tuple[TagRow, ...]
+
     def learn(self, seen: Seen, recipe: TrainingRecipe) -> Learned:
-        head = recipe.class_head()
-        known = [name for name in head.names if name != head.background]
-        if unknown := [name for name in self.classes if name not in known]:
-            raise WrongData(
-                "range", f"line {self.line}: {unknown[0]!r} is none of {', '.join(known)}"
-            )
         if seen.shape[0] > 1:
             raise WrongData("tags", f"has {seen.shape[0]} frames, and a tag is of one")
-        if any(n > side for n, side in zip(seen.shape[1:], recipe.patch_sides, strict=True)):
-            sides, patch = (" x ".join(map(str, x)) for x in (seen.shape[1:], recipe.patch_sides))
-            raise WrongData(
-                "tags",
-                f"is {sides} px, and a patch {patch}: a tag is true of a whole image only",
-            )
-        tags = np.array([name in self.classes for name in head.names], np.int8)
-        assert head.background is not None  # the recipe was checked
-        background = head.names.index(head.background)
-        tags[background] = UNTOLD
-        # Where there is nothing else, every pixel is known.
-        value = UNKNOWN if self.classes else background
-        return Learned(classes=np.full(seen.shape, value, np.int16), tags=tags)
+        return Learned(regions=tuple(_region(row, seen, recipe) for row in self.rows))
+
+
+def _region(row: TagRow, seen: Seen, recipe: TrainingRecipe) -> Region:
+    head = recipe.class_head()
+    known = [name for name in head.names if name != head.background]
+    if unknown := [name for name in row.classes if name not in known]:
+        raise WrongData("range", f"line {row.line}: {unknown[0]!r} is none of {', '.join(known)}")
+    whole = Box.whole(seen.shape[1:])
+    box = row.box or whole
+    if box.ndim != whole.ndim or not box.size or box.intersect(whole) != box:
+        sides = " x ".join(map(str, whole.shape))
+        raise WrongData("drawn", f"line {row.line}: no part of an image of {sides} px")
+    if any(n > side for n, side in zip(box.shape, recipe.patch_sides, strict=True)):
+        sides, patch = (" x ".join(map(str, x)) for x in (box.shape, recipe.patch_sides))
+        raise WrongData(
+            "tags",
+            f"line {row.line} is of {sides} px, and a patch has {patch}: a tag is not true of a "
+            "part of what it is of",
+        )
+    tags = np.array([name in row.classes for name in head.names], np.int8)
+    if head.background is not None:
+        tags[head.names.index(head.background)] = UNTOLD
+    return Region(box, tags)
 
 
 def read_tags(path: Path) -> dict[str, Tags]:
@@ -70,15 +87,22 @@ def read_tags(path: Path) -> dict[str, Tags]:
     """
     table = CsvTable.read(str(path), path.name)
     table.require(COLUMNS)
-    found: dict[str, Tags] = {}
-    for line, row in enumerate(table.rows, 2):
-        name = row["image"]
-        if name in found:
+    parts = any(name in table.columns for name in EDGES)
+    if parts:
+        table.require(EDGES)
+    found: dict[str, dict[Box | None, TagRow]] = {}
+    for number, row in enumerate(table.rows):
+        box = None
+        if parts:
+            y0, x0, y1, x1 = (round(table.number(number, name)) for name in EDGES)
+            box = Box((y0, x0), (y1, x1))
+        rows = found.setdefault(row["image"], {})
+        if box in rows:
             raise MethodError(
                 path.name,
-                f"lines {found[name].line} and {line} are both of {name!r}",
-                "Give all classes of an image in one line, as first;second.",
+                f"lines {rows[box].line} and {number + 2} are of the same part of {row['image']!r}",
+                "Give all classes of it in one line, as first;second.",
             )
         classes = (part.strip() for part in re.split("[;,]", row["classes"]))
-        found[name] = Tags(tuple(filter(None, classes)), line)
-    return found
+        rows[box] = TagRow(tuple(filter(None, classes)), box, number + 2)
+    return {image: Tags(tuple(rows.values())) for image, rows in found.items()}
