@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.nets.card import FOREIGN, ModelCard
 from pipeline.nets.measured import kept
-from pipeline.nets.model_folder import load_module, read_card
+from pipeline.nets.model_folder import check_weights, load_module, read_card
 from pipeline.nets.places import missing_extra
 from pipeline.nets.reference import ModelReference
 
@@ -90,11 +90,13 @@ def _layers(reference: ModelReference) -> str:
     """What models share of which the same is measured.
 
     Of a network of ours all follows from its layers, so that weights need not be looked at: a
-    training tries a new model at each scoring.
+    training tries a new model at each scoring. Only that they are the card's is seen to, for
+    nothing else looks before tiles run.
     """
     card = reference.card
     if card.architecture in FOREIGN:
         return f"{reference.digest} {reference.zoom!r}"
+    check_weights(Path(reference.path))
     layers: list[Any] = [card.architecture, card.arguments, card.ndim, len(card.channels)]
     layers += [card.network_classes, card.output_channels, card.bytes_per_px, reference.zoom]
     return json.dumps(layers, sort_keys=True)
