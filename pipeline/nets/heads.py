@@ -64,6 +64,11 @@ class ClassesHead(Part):
             raise ValueError(f"colors: {len(self.colors)} for {len(self.names)} classes")
         return self
 
+    @property
+    def background_index(self) -> int | None:
+        """Which of the classes is the background, from 0."""
+        return None if self.background is None else self.names.index(self.background)
+
     def channel_count(self, ndim: int) -> int:
         """Number of output channels."""
         return len(self.names)

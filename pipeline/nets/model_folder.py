@@ -26,6 +26,7 @@ from pipeline.nets.places import (
     file_sha256,
     find_model,
     missing_extra,
+    wrong_weights,
 )
 from pipeline.nets.plain_yaml import read_yaml
 
@@ -111,10 +112,7 @@ def check_weights(path: Path) -> None:
     file = weights_path(path, card)
     found = file_sha256(file)
     if card.sha256 is not None and found != card.sha256:
-        raise ModelError(
-            f"{file}: the weights are damaged, or those of another model: their sha256 is {found}, "
-            f"and the card says {card.sha256}. Copy the model again."
-        )
+        raise wrong_weights(file, file.stat().st_size, found, card.sha256)
 
 
 def load_module(path: Path, threads: int = 1) -> nn.Module:

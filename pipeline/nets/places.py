@@ -115,6 +115,14 @@ def file_sha256(path: Path) -> str:
     return state.hexdigest()
 
 
+def wrong_weights(where: Path | str, size: int, found: str, wanted: str) -> ModelError:
+    """The error where weights, of `size` bytes and sha256 `found`, are not those of the card."""
+    return ModelError(
+        f"{where}: the weights are damaged, or those of another model: {size:,} bytes with sha256 "
+        f"{found}, and the card says {wanted}. Copy the model again."
+    )
+
+
 def missing_extra(error: ImportError, what: str) -> ModelError:
     """The error where a package of the extra is not installed."""
     return ModelError(

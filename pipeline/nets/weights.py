@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ModelError
 from pipeline.names import nearest
+from pipeline.nets.places import wrong_weights
 
 #: Names, types and shapes of a hundred thousand tensors; no file of weights has more.
 MAX_HEADER_BYTES = 25 * 2**20
@@ -40,10 +41,7 @@ def check_sha256(data: bytes, sha256: str, where: str) -> None:
     """Raise ModelError if data is not what its digest says."""
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
-        raise ModelError(
-            f"{where}: the weights are damaged, or those of another model: {len(data):,} bytes "
-            f"with sha256 {found}, and the card says {sha256}. Copy the model again."
-        )
+        raise wrong_weights(where, len(data), found, sha256)
 
 
 def read_tensors(data: bytes, where: str) -> dict[str, Tensor]:

@@ -180,9 +180,8 @@ def _of_region(
     found: Examined, number: int, region: Region, terms: Terms, recipe: TrainingRecipe, shelf: Shelf
 ) -> Frame:
     """A part of an image as a frame, normalised as the whole is."""
-    head = recipe.class_head()
     # Where no other class is, every pixel is known.
-    value = UNKNOWN if (region.tags == 1).any() else head.names.index(head.background or "")
+    value = UNKNOWN if (region.tags == 1).any() else recipe.class_head().background_index
     return Frame(
         found.name,
         number,

@@ -101,8 +101,7 @@ class DenseTrainee:
         seen = Scene(
             batch.colours.to(device),
             batch.tags.to(device),
-            0,
-            {key: x.to(device) for key, x in batch.maps.items()},
+            maps={key: x.to(device) for key, x in batch.maps.items()},
         )
         return {
             name: value
@@ -122,18 +121,13 @@ class DenseTrainee:
             known = torch.ones_like(given[:, 0])
             if isinstance(head, DistanceHead) and head.activation == "sigmoid":
                 given = torch.sigmoid(given)
-        scene = replace(seen, background=_background(head))
+        if isinstance(head, ClassesHead):
+            seen = replace(seen, background=head.background_index or 0)
         return {
-            f"{head.head} {term.named}": term.weight * term.of(given, target, known, scene)
+            f"{head.head} {term.named}": term.weight * term.of(given, target, known, seen)
             for term in self._terms[head.head]
             if batch.step is None or batch.step >= term.from_step
         }
-
-
-def _background(head: Head) -> int:
-    if isinstance(head, ClassesHead) and head.background is not None:
-        return head.names.index(head.background)
-    return 0
 
 
 def _check_sides(recipe: TrainingRecipe) -> None:
@@ -154,7 +148,7 @@ def _target(head: Head, patch: Patch) -> NDArray[np.int64] | Floats:
         if patch.classes is not None:
             return patch.inner(patch.classes).astype(np.int64)
         assert patch.objects is not None
-        other = 1 - head.names.index(head.background or head.names[0])
+        other = 1 - (head.background_index or 0)
         return np.where(patch.inner(patch.objects) > 0, other, 1 - other).astype(np.int64)
     assert patch.objects is not None
     objects = patch.inner(patch.objects)

@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 
 #: Longest time between two checkpoints; each is a few times the size of the weights.
 CHECKPOINT_SECONDS = 60.0
-#: What follows the name of a part of the loss in that of the number of its steps.
-COUNT = " steps"
 #: Rows of the history between two scorings.
 ROWS_PER_SCORING = 10
 
@@ -182,9 +180,8 @@ def _step(
     state.follow(section.average)
     state.step += 1
     for name, part in {"loss": loss, **parts}.items():
-        # Parts that join later have a count of their own.
-        for key, value in ((name, float(part.detach())), (f"{name}{COUNT}", 1.0)):
-            state.sums[key] = state.sums.get(key, 0.0) + value
+        total, count = state.sums.get(name, (0.0, 0))  # parts may join later
+        state.sums[name] = (total + float(part.detach()), count + 1)
 
 
 def _note(state: TrainingState, training: Training, due: bool, here: torch.device) -> None:
@@ -193,11 +190,7 @@ def _note(state: TrainingState, training: Training, due: bool, here: torch.devic
     row["learning_rate"] = learning_rate(
         training.recipe.optimiser, state.step - 1, training.recipe.steps
     )
-    row |= {
-        name: total / state.sums[f"{name}{COUNT}"]
-        for name, total in state.sums.items()
-        if not name.endswith(COUNT)
-    }
+    row |= {name: total / count for name, (total, count) in state.sums.items()}
     state.sums = {}
     if due:
         begun = time.monotonic()

@@ -180,6 +180,9 @@ class TrainingRecipe(Part):
             raise ValueError("losses: a detector has its own; leave out `objects`")
         for head in self.heads:
             given = self.losses.get(head.head, ())
+            names = [term.named for term in given]
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"losses: {head.head} has {twice} twice; leave out one of them")
             for term in given:
                 term.check(head, self.ndim)
             if given and min(term.from_step for term in given) > 0:

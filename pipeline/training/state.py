@@ -33,8 +33,8 @@ class TrainingState:
     average : dict of Tensor, or None
         Moving average of the network's state.
     step : int
-    sums : dict
-        Of losses since the last row of the history, by part, and the number of their steps.
+    sums : dict of (float, int)
+        Of losses since the last row of the history, by part, and of how many steps.
     history : list of dict
         A row an interval: step, loss and its parts, scores where there are.
     best : float or None
@@ -52,7 +52,7 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     average: dict[str, Tensor] | None
     step: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, tuple[float, int]] = field(default_factory=dict)
     history: list[Row] = field(default_factory=list)
     best: float | None = None
     best_step: int = 0
@@ -147,5 +147,6 @@ def restore(state: TrainingState, tensors: dict[str, Tensor], facts: dict[str, A
     groups = state.optimiser.state_dict()["param_groups"]
     state.optimiser.load_state_dict({"state": kept, "param_groups": groups})
     state.scaler.load_state_dict(facts.pop("scaler"))
+    facts["sums"] = {name: tuple(pair) for name, pair in facts["sums"].items()}
     for key, value in facts.items():
         setattr(state, key, value)

@@ -51,6 +51,10 @@ def test_recipes_of_runs_and_of_trainings_do_not_mix() -> None:
             {"losses": {"border": [{"loss": "focal", "class_weights": [1, 2]}]}},
             "2 class_weights for the 3 classes of border",
         ),
+        (
+            {"losses": {"border": [{"loss": "dice"}, {"loss": "dice", "smooth": 2}]}},
+            "border has dice twice; leave out one of them",
+        ),
         ({"data": {"objects": None}}, "neither objects nor classes are given"),
         (
             {"data": {"objects": None, "classes": "c"}},

@@ -32,7 +32,8 @@ class DrawnLines(WeakLabel):
 
     def learn(self, seen: Seen, recipe: TrainingRecipe) -> Learned:
         head = recipe.class_head()
-        if len(head.names) != 2 or head.background is None:
+        background = head.background_index
+        if len(head.names) != 2 or background is None:
             raise WrongData(
                 "scribbles",
                 f"{self.files.path.name} holds lines, which tell background from one class, and "
@@ -44,7 +45,6 @@ class DrawnLines(WeakLabel):
             raise WrongData("scribbles", f"{name} holds a box or polygon, not only lines")
         if not len(shapes.marked):
             raise WrongData("unmarked", f"{self.files.path.name} marks no pixel")
-        background = head.names.index(head.background)
         classes = np.full(seen.shape, UNKNOWN, np.int16)
         # Lines are numbered over planes, and so are frames, be they planes or volumes.
         classes.ravel()[shapes.marked] = np.where(shapes.foreground, 1 - background, background)

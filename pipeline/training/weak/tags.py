@@ -72,8 +72,8 @@ def _region(row: TagRow, seen: Seen, recipe: TrainingRecipe) -> Region:
             "part of what it is of",
         )
     tags = np.array([name in row.classes for name in head.names], np.int8)
-    if head.background is not None:
-        tags[head.names.index(head.background)] = UNTOLD
+    assert head.background_index is not None  # the recipe was checked
+    tags[head.background_index] = UNTOLD
     return Region(box, tags)
 
 
