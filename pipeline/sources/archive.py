@@ -6,22 +6,18 @@ import fnmatch
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import EmptyArchiveError, RecipeError
 from pipeline.names import readable
-from pipeline.sources.base import SourceSpec, os_reason, require_file
-from pipeline.sources.names import distinct_names, split_suffix
+from pipeline.sources.base import SourceSpec, os_reason, source_class
+from pipeline.sources.formats import file_suffixes, format_of, split_suffix
+from pipeline.sources.names import distinct_names
 from pipeline.sources.ome_zarr_metadata import ome_attributes
-from pipeline.sources.tiff import list_series
 
 __all__ = ["discover", "distinct_names", "expand"]
 
-READER_OF = {
-    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8", ".tf2"), "tiff"),
-    **dict.fromkeys((".png", ".jpg", ".jpeg"), "picture"),
-}
 #: What an output of tilewright holds from its first moment on.
 OUTPUT_ENTRIES = {".tilewright", "run.sqlite"}
 
@@ -63,7 +59,8 @@ def discover(archive: Path, only: str | None = None) -> list[SourceSpec]:
     found = sorted(_search(root), key=lambda f: f.relative)
     if not found:
         raise EmptyArchiveError(
-            f"{archive}: holds no image. Read are {', '.join(READER_OF)} and OME-Zarr folders."
+            f"{archive}: holds no image. Read are {', '.join(file_suffixes())} and "
+            "OME-Zarr folders."
         )
     specs = [_spec(f) for f in found if only is None or _matches(f.relative, only)]
     if not specs:
@@ -75,26 +72,14 @@ def discover(archive: Path, only: str | None = None) -> list[SourceSpec]:
 
 
 def expand(spec: SourceSpec) -> list[SourceSpec]:
-    """Open a TIFF file and give one spec for each of its images.
-
-    Returns
-    -------
-    specs : list of SourceSpec
-        `[spec]` for one image and for other readers; else names end in "_s0", "_s1". Empty for a
-        file of a multi-file OME-TIFF that another file of the set already stands for.
+    """Open a file and give one spec for each of its images, see `Source.list_images`.
 
     Raises
     ------
     UnreadableError
-        The file is no TIFF file, or cannot be opened.
+        The file is none of its kind, or cannot be opened.
     """
-    if spec.reader != "tiff" or spec.series:
-        return [spec]
-    require_file(spec)
-    numbers = list_series(spec.path)
-    if numbers == [""]:
-        return [spec]
-    return [replace(spec, name=f"{spec.name}_s{i}", series=i) for i in numbers]
+    return [spec] if spec.series else source_class(spec).list_images(spec)
 
 
 def _spec(found: _Found) -> SourceSpec:
@@ -113,9 +98,8 @@ def _matches(relative: str, only: str) -> bool:
 
 def _search(root: Path) -> Iterator[_Found]:
     if root.is_file():
-        reader = READER_OF.get(root.suffix.lower())
-        if reader:
-            yield _Found(reader, str(root), root.name)
+        if form := format_of(root.name):
+            yield _Found(form.reader, str(root), root.name)
         return
     visited: set[tuple[int, int]] = set()
     pending = [(str(root), "")]
@@ -142,8 +126,8 @@ def _search(root: Path) -> Iterator[_Found]:
                 continue
             if entry.is_dir():
                 pending.append((entry.path, inner))
-            elif reader := READER_OF.get(os.path.splitext(entry.name)[1].lower()):  # noqa: PTH122
-                yield _Found(reader, entry.path, inner)
+            elif form := format_of(entry.name):
+                yield _Found(form.reader, entry.path, inner)
 
 
 def _list(folder: str) -> list[os.DirEntry[str]]:

@@ -15,13 +15,8 @@ import numpy as np
 from pipeline.box import Box
 from pipeline.errors import RecipeError, UnreadableError
 from pipeline.image import ImageInfo
+from pipeline.sources.formats import BY_READER
 
-# Named, not imported: a worker that reads PNG never loads zarr, and readers can import this file.
-READERS = {
-    "tiff": "pipeline.sources.tiff:TiffSource",
-    "picture": "pipeline.sources.picture:PictureSource",
-    "ome_zarr": "pipeline.sources.ome_zarr:OmeZarrSource",
-}
 MISSING_CHUNKS = ("error", "fill")
 
 
@@ -32,13 +27,14 @@ class SourceSpec:
     Parameters
     ----------
     reader : str
-        "tiff", "picture" or "ome_zarr".
+        What opens it, see `pipeline.sources.formats`.
     path : str
         Absolute path of the file or the zarr group.
     name : str
         Path in the archive without suffix, with "/": what the user sees.
     series : str
-        "" is the only image; else the number of the TIFF series, or the group inside `path`.
+        "" is the only image; else which one of the file, as its reader numbers them, or the group
+        inside `path`.
     missing_chunks : str
         "error": a chunk or segment that the file does not hold is damage. "fill": it is the
         file's fill value, as writers mean it that leave out empty chunks.
@@ -62,6 +58,24 @@ class Source(ABC):
 
     spec: SourceSpec
     info: ImageInfo
+
+    @abstractmethod
+    def __init__(self, spec: SourceSpec) -> None:
+        """Open the image; raises an ImageError where that cannot be done."""
+
+    @classmethod
+    def list_images(cls, spec: SourceSpec) -> list[SourceSpec]:
+        """The images of a file, one spec each; `[spec]` unless overridden.
+
+        Names of several end in "_s0", "_s1", ...; none of them may depend on what else is in the
+        archive.
+
+        Raises
+        ------
+        UnreadableError
+            The file is none of its kind, or cannot be opened.
+        """
+        return [spec]
 
     def read(self, t: int, channels: Sequence[int], box: Box) -> np.ndarray:
         """Read a box of some channels; only what intersects it is touched in the file.
@@ -145,12 +159,30 @@ def open_source(spec: SourceSpec) -> Source:
             f'source.missing_chunks is "{spec.missing_chunks}"; use one of '
             f"{', '.join(MISSING_CHUNKS)}."
         )
-    if spec.reader not in READERS:
+    return source_class(spec)(spec)
+
+
+def source_class(spec: SourceSpec) -> type[Source]:
+    """What opens a spec's image.
+
+    Raises
+    ------
+    UnreadableError
+        There is no such reader, or its libraries are not installed.
+    """
+    form = BY_READER.get(spec.reader)
+    if form is None:
         raise UnreadableError(
-            spec.path, f'reader "{spec.reader}" is not one of {", ".join(READERS)}'
+            spec.path, f'reader "{spec.reader}" is not one of {", ".join(BY_READER)}'
         )
-    module, name = READERS[spec.reader].split(":")
-    return cast(Source, getattr(importlib.import_module(module), name)(spec))
+    if form.missing:
+        raise UnreadableError(
+            spec.path,
+            f"is a file of {form.name}, and {', '.join(form.missing)} is not installed",
+            f"Install it: pip install 'tilewright[{form.extra}]'.",
+        )
+    module, name = form.source.split(":")
+    return cast(type[Source], getattr(importlib.import_module(module), name))
 
 
 def os_reason(error: OSError) -> str:

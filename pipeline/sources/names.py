@@ -9,19 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.sources.base import SourceSpec
+from pipeline.sources.formats import split_suffix
 
-# Longest first: the second half of a double suffix must not win.
-SUFFIXES = (
-    *(f".ome{suffix}" for suffix in (".tiff", ".tif", ".btf", ".tf8", ".tf2", ".zarr")),
-    *(".tiff", ".tif", ".btf", ".tf8", ".tf2", ".zarr", ".png", ".jpg", ".jpeg"),
-)
-
-
-def split_suffix(name: str) -> tuple[str, str]:
-    """A file or folder name without its image suffix, and the suffix as it is spelled."""
-    lower = name.lower()
-    suffix = next((s for s in SUFFIXES if lower.endswith(s) and len(name) > len(s)), "")
-    return (name[: -len(suffix)], name[-len(suffix) :]) if suffix else (name, "")
+__all__ = ["distinct_names", "split_suffix"]
 
 
 def distinct_names(specs: Sequence[SourceSpec]) -> list[SourceSpec]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,15 @@ class TiffSource(Source):
             raise UnreadableError(
                 spec.path, f"its TIFF structure is not understood: {first_line(error)}"
             ) from error
+
+    @classmethod
+    def list_images(cls, spec: SourceSpec) -> list[SourceSpec]:
+        """Each image of a file; [] for a file of a multi-file OME-TIFF that another stands for."""
+        require_file(spec)
+        numbers = list_series(spec.path)
+        if numbers == [""]:
+            return [spec]
+        return [replace(spec, name=f"{spec.name}_s{i}", series=i) for i in numbers]
 
     def _open(self, series: tifffile.TiffPageSeries) -> None:
         path = self.spec.path

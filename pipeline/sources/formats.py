@@ -1,0 +1,100 @@
+"""The formats that images are read from, one entry each: adding one is an entry and its reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A kind of files, and what reads it.
+
+    Parameters
+    ----------
+    name : str
+        As its users call it.
+    reader : str
+        What `SourceSpec.reader` says.
+    source : str
+        "module:class" of the `Source`. Named, not imported: a worker that reads PNG never loads
+        zarr.
+    suffixes : tuple of str
+        Of its files, in lower case; () for folders.
+    reads : str
+        Which reads of a part are cheap, for users.
+    extra : str
+        The extra of tilewright that brings its libraries; "" where none is needed.
+    needs : tuple of str
+        Modules that must be installed.
+    """
+
+    name: str
+    reader: str
+    source: str
+    suffixes: tuple[str, ...]
+    reads: str
+    extra: str = ""
+    needs: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Modules that are not installed here."""
+        return tuple(module for module in self.needs if find_spec(module) is None)
+
+
+TIFF_SUFFIXES = (".tiff", ".tif", ".btf", ".tf8", ".tf2")
+
+FORMATS = (
+    Format(
+        "TIFF, BigTIFF, OME-TIFF",
+        "tiff",
+        "pipeline.sources.tiff:TiffSource",
+        tuple(
+            f"{kind}{s}" for kind in (".ome", "") for s in (".tiff", ".tif", ".btf", ".tf8", ".tf2")
+        ),
+        "rows of uncompressed pages; else the strips or tiles that a region meets",
+    ),
+    Format(
+        "PNG, JPEG",
+        "picture",
+        "pipeline.sources.picture:PictureSource",
+        (".png", ".jpg", ".jpeg"),
+        "the whole picture, once",
+    ),
+    Format(
+        "OME-Zarr 0.4, 0.5",
+        "ome_zarr",
+        "pipeline.sources.ome_zarr:OmeZarrSource",
+        (),
+        "the chunks that a region meets",
+    ),
+)
+
+BY_READER = {form.reader: form for form in FORMATS}
+#: Suffixes of names, those of zarr folders among them. Longest first: the second half of a double
+#: suffix must not win.
+SUFFIXES = tuple(
+    sorted(
+        {".zarr", ".ome.zarr", *(suffix for form in FORMATS for suffix in form.suffixes)},
+        key=lambda suffix: (-len(suffix), suffix),
+    )
+)
+_BY_SUFFIX = {suffix: form for form in FORMATS for suffix in form.suffixes}
+
+
+def format_of(file_name: str) -> Format | None:
+    """The format of a file by its suffix, None for other files."""
+    return _BY_SUFFIX.get(split_suffix(file_name)[1].lower())
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """A file or folder name without its image suffix, and the suffix as it is spelled."""
+    lower = name.lower()
+    suffix = next((s for s in SUFFIXES if lower.endswith(s) and len(name) > len(s)), "")
+    return (name[: -len(suffix)], name[-len(suffix) :]) if suffix else (name, "")
+
+
+def file_suffixes() -> list[str]:
+    """Suffixes of files that are read, for messages."""
+    return [s for form in FORMATS for s in form.suffixes if s.count(".") == 1]
