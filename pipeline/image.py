@@ -27,6 +27,9 @@ class ImageInfo:
         Seconds between time points; None where the file does not say.
     chunks : tuple of int
         (T, C, Z, Y, X) block that the file stores together: reads along it are cheap.
+    origin_um : tuple of float or None
+        Where the first pixel lies on the stage, (z, y, x) in micrometres; None where the file does
+        not say.
     """
 
     shape: tuple[int, int, int, int, int]
@@ -36,3 +39,4 @@ class ImageInfo:
     pixel_size_um: tuple[float | None, float | None, float | None]
     time_step_s: float | None
     chunks: tuple[int, int, int, int, int]
+    origin_um: tuple[float | None, float | None, float | None] = (None, None, None)
