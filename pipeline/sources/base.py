@@ -6,7 +6,6 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
@@ -16,6 +15,7 @@ from pipeline.box import Box
 from pipeline.errors import RecipeError, UnreadableError
 from pipeline.image import ImageInfo
 from pipeline.sources.formats import BY_READER
+from pipeline.storage.reading import open_file
 
 MISSING_CHUNKS = ("error", "fill")
 
@@ -199,7 +199,7 @@ def require_file(spec: SourceSpec) -> None:
         It is missing, empty, a folder, or not permitted.
     """
     try:
-        with Path(spec.path).open("rb") as file:
+        with open_file(spec.path) as file:
             first = file.read(1)
     except OSError as error:
         raise UnreadableError(

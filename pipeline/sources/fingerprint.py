@@ -1,4 +1,7 @@
-"""Cheap identity of files: sizes, times and the ends, never the whole content."""
+"""Cheap identity of files: sizes, times and the ends, never the whole content.
+
+Of objects in a store it is their size and their entity tag, which changes with the content.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ import xxhash
 
 from pipeline.errors import UnreadableError
 from pipeline.sources.base import os_reason
+from pipeline.storage import AnyPath, StorePath
 
 END_BYTES = 1 << 20
 
 
-def fingerprint_file(path: Path) -> str:
-    """Size, mtime_ns, and xxh3_128 of the first and the last MiB.
+def fingerprint_file(path: AnyPath) -> str:
+    """Size, mtime_ns, and xxh3_128 of the first and the last MiB; or an object's size and tag.
 
     Raises
     ------
@@ -23,6 +27,8 @@ def fingerprint_file(path: Path) -> str:
         The file cannot be read.
     """
     try:
+        if isinstance(path, StorePath):
+            return _of_object(path)
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             digest = xxhash.xxh3_128(file.read(END_BYTES))
@@ -33,14 +39,17 @@ def fingerprint_file(path: Path) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}-{digest.hexdigest()}"
 
 
-def fingerprint_files(paths: Iterable[Path]) -> str:
+def fingerprint_files(paths: Iterable[AnyPath]) -> str:
     """One fingerprint of several files, whatever their order."""
     parts = sorted(f"{path.name} {fingerprint_file(path)}" for path in paths)
     return str(xxhash.xxh3_128("\n".join(parts).encode()).hexdigest())
 
 
-def fingerprint_zarr(metadata: Iterable[Path], chunks: Path) -> str:
+def fingerprint_zarr(metadata: Iterable[AnyPath], chunks: AnyPath) -> str:
     """The bytes of `metadata`, and (path, size, mtime_ns) of every file under `chunks`.
+
+    Of objects it is their tag in place of the time. On the web nothing can be listed: there it is
+    the metadata alone, so that other pixels under the same metadata are not noticed.
 
     Raises
     ------
@@ -51,8 +60,13 @@ def fingerprint_zarr(metadata: Iterable[Path], chunks: Path) -> str:
     try:
         for path in metadata:
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-        for name, size, mtime_ns in sorted(_files_under(chunks, "")):
-            digest.update(f"{name} {size} {mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        if isinstance(chunks, StorePath):
+            listed = chunks.walk() if chunks.can_list else ()
+            found = ((item.name, item.size, item.version) for item in listed)
+        else:
+            found = ((name, size, str(time)) for name, size, time in _files_under(chunks, ""))
+        for name, size, version in sorted(found):
+            digest.update(f"{name} {size} {version}\n".encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise UnreadableError(
             str(error.filename or chunks), f"cannot be read: {os_reason(error)}"
@@ -60,7 +74,14 @@ def fingerprint_zarr(metadata: Iterable[Path], chunks: Path) -> str:
     return str(digest.hexdigest())
 
 
-def _files_under(folder: Path, prefix: str) -> Iterable[tuple[str, int, int]]:
+def _of_object(path: StorePath) -> str:
+    head = path.head()
+    if head is None:
+        raise FileNotFoundError(f"{path} does not exist")
+    return f"{head.size}-{head.version}"
+
+
+def _files_under(folder: Path | str, prefix: str) -> Iterable[tuple[str, int, int]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             name = f"{prefix}{entry.name}"

@@ -6,6 +6,7 @@ become colours, an alpha channel stays one; EXIF orientation and print resolutio
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from pipeline.errors import DamageError, ImageError, UnreadableError
 from pipeline.image import ImageInfo
 from pipeline.sources.base import Source, SourceSpec, os_reason, require_file
 from pipeline.sources.fingerprint import fingerprint_file
+from pipeline.storage import path_of
+from pipeline.storage.reading import open_file
 
 PICTURE_LIMIT_BYTES = 2 << 30
 PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
@@ -56,7 +59,7 @@ class PictureSource(Source):
         self._pixels: np.ndarray | None = None
         self._lock = threading.Lock()
         try:
-            with Path(spec.path).open("rb") as file:
+            with open_file(spec.path) as file:
                 self._head = file.read(PNG_COLOUR_AT + 1)
             with self._open() as image:
                 self._describe(image)
@@ -75,12 +78,17 @@ class PictureSource(Source):
     def _open(self) -> ImageFile.ImageFile:
         # The plug-ins themselves: Image.open refuses above a limit of its own, which is global.
         if self._head.startswith(PNG_START):
-            return PngImagePlugin.PngImageFile(self.spec.path)
+            return PngImagePlugin.PngImageFile(self._stream())
         if self._head.startswith(JPEG_START):
-            return JpegImagePlugin.JpegImageFile(self.spec.path)
+            return JpegImagePlugin.JpegImageFile(self._stream())
         raise UnreadableError(
             self.spec.path, "is neither a PNG nor a JPEG file", "Check its suffix and the copy."
         )
+
+    def _stream(self) -> str | io.BytesIO:
+        """What Pillow opens: a path, for it closes what it has opened itself."""
+        path = path_of(self.spec.path)
+        return str(path) if isinstance(path, Path) else io.BytesIO(path.read_bytes())
 
     def _describe(self, image: ImageFile.ImageFile) -> None:
         names, dtype = self._kind(image)
@@ -124,7 +132,7 @@ class PictureSource(Source):
                 with self._open() as image:
                     image.verify()  # decoding alone does not look at the checksums
             if self._is_deep_png:
-                pixels = np.asarray(imagecodecs.png_decode(Path(self.spec.path).read_bytes()))
+                pixels = np.asarray(imagecodecs.png_decode(path_of(self.spec.path).read_bytes()))
             else:
                 with self._open() as image:
                     mode = _mode(image)
@@ -142,7 +150,7 @@ class PictureSource(Source):
         return pixels.reshape(height, width, channels)
 
     def fingerprint(self) -> str:
-        return fingerprint_file(Path(self.spec.path))
+        return fingerprint_file(path_of(self.spec.path))
 
     def close(self) -> None:
         self._pixels = None

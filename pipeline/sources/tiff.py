@@ -23,6 +23,8 @@ from pipeline.sources.tiff_decode import first_line
 from pipeline.sources.tiff_info import describe
 from pipeline.sources.tiff_layout import LayoutError, lay_out
 from pipeline.sources.tiff_pixels import PlaneReader, Request
+from pipeline.storage import is_url, path_of
+from pipeline.storage.reading import open_file
 
 # What tifffile only logs is checked here and raised; its log would repeat it for every worker.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -110,8 +112,8 @@ class TiffSource(Source):
     def fingerprint(self) -> str:
         """Size, mtime and ends of the file; of all files where an OME-TIFF spans several."""
         if len(self._files) == 1:
-            return fingerprint_file(Path(self._files[0]))
-        return fingerprint_files(Path(file) for file in self._files)
+            return fingerprint_file(path_of(self._files[0]))
+        return fingerprint_files(path_of(file) for file in self._files)
 
     def close(self) -> None:
         self._planes.close()
@@ -127,7 +129,10 @@ def open_tiff(path: str) -> tifffile.TiffFile:
         It is no TIFF file.
     """
     try:
-        tif = tifffile.TiffFile(path)
+        if is_url(path):
+            tif = tifffile.TiffFile(open_file(path), name=path)
+        else:
+            tif = tifffile.TiffFile(path)
         pages = len(tif.pages)
     except Exception as error:  # corrupt headers surface as any of Python's errors
         reason = first_line(error)

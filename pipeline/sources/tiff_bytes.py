@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 
 from pipeline.errors import DamageError, UnreadableError
 from pipeline.sources.base import os_reason
+from pipeline.storage import StorePath, is_url
+from pipeline.storage.reading import size_of
 
 
 class FileBytes:
     """Read byte ranges of the files that one TIFF series spans.
 
     `pread` rather than a memory map: a file cut during the run gives a short read, where a map
-    ends the whole worker with SIGBUS. Threads may share it.
+    ends the whole worker with SIGBUS. Threads may share it. Of objects in a store, ranges that lie
+    close together are one request.
     """
 
     def __init__(self) -> None:
@@ -22,10 +26,14 @@ class FileBytes:
 
     def size(self, path: str) -> int:
         """Bytes in the file, now."""
-        return os.fstat(self._handle(path)).st_size
+        return size_of(path)
 
     def read(self, path: str, offset: int, count: int, what: str) -> bytes:
-        """Exactly `count` bytes.
+        """Exactly `count` bytes, see `read_many`."""
+        return self.read_many(path, [offset], count, what)
+
+    def read_many(self, path: str, offsets: Sequence[int], count: int, what: str) -> bytes:
+        """Exactly `count` bytes from each of some positions, one behind the other.
 
         Raises
         ------
@@ -35,19 +43,20 @@ class FileBytes:
             The system refuses.
         """
         try:
-            parts, handle = [], self._handle(path)
-            while count > 0:
-                part = os.pread(handle, count, offset)
-                if not part:
-                    raise DamageError(
-                        path,
-                        f"is cut off: {what} ends {count} bytes behind the end of the file",
-                        "Copy the file again from its origin.",
-                    )
-                parts.append(part)
-                offset, count = offset + len(part), count - len(part)
+            if is_url(path):
+                parts = StorePath.of(path).read_ranges(offsets, count) if count else []
+            else:
+                handle = self._handle(path)
+                parts = [_read_here(handle, offset, count) for offset in offsets]
         except OSError as error:
             raise UnreadableError(path, f"{what} cannot be read: {os_reason(error)}") from error
+        for part in parts:
+            if len(part) < count:
+                raise DamageError(
+                    path,
+                    f"is cut off: {what} ends {count - len(part)} bytes behind the end of the file",
+                    "Copy the file again from its origin.",
+                )
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _handle(self, path: str) -> int:
@@ -64,3 +73,15 @@ class FileBytes:
             for handle in self._handles.values():
                 os.close(handle)
             self._handles.clear()
+
+
+def _read_here(handle: int, offset: int, count: int) -> bytes:
+    """`count` bytes from a position, or what there is before the end of the file."""
+    parts = []
+    while count > 0:
+        part = os.pread(handle, count, offset)
+        if not part:
+            break
+        parts.append(part)
+        offset, count = offset + len(part), count - len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

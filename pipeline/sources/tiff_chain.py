@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import struct
 from io import RawIOBase
-from pathlib import Path
 from typing import cast
 
 import tifffile
 
 from pipeline.errors import DamageError
+from pipeline.storage.reading import open_file
 
 AGAIN = "Copy the file again from its origin."
 TAG_LIMIT = 4096
@@ -43,7 +43,7 @@ def check_chain(path: str, tif: tifffile.TiffFile) -> None:
         return
     size = int(tif.filehandle.size)
     seen: set[int] = set()
-    with Path(path).open("rb", buffering=0) as file:
+    with open_file(path) as file:
         raw = cast(RawIOBase, file)
         try:
             offset = _number(raw, 8 if tif.tiff.is_bigtiff else 4, tif.tiff.offsetformat)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import tifffile
 
@@ -11,6 +10,7 @@ from pipeline.errors import DamageError
 from pipeline.sources.tiff_chain import AGAIN, check_chain
 from pipeline.sources.tiff_decode import stored_bytes
 from pipeline.sources.tiff_grid import SegmentGrid, grid_of
+from pipeline.storage.reading import size_of
 
 
 def check_series(path: str, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
@@ -67,7 +67,7 @@ def _check_pages(path: str, series: tifffile.TiffPageSeries) -> None:
         handle = page.parent.filehandle
         name = str(handle.path)
         if name not in sizes:
-            sizes[name] = Path(name).stat().st_size
+            sizes[name] = size_of(name)
         _check_end(name, page_end(page, grid), sizes[name])
 
 

@@ -133,7 +133,7 @@ class PlaneReader:
         else:
             starts = range(first + x0 * pixel, first + (y1 - y0) * stride, stride)
             count = (x1 - x0) * pixel
-            data = b"".join(self._files.read(path, at, count, what) for at in starts)
+            data = self._files.read_many(path, starts, count, what)
         pixels = np.frombuffer(data, self._stored).reshape(y1 - y0, x1 - x0, samples)
         for target, sample in request.wanted:
             request.out[target] = pixels[:, :, sample]

@@ -1,0 +1,91 @@
+"""Opened object stores: one a bucket and process, with time limits and retries.
+
+Credentials, region and endpoint come from the environment alone, as the tools of each provider
+spell them: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION,
+AWS_ENDPOINT_URL, AWS_SKIP_SIGNATURE (public buckets); GOOGLE_SERVICE_ACCOUNT or
+GOOGLE_APPLICATION_CREDENTIALS; AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import ObjectStore, from_url
+
+from pipeline.errors import RecipeError
+
+#: Scheme -> whether it can be written to and listed.
+SCHEMES = {
+    "s3": True,
+    "gs": True,
+    "az": True,
+    "https": False,
+    "http": False,
+}
+#: One request, and all the tries of one.
+REQUEST_S = float(os.environ.get("TILEWRIGHT_STORE_REQUEST_S", "60"))
+RETRY_S = float(os.environ.get("TILEWRIGHT_STORE_RETRY_S", "180"))
+RETRIES = 10
+
+
+@functools.lru_cache(maxsize=32)
+def open_store(root: str) -> ObjectStore:
+    """The store of a bucket or host, such as "s3://bucket" or "https://host".
+
+    Raises
+    ------
+    RecipeError
+        Its address is not understood.
+    """
+    endpoints = [value for key, value in os.environ.items() if "ENDPOINT" in key.upper()]
+    plain = root.startswith("http://") or any(e.startswith("http://") for e in endpoints)
+    options: Any = {
+        "timeout": timedelta(seconds=REQUEST_S),
+        "connect_timeout": timedelta(seconds=min(REQUEST_S, 10)),
+        "allow_http": plain,
+    }
+    retries: Any = {
+        "max_retries": RETRIES,
+        "backoff": {
+            "init_backoff": timedelta(milliseconds=100),
+            "max_backoff": timedelta(seconds=15),
+            "base": 2,
+        },
+        "retry_timeout": timedelta(seconds=RETRY_S),
+    }
+    try:
+        return from_url(root, client_options=options, retry_config=retries)
+    except (BaseError, ValueError) as error:
+        raise RecipeError(f"{root}: cannot be opened as a store: {first_line(error)}.") from error
+
+
+@contextmanager
+def as_os_errors(url: str) -> Iterator[None]:
+    """Raise what a store answers as the errors that files on disk raise."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, "no such object", url) from error
+    except (PermissionDeniedError, UnauthenticatedError) as error:
+        reason = (
+            f"the store refuses it ({first_line(error)}); its keys are read from the environment, "
+            "such as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or "
+            "AWS_SKIP_SIGNATURE=true for a public bucket"
+        )
+        raise PermissionError(errno.EACCES, reason, url) from error
+    except BaseError as error:
+        reason = f"the store did not answer as it should ({first_line(error)})"
+        raise OSError(errno.EIO, reason, url) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong, without the request's inner life."""
+    text = str(error).strip().splitlines()
+    return text[0][:300] if text else type(error).__name__
