@@ -15,11 +15,14 @@ from pipeline.sources.base import SourceSpec, os_reason, source_class
 from pipeline.sources.formats import file_suffixes, format_of, split_suffix
 from pipeline.sources.names import distinct_names
 from pipeline.sources.ome_zarr_metadata import ome_attributes
+from pipeline.storage import AnyPath, StorePath, is_url, path_of
+from pipeline.storage.paths import Entry
 
 __all__ = ["discover", "distinct_names", "expand"]
 
 #: What an output of tilewright holds from its first moment on.
 OUTPUT_ENTRIES = {".tilewright", "run.sqlite"}
+ZARR_ENTRIES = {"zarr.json", ".zattrs", ".zarray", ".zgroup"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +32,15 @@ class _Found:
     relative: str
 
 
-def discover(archive: Path, only: str | None = None) -> list[SourceSpec]:
+def discover(archive: AnyPath, only: str | None = None) -> list[SourceSpec]:
     """List the images of an archive by their names; opens no image.
 
     Parameters
     ----------
-    archive : Path
+    archive : Path or StorePath
         A file, an OME-Zarr folder, or a folder of them. Hidden entries, folders with an output of
         tilewright, and what lies inside zarr are not searched. Links are followed, each folder
-        is visited once.
+        is visited once. On the web nothing can be listed: there it is a file or an OME-Zarr.
     only : str, optional
         Glob on the name or the relative path with suffix; "*" also matches "/".
 
@@ -53,10 +56,7 @@ def discover(archive: Path, only: str | None = None) -> list[SourceSpec]:
     RecipeError
         The archive does not exist, or a folder cannot be listed.
     """
-    root = Path(os.path.abspath(archive))  # noqa: PTH100 - resolve() would rename links
-    if not root.exists():
-        raise RecipeError(f"{archive}: does not exist. Give the path of an image or a folder.")
-    found = sorted(_search(root), key=lambda f: f.relative)
+    found = sorted(_search(_existing(archive)), key=lambda f: f.relative)
     if not found:
         raise EmptyArchiveError(
             f"{archive}: holds no image. Read are {', '.join(file_suffixes())} and "
@@ -96,25 +96,53 @@ def _matches(relative: str, only: str) -> bool:
     return any(fnmatch.fnmatchcase(text, glob) for text in (relative, short) for glob in globs)
 
 
-def _search(root: Path) -> Iterator[_Found]:
+def _existing(archive: AnyPath) -> AnyPath:
+    """The archive without detours.
+
+    Raises
+    ------
+    RecipeError
+        There is none.
+    """
+    if isinstance(archive, Path):
+        archive = Path(os.path.abspath(archive))  # noqa: PTH100 - resolve() would rename links
+    try:
+        there = archive.exists() or _is_zarr_on_the_web(archive)
+    except OSError as error:
+        raise RecipeError(f"{archive}: cannot be opened: {os_reason(error)}.") from error
+    if not there:
+        raise RecipeError(f"{archive}: does not exist. Give the path of an image or a folder.")
+    return archive
+
+
+def _is_zarr_on_the_web(place: AnyPath) -> bool:
+    if isinstance(place, Path) or place.can_list:
+        return False
+    return any((place / name).is_file() for name in ZARR_ENTRIES)
+
+
+def _search(root: AnyPath) -> Iterator[_Found]:
+    if _is_zarr_on_the_web(root):
+        yield _Found("ome_zarr", str(root), root.name)
+        return
     if root.is_file():
         if form := format_of(root.name):
             yield _Found(form.reader, str(root), root.name)
         return
-    visited: set[tuple[int, int]] = set()
+    visited: set[object] = set()
     pending = [(str(root), "")]
     while pending:
         folder, relative = pending.pop()
-        status = os.stat(folder)  # noqa: PTH116 - 1e5 Path objects cost more than the calls
-        if (status.st_dev, status.st_ino) in visited:
+        identity = _identity(folder)
+        if identity in visited:
             continue
-        visited.add((status.st_dev, status.st_ino))
+        visited.add(identity)
         entries = _list(folder)
         names = {entry.name for entry in entries}
         if names >= OUTPUT_ENTRIES:
             continue
-        if names & {"zarr.json", ".zattrs", ".zarray", ".zgroup"}:
-            kind = _zarr_kind(Path(folder), names)
+        if names & ZARR_ENTRIES:
+            kind = _zarr_kind(path_of(folder), names)
             if kind == "image":
                 yield _Found("ome_zarr", folder, relative or root.name)
             if kind != "group":
@@ -124,16 +152,27 @@ def _search(root: Path) -> Iterator[_Found]:
             inner = f"{relative}/{entry.name}" if relative else entry.name
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
-                pending.append((entry.path, inner))
+            if entry.is_folder:
+                pending.append((f"{folder.rstrip('/')}/{entry.name}", inner))
             elif form := format_of(entry.name):
-                yield _Found(form.reader, entry.path, inner)
+                yield _Found(form.reader, f"{folder.rstrip('/')}/{entry.name}", inner)
 
 
-def _list(folder: str) -> list[os.DirEntry[str]]:
+def _identity(folder: str) -> object:
+    """What is the same for a folder that is reached by several links."""
+    if is_url(folder):
+        return folder
+    status = os.stat(folder)  # noqa: PTH116 - 1e5 Path objects cost more than the calls
+    return status.st_dev, status.st_ino
+
+
+def _list(folder: str) -> list[Entry]:
     try:
+        if is_url(folder):
+            return StorePath.of(folder).entries()
         with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+            found = [Entry(entry.name, entry.is_dir()) for entry in entries]
+        return sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         raise RecipeError(
             f"{folder}: cannot be listed: {os_reason(error)}. Correct its permissions, or choose "
@@ -141,7 +180,7 @@ def _list(folder: str) -> list[os.DirEntry[str]]:
         ) from error
 
 
-def _zarr_kind(folder: Path, names: set[str]) -> str:
+def _zarr_kind(folder: AnyPath, names: set[str]) -> str:
     """ "image" (HCS plates and broken metadata too: opening them says why), "array" or "group"."""
     if ".zarray" in names:
         return "array"

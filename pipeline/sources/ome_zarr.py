@@ -1,7 +1,8 @@
-"""OME-Zarr 0.4 (zarr 2) and 0.5 (zarr 3) in local folders, through zarr-python.
+"""OME-Zarr 0.4 (zarr 2) and 0.5 (zarr 3) on disk, in buckets and on the web, by zarr-python.
 
 zarr returns its fill value where a chunk does not exist, as nobody can tell an empty chunk that
-was left out from one that was lost; so the chunk files of a box are looked for before it is read.
+was left out from one that was lost; so the chunk files of a box are looked for before it is read,
+and a store that does not hold an object raises.
 Of a sharded array these are the shards: what is missing inside one, its writer left out.
 """
 
@@ -23,6 +24,8 @@ from pipeline.sources.channel_names import unique_names
 from pipeline.sources.fingerprint import fingerprint_zarr
 from pipeline.sources.ome_zarr_metadata import MetadataError, Multiscale, read_multiscale
 from pipeline.sources.pixel_type import pixel_type
+from pipeline.storage import AnyPath, StorePath, path_of
+from pipeline.storage.zarr_store import zarr_place
 
 CHUNK_LIMIT_BYTES = 1 << 30
 METADATA_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
@@ -39,7 +42,7 @@ class OmeZarrSource(Source):
 
     def __init__(self, spec: SourceSpec) -> None:
         self.spec = spec
-        self._group = Path(spec.path, spec.series)
+        self._group = path_of(spec.path) / spec.series
         try:
             self._open()
         except ImageError:
@@ -54,16 +57,18 @@ class OmeZarrSource(Source):
             ) from error
 
     def _open(self) -> None:
-        if not self._group.is_dir():
-            raise UnreadableError(self.spec.path, "is not a folder, or does not exist")
-        list(self._group.iterdir())  # zarr takes a folder that it may not read for an empty one
-        group = zarr.open_group(str(self._group), mode="r", use_consolidated=False)
+        if isinstance(self._group, Path):
+            if not self._group.is_dir():
+                raise UnreadableError(self.spec.path, "is not a folder, or does not exist")
+            list(self._group.iterdir())  # zarr takes a folder that it may not read for an empty one
+        group = zarr.open_group(zarr_place(self._group), mode="r", use_consolidated=False)
         scale = read_multiscale(dict(group.attrs))
         # The attributes come from a file: a path in them must not lead out of the group.
         self._folder = (self._group / scale.path).resolve()
-        if not self._folder.is_relative_to(self._group.resolve()):
+        if not _is_inside(self._folder, self._group.resolve()):
             raise UnreadableError(self.spec.path, f'its level 0 "{scale.path}" is not inside it')
-        self._array = zarr.open_array(str(self._folder), mode="r")
+        strict = self.spec.missing_chunks == "error"
+        self._array = zarr.open_array(zarr_place(self._folder, strict=strict), mode="r")
         self._axes = scale.axes
         self._require_readable()
         self.info = self._describe(scale)
@@ -116,8 +121,8 @@ class OmeZarrSource(Source):
                 **dict(zip("zyx", box.slices, strict=True)),
             }
             where = tuple(wanted.get(axis, slice(0, 1)) for axis in self._axes)
-            if self.spec.missing_chunks == "error":
-                self._require_chunks(where)
+            if isinstance(self._folder, Path) and self.spec.missing_chunks == "error":
+                self._require_chunks(self._folder, where)
             self._put(self._read(where), out[first : first + len(run)])
             first += len(run)
 
@@ -131,6 +136,11 @@ class OmeZarrSource(Source):
     def _read(self, where: tuple[slice, ...]) -> np.ndarray:
         try:
             return np.asarray(self._array[where])
+        except FileNotFoundError as error:
+            key = str(error.filename).removeprefix(f"{self._folder}/")
+            raise self._missing(key) from error
+        except OSError as error:
+            raise UnreadableError(self.spec.path, f"cannot be read: {os_reason(error)}") from error
         except Exception as error:  # each codec has exceptions of its own
             self._name_corrupt_chunk(where)
             raise DamageError(
@@ -154,15 +164,18 @@ class OmeZarrSource(Source):
                     "Copy it again from its origin.",
                 ) from error
 
-    def _require_chunks(self, where: tuple[slice, ...]) -> None:
+    def _require_chunks(self, folder: Path, where: tuple[slice, ...]) -> None:
         for index in _grid_indices(where, self._array.shards or self._array.chunks):
             key = self._array.metadata.encode_chunk_key(index)
-            if not (self._folder / key).is_file():
-                raise DamageError(
-                    self.spec.path,
-                    f"chunk {key} of {self._folder.name} is missing",
-                    "If its writer leaves out empty chunks, set source.missing_chunks: fill.",
-                )
+            if not (folder / key).is_file():
+                raise self._missing(key)
+
+    def _missing(self, key: str) -> DamageError:
+        return DamageError(
+            self.spec.path,
+            f"chunk {key} of {self._folder.name} is missing",
+            "If its writer leaves out empty chunks, set source.missing_chunks: fill.",
+        )
 
     def fingerprint(self) -> str:
         """Bytes of the metadata of image and level 0, and size and time of each chunk file."""
@@ -173,6 +186,12 @@ class OmeZarrSource(Source):
 
     def close(self) -> None:
         """Nothing is held: zarr opens files one read at a time."""
+
+
+def _is_inside(folder: AnyPath, group: AnyPath) -> bool:
+    if isinstance(folder, StorePath) and isinstance(group, StorePath):
+        return folder.is_relative_to(group)
+    return isinstance(folder, Path) and isinstance(group, Path) and folder.is_relative_to(group)
 
 
 def _runs(channels: Sequence[int]) -> Iterator[list[int]]:
