@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from flows import evaluate_command
-from flows.options import Archive, Only, Out, Recipe, Tile, Workers
+from flows.options import Archive, Only, Out, Recipe, Tile, Work, Workers
 from flows.service.commands import register
 from pipeline.errors import (
     DataError,
@@ -59,7 +59,10 @@ class Exit(IntEnum):
 def run(
     recipe: Recipe,
     archive: Archive,
-    out: Annotated[Path, typer.Argument(help="Where results go; a rerun continues there.")],
+    out: Annotated[
+        str,
+        typer.Argument(help="Where results go, on disk or in a bucket; a rerun continues there."),
+    ],
     tile: Tile = None,
     workers: Workers = None,
     scheduler: Annotated[
@@ -73,6 +76,7 @@ def run(
         ),
     ] = False,
     only: Only = None,
+    work: Work = None,
 ) -> None:
     """Segment an archive: OME-Zarr labels, an object table, a report.
 
@@ -85,9 +89,20 @@ def run(
         start_forkserver(PRELOAD)
     from flows.request import Request
     from pipeline.recipe import load_recipe
+    from pipeline.storage import absolute_path, path_of
 
     def go() -> Exit:
-        request = Request(load_recipe(recipe), archive, out, tile, workers, scheduler, fresh, only)
+        request = Request(
+            load_recipe(recipe),
+            path_of(archive),
+            path_of(out),
+            tile,
+            workers,
+            scheduler,
+            fresh,
+            only,
+            work=None if work is None else absolute_path(path_of(work)),
+        )
         from flows.run import run_request
 
         record = run_request(request, STARTED)
@@ -101,7 +116,7 @@ def run(
 def plan(
     recipe: Recipe,
     archive: Archive,
-    out: Annotated[Path, typer.Option("--out", help="Where results would go.")] = Path("out"),
+    out: Annotated[str, typer.Option("--out", help="Where results would go.")] = "out",
     tile: Tile = None,
     workers: Workers = None,
     only: Only = None,
@@ -112,8 +127,12 @@ def plan(
         from flows.dry_run import dry_run
         from flows.request import Request
         from pipeline.recipe import load_recipe
+        from pipeline.storage import path_of
 
-        found = dry_run(Request(load_recipe(recipe), archive, out, tile, workers, only=only))
+        asked = Request(
+            load_recipe(recipe), path_of(archive), path_of(out), tile, workers, only=only
+        )
+        found = dry_run(asked)
         typer.echo(found.text())
         return Exit.QUARANTINED if found.refused else Exit.DONE
 
@@ -163,8 +182,9 @@ def status(out: Out) -> None:
 
     def go() -> Exit:
         from pipeline.status import status_text
+        from pipeline.storage import path_of
 
-        text, quarantined = status_text(out)
+        text, quarantined = status_text(path_of(out))
         typer.echo(text)
         return Exit.QUARANTINED if quarantined else Exit.DONE
 
@@ -176,9 +196,10 @@ def verify(out: Out) -> None:
     """Read everything that was published again, and check it against its digests."""
 
     def go() -> Exit:
+        from pipeline.storage import path_of
         from pipeline.verify import verify_folder
 
-        found = verify_folder(out)
+        found = verify_folder(path_of(out))
         typer.echo(found.text())
         return Exit.FAILED if found.damaged else Exit.DONE
 
@@ -202,8 +223,9 @@ def view(
 
     def go() -> Exit:
         from flows.viewer import view_run
+        from pipeline.storage import path_of
 
-        view_run(out, port, browser, typer.echo)
+        view_run(path_of(out), port, browser, typer.echo)
         return Exit.DONE
 
     _end(go)
@@ -249,7 +271,7 @@ def _complain(error: Exception, status: Exit) -> Exit:
     return status
 
 
-def _say_result(record: dict[str, Any], out: Path) -> None:
+def _say_result(record: dict[str, Any], out: str) -> None:
     counts = record["counts"]
     classes = ", ".join(record["classes"])
     found = f"classes {classes}" if classes else f"{counts['objects']:,} objects"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,6 +38,8 @@ from pipeline.record_files import open_record
 from pipeline.records import save
 from pipeline.run_folder import RunFolder
 from pipeline.sources import SourceSpec
+from pipeline.storage import AnyPath, StorePath, path_of
+from pipeline.storage.folders import delete_folder
 from workers.tasks import SmallImages, perform, segment_small
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ SMALL_BATCH_PX = 4_000_000
 SMALL_BATCH_IMAGES = 32
 #: Work of one batch of tiles, by the plan's prediction.
 BATCH_SECONDS = 1.0
+#: Between two puttings of the records into the store where the output lies.
+SAVE_SECONDS = 60.0
 #: Step of an image whose results are being moved into place.
 MOVING = "moving"
 
@@ -80,6 +83,7 @@ class DatasetRun:
     begun: float
     before_images: Callable[[], None] = lambda: None
     _timings: dict[str, float] = field(default_factory=dict)
+    _saved: float = 0.0
     _admission: Future[list[Admitted | Refused]] | None = None
 
     def begin(self) -> None:
@@ -183,7 +187,7 @@ class DatasetRun:
         """Drop records and scratch of an image's work."""
         for work in works:
             if work.startswith(plan.job.plan):
-                shutil.rmtree(self.folder.work_path(work), ignore_errors=True)
+                delete_folder(self.folder.work_path(work))
                 self.manifest.forget_work(work)
 
     def _is_published(self, plan: ImagePlan) -> bool:
@@ -192,7 +196,7 @@ class DatasetRun:
             row is not None
             and row.status == "published"
             and row.plan == plan.job.plan
-            and Path(row.details["location"]).exists()
+            and path_of(row.details["location"]).exists()
         )
 
     def segment_small(self, plans: Sequence[ImagePlan], state: State) -> None:
@@ -235,7 +239,7 @@ class DatasetRun:
     def _segment_large(self, plan: ImagePlan, state: State) -> None:
         self.before_images()
         load_in_background()
-        ledger = ManifestLedger(self.manifest, plan.work, Path(plan.job.work) / "steps")
+        ledger = ManifestLedger(self.manifest, plan.work, path_of(plan.job.work) / "steps")
         tiles = len(plan.job.grid)
         per_tile = plan.cpu_seconds / tiles
         most = max(1, tiles // (4 * self.machine.workers))
@@ -259,8 +263,9 @@ class DatasetRun:
             result = error
         if isinstance(result, Published):
             # What zarr was writing when a worker was killed; nobody writes any more.
-            for path in plan.output.root.rglob("*.partial"):
-                path.unlink()
+            if isinstance(plan.output.root, Path):
+                for path in plan.output.root.rglob("*.partial"):
+                    path.unlink()
             ledger.close_step(MOVING, {})
         self._record(plan, result)
         if isinstance(result, Published):
@@ -272,7 +277,7 @@ class DatasetRun:
         """A crash came after results were moved into place and before that was recorded."""
         output = plan.output
         if output.mode == "in_place":
-            source = Path(plan.job.source.path)
+            source = path_of(plan.job.source.path)
             label = plan.job.recipe.label
             self.folder.take_back_in_place(output.root, label, source, output.parts)
         else:
@@ -346,15 +351,23 @@ class DatasetRun:
             result.digest,
         )
         self.manifest.set_image(row, result.shards)
+        if isinstance(self.folder.root, StorePath):
+            self.manifest.commit()  # before what it could be done again from goes
+            self.folder.discard(plan.output.root)
+            self.folder.discard(plan.output.table.parent)
+            self._save_records()
         self.progress.advance(images=1, megapixels=result.pixels / 1e6, objects=objects)
 
-    def _move_into_place(self, plan: ImagePlan) -> Path:
+    def _save_records(self) -> None:
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self.folder.save_records(self.manifest)
+            self._saved = time.monotonic()
+
+    def _move_into_place(self, plan: ImagePlan) -> AnyPath:
         name = plan.job.name
-        table = self.folder.table_path(name)
-        table.parent.mkdir(parents=True, exist_ok=True)
-        plan.output.table.replace(table)
+        self.folder.publish_table(plan.output.table, name)
         if plan.output.mode == "in_place":
-            source = Path(plan.job.source.path)
+            source = path_of(plan.job.source.path)
             self.folder.publish_in_place(
                 plan.output.root, plan.job.recipe.label, source, plan.output.zarr_format
             )

@@ -103,7 +103,7 @@ def dry_run(request: Request) -> DryRun:
     """
     gpu_orders = ORDERS_PER_GPU * len(own_gpus(request))
     machine = Machine.of(request.recipe, request.workers, gpu_orders)
-    folder = RunFolder(request.out)
+    folder = RunFolder(request.out, request.work)
     plans: list[ImagePlan] = []
     refused: list[ImageError] = []
     for item in admit_sources(list_sources(request), run_serially):

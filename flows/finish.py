@@ -17,7 +17,8 @@ from flows.request import Request
 from pipeline import __version__
 from pipeline.manifest import Manifest
 from pipeline.run_folder import RunFolder
-from pipeline.table_file import TableFile
+from pipeline.storage.folders import put_file
+from pipeline.table_file import TableFile, open_table
 
 #: Libraries whose version can change what comes out.
 LIBRARIES = (
@@ -51,19 +52,19 @@ def gather_tables(folder: RunFolder, manifest: Manifest) -> int:
     """
     names = [row.name for row in manifest.images() if row.status == "published"]
     paths = [folder.table_path(name) for name in names]
-    schemas = {pq.read_schema(path).remove_metadata() for path in paths}
+    schemas = {pq.read_schema(open_table(path)).remove_metadata() for path in paths}
     if not schemas:
         return 0
     ordered = sorted(schemas, key=lambda schema: (len(schema), str(schema)))
     schema = pa.unify_schemas(ordered, promote_options="permissive")
-    partial = folder.hidden / "objects.parquet.partial"
+    partial = folder.local / "objects.parquet.partial"
     rows = 0
     with TableFile(partial, schema) as file:
         for path in paths:
-            table = pq.read_table(path)
+            table = pq.read_table(open_table(path))
             rows += len(table)
             file.add(_with_all_columns(table, schema))
-    partial.replace(folder.objects)
+    put_file(partial, folder.objects)
     return rows
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline import __version__
 from pipeline.errors import OutputError, RecipeError
@@ -12,6 +11,7 @@ from pipeline.files import digest
 from pipeline.manifest import Manifest
 from pipeline.recipe import Recipe
 from pipeline.run_folder import RunFolder
+from pipeline.storage import AnyPath
 
 REQUEST = "request"
 TILE = "tile_px"
@@ -24,7 +24,7 @@ class Request:
     Parameters
     ----------
     recipe : Recipe
-    archive, out : Path
+    archive, out : Path or StorePath
     tile_px : int or None
         Side of a core; None chooses from the memory.
     workers : int or None
@@ -37,17 +37,20 @@ class Request:
         Glob on names: other images are left as they are.
     paths : frozenset of str or None
         Only images that lie there; None: all.
+    work : Path, StorePath or None
+        Where unfinished work is kept; None: in the output's own hidden folder, or on this machine.
     """
 
     recipe: Recipe
-    archive: Path
-    out: Path
+    archive: AnyPath
+    out: AnyPath
     tile_px: int | None = None
     workers: int | None = None
     scheduler: str | None = None
     fresh: bool = False
     only: str | None = None
     paths: frozenset[str] | None = None
+    work: AnyPath | None = None
 
     def __post_init__(self) -> None:
         if self.is_partial and self.recipe.segment.is_dataset_wide():

@@ -85,7 +85,7 @@ def claimed(request: Request) -> Iterator[tuple[RunFolder, Manifest]]:
         If there is nothing to do, or the folder is another request's or another process's.
     """
     _check_paths(request)
-    folder = RunFolder(request.out)
+    folder = RunFolder(request.out, request.work)
     if request.fresh:
         folder.start_over()
     with folder.writing() as manifest:
@@ -118,7 +118,7 @@ def opened_run(
     before_images : callable
         See `DatasetRun`.
     """
-    with log_file(folder.hidden / "run.log"):
+    with log_file(folder.local / "run.log"):
         gpus = own_gpus(request)
         machine = Machine.of(request.recipe, request.workers, ORDERS_PER_GPU * len(gpus))
         with open_cluster(

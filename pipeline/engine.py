@@ -45,6 +45,7 @@ from pipeline.recipe import PostprocessSection
 from pipeline.record_files import COMBINED, Part, open_record
 from pipeline.records import Record, save
 from pipeline.scratch import FileScratch, MemoryScratch, Scratch
+from pipeline.storage import path_of
 from pipeline.table_file import TableFile
 from pipeline.view import RANGE, TileView
 
@@ -276,7 +277,7 @@ class Engine:
         else:
             joined = join_pieces(self.job.grid, pieces, post)
         number = self._objects.generation
-        path = Path(self.job.work) / f"lookup-{number}.bin"
+        path = path_of(self.job.work) / f"lookup-{number}.bin"
         lookup = save_joined(path, joined) if self.ledger.persistent else joined
         self._objects = Objects(lookup, number + 1)
         self._seconds["join"] = self._seconds.get("join", 0.0) + time.perf_counter() - begun
@@ -366,12 +367,12 @@ class Engine:
     def _record_path(self, step: str, numbers: tuple[int, ...]) -> str:
         if not self.ledger.persistent:
             return ""
-        return str(Path(self.job.work) / "records" / step / f"{numbers[0]}-{numbers[-1]}.npz")
+        return str(path_of(self.job.work) / "records" / step / f"{numbers[0]}-{numbers[-1]}.npz")
 
     def _share(self, name: str, state: State) -> Shared:
         if not self.ledger.persistent or sum(a.nbytes for a in state.values()) < LARGE_STATE:
             return Shared(state)
-        path = Path(self.job.work) / "states" / f"{name}-before.npz"
+        path = path_of(self.job.work) / "states" / f"{name}-before.npz"
         return Shared({}, str(path), save(path, state))
 
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from pathlib import Path
 from typing import BinaryIO
 
 import xxhash
 
+from pipeline.storage import AnyPath, StorePath
 
-def write_atomically(path: Path, data: bytes | memoryview, *, durable: bool = False) -> None:
-    """Write `data` beside `path` and rename it into place; `durable` forces it to disk first."""
+
+def write_atomically(path: AnyPath, data: bytes | memoryview, *, durable: bool = False) -> None:
+    """Write `data` beside `path` and rename it into place; `durable` forces it to disk first.
+
+    In a store an object is put as a whole anyway.
+    """
+    if isinstance(path, StorePath):
+        path.write_bytes(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:

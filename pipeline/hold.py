@@ -9,17 +9,19 @@ from pathlib import Path
 
 from pipeline.errors import BusyError, OutputError
 from pipeline.sources.base import os_reason
+from pipeline.storage import AnyPath
 
 
 @contextmanager
-def held(root: Path, hidden: Path, what: str) -> Iterator[None]:
+def held(root: AnyPath, hidden: Path, what: str) -> Iterator[None]:
     """Hold a folder; the kernel lets go of it however the process ends.
 
     Parameters
     ----------
-    root : Path
+    root : Path or StorePath
+        For messages.
     hidden : Path
-        A folder in it, made if it is not there, where the lock lies.
+        A folder, made if it is not there, where the lock lies.
     what : str
         What writes there, for messages: "run" or "training".
 
@@ -34,7 +36,7 @@ def held(root: Path, hidden: Path, what: str) -> Iterator[None]:
         hidden.mkdir(parents=True, exist_ok=True)
         lock = (hidden / "lock").open("w")
     except OSError as error:
-        there = root.is_file() or hidden.is_file()
+        there = (isinstance(root, Path) and root.is_file()) or hidden.is_file()
         reason = "a file is in its place" if there else os_reason(error)
         raise OutputError(
             f"{root}: the output folder cannot be written: {reason}. Choose another OUT, "

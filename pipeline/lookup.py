@@ -6,6 +6,7 @@ import functools
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from pipeline.errors import WorkError
 from pipeline.files import digest, digest_of_file, write_atomically
 from pipeline.joined import Joined
 from pipeline.mapped import mapped_array
+from pipeline.storage import AnyPath, path_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class JoinedFile:
         return _open(self)
 
 
-def save_joined(path: Path, joined: Joined) -> JoinedFile:
+def save_joined(path: AnyPath, joined: Joined) -> JoinedFile:
     """Write the tables: offsets and labels, one behind the other."""
     buffer = io.BytesIO()
     np.save(buffer, joined.offsets)
@@ -38,18 +40,22 @@ def save_joined(path: Path, joined: Joined) -> JoinedFile:
     return JoinedFile(str(path), digest(data), joined.count)
 
 
+def _opened(path: AnyPath) -> BinaryIO:
+    return path.open("rb") if isinstance(path, Path) else io.BytesIO(path.read_bytes())
+
+
 @functools.lru_cache(maxsize=4)
 def _open(file: JoinedFile) -> Joined:
     try:
-        with Path(file.path).open("rb") as stream:
+        with _opened(path_of(file.path)) as stream:
             if digest_of_file(stream) != file.digest:
                 raise WorkError(
                     f"{file.path}: the lookup tables of the unfinished run are damaged. "
                     "Run again with --fresh to start this request over."
                 )
             stream.seek(0)
-            offsets = mapped_array(stream)
-            labels = mapped_array(stream)
+            read = np.load if isinstance(stream, io.BytesIO) else mapped_array
+            offsets, labels = read(stream), read(stream)
     except OSError as error:
         raise WorkError(
             f"{file.path}: the lookup tables of the unfinished run cannot be read "

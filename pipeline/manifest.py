@@ -25,6 +25,7 @@ from pipeline.names import readable
 from pipeline.orders import Receipt
 from pipeline.record_files import open_record
 from pipeline.records import save
+from pipeline.storage import AnyPath
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,12 @@ class Manifest:
         with self._lock:
             self._db.commit()
             self._db.close()
+
+    def content(self) -> bytes:
+        """The whole file as it is now, all that was written included."""
+        with self._lock:
+            self.commit()
+            return bytes(self._db.serialize())
 
     def get(self, key: str) -> str | None:
         """A fact of the run."""
@@ -271,13 +278,13 @@ class ManifestLedger(Ledger):
     manifest : Manifest
     work : str
         Name of the unfinished work: the image's plan and its tile size.
-    folder : Path
+    folder : Path or StorePath
         Where the states of steps are kept.
     """
 
     persistent = True
 
-    def __init__(self, manifest: Manifest, work: str, folder: Path) -> None:
+    def __init__(self, manifest: Manifest, work: str, folder: AnyPath) -> None:
         self._manifest = manifest
         self._work = work
         self._folder = folder

@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from pipeline.pyramid import Pixels, Pyramid, write_coarse_levels, write_shard
 from pipeline.record_files import COMBINED, flatten, open_record
 from pipeline.records import Record, save
 from pipeline.scratch import FileScratch, Scratch
+from pipeline.storage import path_of
 from pipeline.view import TileView, opened
 
 
@@ -156,7 +156,7 @@ class MapOrder(Order):
     def _receipt(self, record: Record, pixels: int, seconds: float) -> Receipt:
         if not self.record_path:
             return Receipt(self.numbers, (), "", record, pixels, seconds)
-        found = save(Path(self.record_path), record)
+        found = save(path_of(self.record_path), record)
         return Receipt(self.numbers, (found,), self.record_path, {}, pixels, seconds)
 
 
@@ -244,7 +244,7 @@ class PublishProbabilitiesOrder(ShardOrder):
 
 
 def _scratch_of(job: ImageJob, scratch: Scratch | None) -> Scratch:
-    return scratch or FileScratch(Path(job.work) / "scratch")
+    return scratch or FileScratch(path_of(job.work) / "scratch")
 
 
 def _kept(scratch: Scratch, name: str, tile: Tile, cut: tuple[slice, ...]) -> Pixels:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import zarr
@@ -14,6 +12,9 @@ from pipeline.image import AXES, ImageInfo
 from pipeline.pyramid import Pyramid, level_count
 from pipeline.recipe import Recipe
 from pipeline.sources import SourceSpec
+from pipeline.storage import AnyPath, path_of
+from pipeline.storage.folders import delete_folder
+from pipeline.storage.zarr_store import zarr_place
 
 LABELS = "labels"
 PROBABILITIES = "probabilities"
@@ -36,9 +37,9 @@ class OutputPlan:
 
     Parameters
     ----------
-    root : Path
+    root : Path or StorePath
         Staged group: a whole OME-Zarr image, or a bare group around the labels.
-    table : Path
+    table : Path or StorePath
         Staged object table.
     recipe : Recipe
     info : ImageInfo
@@ -50,8 +51,8 @@ class OutputPlan:
         Format of what is written; 2 only beside an image of OME-Zarr 0.4.
     """
 
-    root: Path
-    table: Path
+    root: AnyPath
+    table: AnyPath
     recipe: Recipe
     info: ImageInfo
     source: SourceSpec
@@ -121,16 +122,16 @@ class OutputPlan:
         return tuple(part for part in PARTS if part not in absent)
 
     @property
-    def graph(self) -> Path:
+    def graph(self) -> AnyPath:
         """Folder of the tables of the graph that regions were merged on."""
         return self.root / place_of(GRAPHS, self.recipe.label)
 
     def prepare(self) -> None:
         """Begin with an empty staging folder."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        delete_folder(self.root)
         self.root.mkdir(parents=True)
         if self.mode != "copy":
-            group = zarr.open_group(self.root, mode="w", zarr_format=self.zarr_format)
+            group = zarr.open_group(zarr_place(self.root), mode="w", zarr_format=self.zarr_format)
             if self.zarr_format == 3:
                 group.attrs["ome"] = {"version": "0.5"}
 
@@ -161,7 +162,7 @@ class OutputPlan:
             for one in self.recipe.segment.classes()
         ]
         pyramid.write_metadata({"omero": {"channels": channels}})
-        zarr.open_group(self.root / PROBABILITIES, mode="a", zarr_format=self.zarr_format)
+        self._group(self.root / PROBABILITIES)
 
     def staged_source(self) -> SourceSpec:
         """The staged copy of the image, as a source for all further reading."""
@@ -182,15 +183,19 @@ class OutputPlan:
         listing = [self.recipe.label]
         if self.fragments is not None:
             self._write_label(self.fragments, {"source": {"image": "../../"}})
-            listing.append(Path(self.fragments.path).name)
+            listing.append(path_of(self.fragments.path).name)
         if self.recipe.merge is not None:  # groups, or zarr takes the folders for something strange
             for folder in (self.graph.parent, self.graph):
-                zarr.open_group(folder, mode="a", zarr_format=self.zarr_format)
-        parent = zarr.open_group(self.root / LABELS, mode="a", zarr_format=self.zarr_format)
+                self._group(folder)
+        parent = self._group(self.root / LABELS)
         if self.zarr_format == 3:
             parent.attrs["ome"] = {"version": "0.5", "labels": listing}
         else:
             parent.attrs["labels"] = listing
+
+    def _group(self, place: AnyPath) -> zarr.Group:
+        """A group that is there already, or is made."""
+        return zarr.open_group(zarr_place(place), mode="a", zarr_format=self.zarr_format)
 
     def _write_label(self, labels: Pyramid, meta: dict[str, Any]) -> None:
         version = {} if self.zarr_format == 3 else {"version": "0.4"}

@@ -26,6 +26,7 @@ from pipeline.output import OutputPlan
 from pipeline.preprocess import final_dtype
 from pipeline.recipe import Recipe
 from pipeline.run_folder import RunFolder
+from pipeline.storage import path_of
 
 #: A worker process with all libraries loaded, measured on Linux with Python 3.11.
 WORKER_BASE_BYTES = 330 * 2**20
@@ -155,7 +156,7 @@ def _complete(job: ImageJob, item: Admitted, folder: RunFolder, peak: int) -> Im
     zarr_format: Literal[2, 3] = _format(job) if mode == "in_place" else 3
     staged = folder.staging_path(job.plan)
     if mode == "in_place":
-        staged = Path(job.source.path) / f".tilewright-{job.plan[:12]}"
+        staged = path_of(job.source.path) / f".tilewright-{job.plan[:12]}"
     else:
         staged = staged / "image.ome.zarr"
     table = folder.staging_path(job.plan) / "objects.parquet"
@@ -250,7 +251,7 @@ def _largest_side(job: ImageJob, machine: Machine) -> int:
 
 
 def _format(job: ImageJob) -> Literal[2, 3]:
-    return 3 if (Path(job.source.path) / "zarr.json").is_file() else 2
+    return 3 if (path_of(job.source.path) / "zarr.json").is_file() else 2
 
 
 def seconds_per_megapixel(job: ImageJob) -> float:
@@ -267,14 +268,17 @@ def check_disk(plans: Sequence[ImagePlan], folder: RunFolder) -> None:
     Compression makes labels at least ten times smaller in practice; the image and probabilities
     are counted in full, the latter in scratch, too.
     """
-    place = folder.root
+    place = folder.root if isinstance(folder.root, Path) else folder.local
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    largest = max(
-        ((p.scratch_bytes + p.label_bytes) // 4 + p.probability_bytes for p in plans), default=0
-    )
-    need = sum(p.copy_bytes + p.probability_bytes + p.label_bytes // 10 for p in plans) + largest
+    need = 0
+    if isinstance(folder.work, Path):
+        need += max(
+            ((p.scratch_bytes + p.label_bytes) // 4 + p.probability_bytes for p in plans), default=0
+        )
+    if isinstance(folder.root, Path):  # stores have no end
+        need += sum(p.copy_bytes + p.probability_bytes + p.label_bytes // 10 for p in plans)
     if need > free:
         raise PlanError(
             f"{folder.root}: the run may write {_gib(need)}, {_gib(free)} are free. Free some "

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +21,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from pipeline.box import Box
 from pipeline.grid import TileGrid
 from pipeline.image import AXES, ImageInfo
+from pipeline.storage import path_of
+from pipeline.storage.zarr_store import zarr_place
 
 Pixels = NDArray[Any]
 
@@ -41,7 +42,7 @@ class Pyramid:
     Parameters
     ----------
     path : str
-        Folder of the group.
+        Folder of the group, on disk or in a store.
     kind : {"image", "labels"}
         How pixels are put together at coarser levels: their mean, or the first of four.
     info : ImageInfo
@@ -100,14 +101,14 @@ class Pyramid:
     def create(self) -> None:
         """Make the group, its arrays and its metadata; existing ones are replaced."""
         open_level.cache_clear()
-        group = zarr.open_group(self.path, mode="w", zarr_format=self.zarr_format)
+        group = zarr.open_group(zarr_place(self.path), mode="w", zarr_format=self.zarr_format)
         for level in range(self.levels):
             self._create_level(group, level)
 
     def write_metadata(self, extra: dict[str, Any]) -> None:
         """Write the multiscale metadata and what else belongs beside it."""
         multiscale: dict[str, Any] = {
-            "name": Path(self.path).name.removesuffix(".ome.zarr"),
+            "name": path_of(self.path).name.removesuffix(".ome.zarr"),
             "axes": [_axis(a, self.info) for a in self.axes],
             "datasets": [
                 {
@@ -118,7 +119,7 @@ class Pyramid:
             ],
             "type": "mean" if self.kind == "image" else "nearest",
         }
-        group = zarr.open_group(self.path, mode="r+", zarr_format=self.zarr_format)
+        group = zarr.open_group(zarr_place(self.path), mode="r+", zarr_format=self.zarr_format)
         if self.zarr_format == 3:
             group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale], **extra}
         else:
@@ -260,7 +261,7 @@ def shard_region(pyramid: Pyramid, frame: int, core: Box, level: int) -> Box:
 @functools.lru_cache(maxsize=64)
 def open_level(path: str, level: int) -> zarr.Array[Any]:
     """An array of a pyramid, opened once a process."""
-    array = zarr.open_array(f"{path}/{level}", mode="r+")
+    array = zarr.open_array(zarr_place(f"{path}/{level}", strict=True), mode="r+")
     # zarr 3.1.6 ignores the `config` of `open_array`. A chunk that is missing must mean loss.
     return array.with_config({"write_empty_chunks": True})
 

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import WorkError
-from pipeline.files import digest_of_file
+from pipeline.files import digest, digest_of_file
 from pipeline.mapped import mapped_array
-from pipeline.records import Record
+from pipeline.records import Record, unpack
+from pipeline.storage import is_url, path_of
 
 Array = NDArray[Any]
 
@@ -88,9 +89,14 @@ def open_record(path: str, expected: str) -> Mapping[str, Array]:
         If the file is missing or is not what was written.
     """
     remedy = "Run again with --fresh to start this request over."
+    content = b""
     try:
-        with Path(path).open("rb") as stream:
-            found = digest_of_file(stream)
+        if is_url(path):
+            content = path_of(path).read_bytes()
+            found = digest(content)
+        else:
+            with Path(path).open("rb") as stream:
+                found = digest_of_file(stream)
     except OSError as error:
         raise WorkError(
             f"{path}: a record of the unfinished run cannot be read ({error.strerror}). {remedy}"
@@ -99,4 +105,4 @@ def open_record(path: str, expected: str) -> Mapping[str, Array]:
         raise WorkError(
             f"{path}: a record of the unfinished run was changed or damaged on disk. {remedy}"
         )
-    return _Archive(path)
+    return unpack(content) if is_url(path) else _Archive(path)

@@ -11,13 +11,13 @@ import io
 import struct
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.files import digest, write_atomically
+from pipeline.storage import AnyPath
 
 Array = NDArray[Any]
 Record = dict[str, Array]
@@ -54,7 +54,7 @@ def unpack(data: bytes) -> Record:
         return {key: archive[key] for key in archive.files}
 
 
-def save(path: Path, record: Mapping[str, Array]) -> str:
+def save(path: AnyPath, record: Mapping[str, Array]) -> str:
     """Write a record atomically.
 
     Returns

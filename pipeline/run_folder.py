@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,46 +15,64 @@ import yaml
 import zarr
 
 from pipeline.errors import OutputError
-from pipeline.files import write_atomically
+from pipeline.files import digest, write_atomically
 from pipeline.hold import held
 from pipeline.manifest import Manifest
 from pipeline.output import FRAGMENTS, GRAPHS, LABELS, PARTS, place_of
+from pipeline.storage import AnyPath, StorePath, absolute_path
+from pipeline.storage.folders import copy_folder, delete_folder, is_copy, is_group
+from pipeline.storage.lease import leased
+from pipeline.storage.zarr_store import zarr_place
+from pipeline.stored_records import fetch_records, newest_records, put_records
 
 RUN_JSON = "run.json"
 RECIPE = "recipe.yaml"
 RECORDS = "run.sqlite"
 
 
+#: Where a machine keeps what belongs to runs whose output lies in stores.
+CONTROL = Path("~/.tilewright/runs")
+
+
 class RunFolder:
-    """Paths and commits of an output folder.
+    """Paths and commits of an output folder, on disk or in a store.
+
+    A store takes whole objects only: the records, which change all the time, are kept by the
+    machine that runs (`local`), and put into the store every while and at the end.
 
     Parameters
     ----------
-    root : Path
+    root : Path or StorePath
         The folder; need not exist yet.
+    work : Path or StorePath, optional
+        For scratch and the records of unfinished work, where all workers see it; by default in
+        `local`.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would rename links
+    def __init__(self, root: AnyPath, work: AnyPath | None = None) -> None:
+        root = absolute_path(root)
+        self.root = root
         self.images = self.root / "images"
         self.hidden = self.root / ".tilewright"
-        self.records = self.root / RECORDS
+        self.local = _local_folder(root)
+        self.work = work or self.local / "work"
+        self.records = root / RECORDS if isinstance(root, Path) else self.local / RECORDS
         self.report = self.root / "report.html"
         self.recipe = self.root / RECIPE
         self.objects = self.root / "objects.parquet"
 
-    def image_path(self, name: str) -> Path:
+    def image_path(self, name: str) -> AnyPath:
         """Where the results of an image are published."""
         return self.images / f"{name}.ome.zarr"
 
-    def table_path(self, name: str) -> Path:
+    def table_path(self, name: str) -> AnyPath:
         """Where the object table of one image is kept."""
         return self.hidden / "tables" / f"{name}.parquet"
 
-    def work_path(self, work: str) -> Path:
-        return self.hidden / "work" / work
+    def work_path(self, work: str) -> AnyPath:
+        return self.work / work
 
-    def staging_path(self, plan: str) -> Path:
+    def staging_path(self, plan: str) -> AnyPath:
         return self.hidden / "staging" / plan
 
     @contextmanager
@@ -68,19 +86,35 @@ class RunFolder:
         OutputError
             If it cannot be written.
         """
-        with held(self.root, self.hidden, "run"):
+        with ExitStack() as stack:
+            stack.enter_context(held(self.root, self.local, "run"))
+            if isinstance(self.root, StorePath):
+                lock = self.root / ".tilewright" / "lock.json"
+                stack.enter_context(leased(lock, self.root, "run"))
+                fetch_records(self.root / RECORDS, self.records)
             manifest = Manifest(self.records, write=True)
             try:
                 yield manifest
             finally:
+                self.save_records(manifest)
                 manifest.close()
+
+    def save_records(self, manifest: Manifest) -> None:
+        """Put the records into the store beside the results; on disk they are there already."""
+        if isinstance(self.root, StorePath):
+            put_records(manifest, self.root / RECORDS)
 
     def start_over(self) -> None:
         """Set aside what the folder holds, unless another run is writing there."""
-        if self.records.is_file():
+        if self.has_records():
             with self.writing():
                 pass
         self.set_aside()
+
+    def has_records(self) -> bool:
+        """Whether a run was ever started here."""
+        there = isinstance(self.root, StorePath) and (self.root / RECORDS).is_file()
+        return there or self.records.is_file()
 
     def reading(self) -> Manifest:
         """Open the records for reading.
@@ -90,22 +124,39 @@ class RunFolder:
         OutputError
             If this is no output folder.
         """
-        if not self.records.is_file():
+        if not self.has_records():
             raise OutputError(
                 f"{self.root}: no run was ever started here ({RECORDS} is missing). "
                 "Give the OUT folder of a `tilewright run`."
             )
+        if isinstance(self.root, StorePath):
+            return Manifest(newest_records(self.root / RECORDS, self.records), write=False)
         return Manifest(self.records, write=False)
 
-    def publish(self, staged: Path, name: str, plan: str) -> None:
-        """Move an image's staged results into place; what was there is kept under previous/."""
-        target = self.image_path(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            self._keep(target, f"{name}.ome.zarr", plan)
-        staged.rename(target)
+    def publish(self, staged: AnyPath, name: str, plan: str) -> None:
+        """Move an image's staged results into place; what was there is kept under previous/.
 
-    def publish_in_place(self, staged: Path, label: str, source: Path, zarr_format: int) -> None:
+        In a store they are copied, and stay staged until `discard`.
+        """
+        self._replace(staged, self.image_path(name), f"{name}.ome.zarr", plan)
+
+    def publish_table(self, staged: AnyPath, name: str) -> None:
+        """The same of its object table."""
+        target = self.table_path(name)
+        if isinstance(staged, StorePath) and isinstance(target, StorePath):
+            staged.copy_to(target)
+        elif isinstance(staged, Path) and isinstance(target, Path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            staged.replace(target)
+
+    def discard(self, staged: AnyPath) -> None:
+        """Delete what was copied and is recorded; on disk it was moved."""
+        if isinstance(staged, StorePath):
+            delete_folder(staged)
+
+    def publish_in_place(
+        self, staged: AnyPath, label: str, source: AnyPath, zarr_format: int
+    ) -> None:
         """Move staged labels into the source OME-Zarr and list them there.
 
         What belongs to the labels goes first, so that whoever sees the labels finds it. That of an
@@ -120,12 +171,12 @@ class RunFolder:
             ours.insert(0, fragments)
         for place in ours:
             target = source / place
-            if target.exists():
-                self._keep(target, f"{source.name}/{place}", "replaced")
             if (staged / place).exists():
-                zarr.open_group(target.parent, mode="a", zarr_format=version)
-                (staged / place).rename(target)
-        group = zarr.open_group(source / LABELS, mode="a", zarr_format=version)
+                zarr.open_group(zarr_place(target.parent), mode="a", zarr_format=version)
+                self._replace(staged / place, target, f"{source.name}/{place}", "replaced")
+            elif target.exists():
+                self._keep(target, f"{source.name}/{place}", "replaced")
+        group = zarr.open_group(zarr_place(source / LABELS), mode="a", zarr_format=version)
         found: Any = group.attrs.get("ome", {"version": "0.5"})
         ome: dict[str, Any] = dict(found)
         known: Any = ome.get("labels", []) if zarr_format == 3 else group.attrs.get("labels", [])
@@ -137,36 +188,41 @@ class RunFolder:
             group.attrs["ome"] = {**ome, "labels": listing}
         else:
             group.attrs["labels"] = listing
-        shutil.rmtree(staged, ignore_errors=True)
+        if isinstance(staged, Path):
+            delete_folder(staged)
 
-    def take_back(self, staged: Path, name: str) -> None:
-        """Undo `publish`, where a crash came between it and its record."""
-        if not staged.exists() and self.image_path(name).exists():
-            staged.parent.mkdir(parents=True, exist_ok=True)
-            self.image_path(name).rename(staged)
+    def take_back(self, staged: AnyPath, name: str) -> None:
+        """Undo `publish`, where a crash came between it and its record.
+
+        In a store nothing is to be undone: all is still staged.
+        """
+        target = self.image_path(name)
+        if isinstance(staged, Path) and isinstance(target, Path):
+            _take_back(target, staged)
 
     def take_back_in_place(
-        self, staged: Path, label: str, source: Path, parts: Sequence[str]
+        self, staged: AnyPath, label: str, source: AnyPath, parts: Sequence[str]
     ) -> None:
         """Undo `publish_in_place`, but for the listing, which names the label in any case."""
+        if not isinstance(staged, Path) or not isinstance(source, Path):
+            return
         for part in parts:
-            place = place_of(part, label)
-            if not (staged / place).exists() and (source / place).exists():
-                (staged / place).parent.mkdir(parents=True, exist_ok=True)
-                (source / place).rename(staged / place)
+            _take_back(source / place_of(part, label), staged / place_of(part, label))
 
-    def set_aside(self) -> Path | None:
+    def set_aside(self) -> AnyPath | None:
         """Move everything of an earlier request to a folder of its own; nothing is deleted.
 
         Returns
         -------
-        Path or None
+        Path, StorePath or None
             Where it is now; None if there was nothing.
         """
-        own = (self.images, self.objects, self.report, self.records, self.recipe)
-        found = [p for p in (*own, self.root / RUN_JSON, self.hidden / "tables") if p.exists()]
-        for scratch in ("work", "staging"):
-            shutil.rmtree(self.hidden / scratch, ignore_errors=True)
+        names = ("images", "objects.parquet", "report.html", RECORDS, RECIPE, RUN_JSON)
+        found = [p for p in (*(self.root / n for n in names), self.hidden / "tables") if p.exists()]
+        delete_folder(self.work)
+        delete_folder(self.hidden / "staging")
+        if isinstance(self.root, StorePath):
+            self.records.unlink(missing_ok=True)
         if not found:
             return None
         target = self.hidden / "previous" / time.strftime("%Y%m%dT%H%M%S")
@@ -174,7 +230,7 @@ class RunFolder:
             target = target.with_name(target.name + "x")
         target.mkdir(parents=True)
         for path in found:
-            path.rename(target / path.name)
+            _move(path, target / path.name)
         return target
 
     def write_recipe(self, content: dict[str, Any]) -> None:
@@ -211,12 +267,57 @@ class RunFolder:
             raise OutputError(f"{self.root / RUN_JSON}: damaged ({error}).") from error
         return content
 
-    def _keep(self, path: Path, name: str, plan: str) -> None:
+    def _replace(self, staged: AnyPath, target: AnyPath, name: str, plan: str) -> None:
+        """Put a staged group in the place of what was there before, which is kept."""
+        if isinstance(staged, StorePath) and isinstance(target, StorePath):
+            if is_copy(staged, target):  # a crash came between this and its record
+                return
+            if is_group(target):
+                self._keep(target, name, plan)
+            delete_folder(target)  # what is no group was never published as a whole
+            copy_folder(staged, target)
+        elif isinstance(staged, Path) and isinstance(target, Path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                self._keep(target, name, plan)
+            staged.rename(target)
+
+    def _keep(self, path: AnyPath, name: str, plan: str) -> None:
         stamp = f"{time.strftime('%Y%m%dT%H%M%S')}-{plan[:8]}"
         target = self.hidden / "previous" / stamp / name
         number = 0
         while target.exists():
             number += 1
             target = self.hidden / "previous" / f"{stamp}-{number}" / name
+        _move(path, target)
+
+
+def _local_folder(root: AnyPath) -> Path:
+    """Where the machine keeps the records of a run while it goes."""
+    if isinstance(root, Path):
+        return root / ".tilewright"
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", str(root)).strip("-")[-40:]
+    return CONTROL.expanduser() / f"{plain}-{digest(str(root).encode())[:8]}"
+
+
+def _move(path: AnyPath, target: AnyPath) -> None:
+    if isinstance(path, Path) and isinstance(target, Path):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(path, target)  # labels in an archive may lie on another disk
+    elif isinstance(path, StorePath) and isinstance(target, StorePath):
+        if path.is_file():
+            path.copy_to(target)
+            path.unlink()
+        copy_folder(path, target)
+        delete_folder(path)
+    else:
+        raise OutputError(
+            f"{path}: cannot be kept at {target}, for one is in a store and the other on disk. "
+            "Choose an OUT where the archive is."
+        )
+
+
+def _take_back(target: Path, staged: Path) -> None:
+    if not staged.exists() and target.exists():
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        target.rename(staged)

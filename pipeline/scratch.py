@@ -8,7 +8,6 @@ store for users; published arrays are zarr.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.errors import WorkError
 from pipeline.files import digest, write_atomically
 from pipeline.records import pack, unpack
+from pipeline.storage import AnyPath
 
 Array = NDArray[Any]
 
@@ -57,12 +57,12 @@ class MemoryScratch(Scratch):
 
 
 class FileScratch(Scratch):
-    """Scratch in a folder that all workers see."""
+    """Scratch in a folder, on disk or in a store, that all workers see."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: AnyPath) -> None:
         self._folder = folder
 
-    def _path(self, name: str, tile: int) -> Path:
+    def _path(self, name: str, tile: int) -> AnyPath:
         return self._folder / name / str(tile // 1000) / str(tile)
 
     def put(self, name: str, tile: int, array: Array) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pipeline.run_folder import RunFolder
+from pipeline.storage import AnyPath
 
 #: Quarantined images that are listed one by one.
 LISTED = 50
 
 
-def status_text(out: Path) -> tuple[str, int]:
+def status_text(out: AnyPath) -> tuple[str, int]:
     """Describe a run.
 
     Returns

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.files import digest
+from pipeline.storage import AnyPath
+from pipeline.storage.folders import put_file
 
 #: Rows a row group; fixed, so that neither the file nor its digest depends on the tiling.
 ROWS = 65536
@@ -20,14 +24,21 @@ class TableFile:
 
     Parameters
     ----------
-    path : Path
-        Replaced if it exists; its folder is made.
+    path : Path or StorePath
+        Replaced if it exists; its folder is made. In a store it appears when it is complete.
     schema : pyarrow.Schema
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+    def __init__(self, path: AnyPath, schema: pa.Schema) -> None:
+        self._target = path
+        if isinstance(path, Path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path
+        else:
+            handle, name = tempfile.mkstemp(suffix=".parquet")
+            os.close(handle)
+            self._file = Path(name)
+        self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
         self._schema = schema
         self._waiting: list[pa.Table] = []
         self._digests: list[str] = []
@@ -55,6 +66,11 @@ class TableFile:
         if error is None:
             self._write(whole_groups_only=False)
         self._writer.close()
+        if isinstance(self._target, Path):
+            return
+        if error is None:
+            put_file(self._file, self._target)
+        self._file.unlink(missing_ok=True)
 
     def _write(self, *, whole_groups_only: bool) -> None:
         if not self._waiting:
@@ -68,9 +84,14 @@ class TableFile:
         self._waiting = [rows.slice(stop)] if stop < len(rows) else []
 
 
-def table_digest(path: Path) -> str:
+def open_table(path: AnyPath) -> Path | pa.BufferReader:
+    """What pyarrow reads a table from."""
+    return path if isinstance(path, Path) else pa.BufferReader(path.read_bytes())
+
+
+def table_digest(path: AnyPath) -> str:
     """Digest of the values of a file that `TableFile` wrote."""
-    file = pq.ParquetFile(path)
+    file = pq.ParquetFile(open_table(path))
     return digest(
         *(_content_digest(file.read_row_group(i)).encode() for i in range(file.num_row_groups))
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +17,8 @@ from pipeline.orders import digest_levels
 from pipeline.output import FRAGMENTS, GRAPHS, LABELS, PROBABILITIES, place_of, probabilities_info
 from pipeline.pyramid import Pyramid, open_level, read_shard
 from pipeline.run_folder import RunFolder
+from pipeline.storage import AnyPath, path_of
+from pipeline.storage.zarr_store import zarr_place
 from pipeline.table_file import table_digest
 
 
@@ -54,7 +55,7 @@ class Verified:
         return "\n".join(lines)
 
 
-def verify_folder(out: Path) -> Verified:
+def verify_folder(out: AnyPath) -> Verified:
     """Check all published images of a run.
 
     Raises
@@ -99,7 +100,7 @@ def _damage_of(folder: RunFolder, manifest: Manifest, row: ImageRow) -> Iterator
             if digest(*level0) != row.digest:
                 yield "labels: the records of its shards contradict the certified digest"
     tables = {folder.table_path(row.name): row.details["table_digest"]}
-    graph = Path(row.details["location"]) / place_of(GRAPHS, row.details["label"])
+    graph = path_of(row.details["location"]) / place_of(GRAPHS, row.details["label"])
     for name, expected in row.details.get("graph", {}).items():
         tables[graph / f"{name}.parquet"] = expected
     for path, expected in tables.items():
@@ -135,10 +136,10 @@ def _damaged_shards(pyramid: Pyramid, array: str, known: list[str]) -> Iterator[
 def published_pyramid(row: ImageRow, array: str) -> Pyramid:
     """The pyramid of a published array, as its own metadata describe it."""
     details: dict[str, Any] = row.details
-    path = Path(details["location"])
+    path = path_of(details["location"])
     if array != "image":
         path = path / place_of(array, details["label"])
-    group = zarr.open_group(path, mode="r")
+    group = zarr.open_group(zarr_place(path), mode="r")
     t, c, z, y, x = details["shape"]
     info = ImageInfo(
         (t, c, z, y, x),

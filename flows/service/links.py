@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from urllib.parse import quote
 
 from flows.request import Request
 from flows.service.pages import PICTURES, REPORT
 from flows.service.settings import Settings
+from pipeline.storage import AnyPath
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def announce(request: Request, settings: Settings) -> None:
         log.warning("Prefect does not take links, the run goes on: %s", error)
 
 
-def link_page(out: Path, settings: Settings, name: str, words: str) -> None:
+def link_page(out: AnyPath, settings: Settings, name: str, words: str) -> None:
     """Link a run to a page of its output folder."""
     from prefect.artifacts import create_link_artifact
 
@@ -43,6 +43,6 @@ def link_page(out: Path, settings: Settings, name: str, words: str) -> None:
         log.warning("Prefect does not take links, the run goes on: %s", error)
 
 
-def page_url(out: Path, settings: Settings, name: str) -> str:
+def page_url(out: AnyPath, settings: Settings, name: str) -> str:
     """Where a page of an output folder is."""
     return f"{settings.pages.base_url}/out{quote(str(out))}/{name}"

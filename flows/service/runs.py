@@ -36,6 +36,7 @@ from pipeline.errors import BusyError, ClusterError, EmptyArchiveError, PlanErro
 from pipeline.recipe import parse_recipe
 from pipeline.run_folder import RunFolder
 from pipeline.sources import discover
+from pipeline.storage import AnyPath, StorePath
 from workers.orphans import end_with_parent
 
 #: Before the first new attempt after a fault that may pass; doubles each time.
@@ -179,7 +180,7 @@ def watch_archive(
 
 def _watch(request: Request, settings: Settings, settle_seconds: float, checksums: bool) -> str:
     said = get_run_logger()
-    arrivals = Arrivals(RunFolder(request.out).hidden / "arrivals.sqlite")
+    arrivals = Arrivals(RunFolder(request.out).local / "arrivals.sqlite")
     try:
         try:
             paths = [spec.path for spec in discover(request.archive)]
@@ -256,7 +257,7 @@ def _tell_of_refused(record: dict[str, Any], settings: Settings) -> None:
         emit_event(QUARANTINED, own, payload={"message": message})
 
 
-def check_reserve(out: Path, settings: Settings) -> None:
+def check_reserve(out: AnyPath, settings: Settings) -> None:
     """Refuse to begin on a disk that is nearly full.
 
     Raises
@@ -264,6 +265,8 @@ def check_reserve(out: Path, settings: Settings) -> None:
     PlanError
         With what is free, and what must be.
     """
+    if isinstance(out, StorePath):
+        return  # stores have no end
     there = next(folder for folder in (out, *out.parents) if folder.exists())
     status = os.statvfs(there)
     free = status.f_bavail * status.f_frsize / 2**30

@@ -94,7 +94,7 @@ class RunImages:
             return None
         try:
             results = Path(row.details["location"]).resolve(strict=True)
-            images = self._folder.images.resolve()
+            images = Path(str(self._folder.images)).resolve()
         except OSError:
             return None
         # Records may come from others, and must not open any folder of the reader's.

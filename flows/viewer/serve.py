@@ -20,13 +20,14 @@ from flows.viewer.client import find_client
 from flows.viewer.images import RunImages
 from pipeline.errors import ViewError
 from pipeline.run_folder import RunFolder
+from pipeline.storage import AnyPath, is_url
 
 HOST = "127.0.0.1"
 #: How long an answer may go on after Ctrl-C.
 GRACE_SECONDS = 2
 
 
-def view_run(out: Path, port: int, browser: bool, say: Callable[[str], None]) -> None:
+def view_run(out: AnyPath, port: int, browser: bool, say: Callable[[str], None]) -> None:
     """Serve the images of a run until Ctrl-C.
 
     Parameters
@@ -47,6 +48,11 @@ def view_run(out: Path, port: int, browser: bool, say: Callable[[str], None]) ->
     ViewError
         Nothing is published, the viewer is not installed, or the port is taken.
     """
+    if is_url(str(out)):
+        raise ViewError(
+            f"{out}: lies in a store, and `view` shows what lies on this machine. Copy an image of "
+            "it, or open its address in a viewer that reads OME-Zarr."
+        )
     folder = RunFolder(out)
     with closing(folder.reading()) as manifest, listening(port) as door:
         images, client = RunImages(folder, manifest), find_client()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,8 @@ from pipeline.graph.region_graph import RegionGraph
 from pipeline.graph.rounds import GONE, KEPT, REGION, WEIGHT
 from pipeline.kernels.agglomerate import Merges
 from pipeline.methods.base import State
-from pipeline.table_file import TableFile
+from pipeline.storage import AnyPath, path_of
+from pipeline.table_file import TableFile, open_table
 
 if TYPE_CHECKING:
     import networkx
@@ -27,12 +27,12 @@ TABLES = ("nodes", "edges", "merges")
 Longs = NDArray[np.int64]
 
 
-def write_graph(folder: Path, state: State, published: Longs) -> dict[str, str]:
+def write_graph(folder: AnyPath, state: State, published: Longs) -> dict[str, str]:
     """Write the tables of a merged graph.
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or StorePath
         For nodes.parquet, edges.parquet and merges.parquet.
     state : dict of ndarray
         Behind the rounds of merging.
@@ -101,9 +101,10 @@ class StoredGraph:
     merges: pa.Table
 
     @classmethod
-    def open(cls, folder: Path | str) -> StoredGraph:
+    def open(cls, folder: AnyPath | str) -> StoredGraph:
         """Read `<image>.ome.zarr/graphs/<label>`."""
-        return cls(*(pq.read_table(Path(folder) / f"{name}.parquet") for name in TABLES))
+        place = path_of(folder) if isinstance(folder, str) else folder
+        return cls(*(pq.read_table(open_table(place / f"{name}.parquet")) for name in TABLES))
 
     def regions_at(self, value: float) -> Longs:
         """Region of every fragment if merging had ended at a smaller value.

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,8 @@ from pipeline.manifest import ImageRow
 from pipeline.output import LABELS, place_of
 from pipeline.sources import SourceSpec, discover, expand, open_source
 from pipeline.sources.ome_zarr_metadata import ome_attributes
+from pipeline.storage import AnyPath, is_inside, path_of
+from pipeline.storage.zarr_store import zarr_place
 
 log = logging.getLogger(__name__)
 
@@ -41,20 +42,20 @@ class Level:
 
     Parameters
     ----------
-    path : Path
+    path : Path or StorePath
     axes : str or tuple of str
         Axes of the array, in its order.
     shape : tuple of int
         (Y, X).
     """
 
-    path: Path
+    path: AnyPath
     axes: Sequence[str]
     shape: tuple[int, int]
 
     def read(self, box: Box, channel: int = 0) -> Pixels:
         """Read a (y, x) box of the plane that is shown; shape (Y, X)."""
-        array = zarr.open_array(self.path, mode="r")
+        array = zarr.open_array(zarr_place(self.path), mode="r")
         where: list[int | slice] = []
         for axis, n in zip(self.axes, array.shape, strict=True):
             in_plane = dict(zip("yx", box.slices, strict=True))
@@ -67,7 +68,7 @@ class Level:
 
 def label_levels(row: ImageRow, part: str = LABELS) -> list[Level]:
     """The levels of an image's labels, or of its fragments if it has any, the finest first."""
-    group = Path(row.details["location"]) / place_of(part, row.details["label"])
+    group = path_of(row.details["location"]) / place_of(part, row.details["label"])
     axes = [axis for axis in row.details["axes"] if axis != "c"]
     levels: list[Level] = []
     while (path := group / str(len(levels))).is_dir():
@@ -104,7 +105,7 @@ class Picture:
         if self._source.spec.reader == "ome_zarr":
             # Another writer's coarse levels may be of any kind; level 0 is what counts.
             with suppress(Exception):
-                self._coarse = _coarse_levels(Path(self._source.spec.path))
+                self._coarse = _coarse_levels(path_of(self._source.spec.path))
 
     def crop(self, box: Box, channels: Sequence[int]) -> Pixels:
         """Read a (y, x) box at full resolution; shape (C, Y, X)."""
@@ -135,7 +136,7 @@ def picture_spec(row: ImageRow, missing_chunks: str) -> SourceSpec:
     """Where the pixels are: in what was published if they were written, else in the archive."""
     if row.details["output"] != "none":
         return SourceSpec("ome_zarr", row.details["location"], row.name, "", missing_chunks)
-    images = [image for file in discover(Path(row.source)) for image in expand(file)]
+    images = [image for file in discover(path_of(row.source)) for image in expand(file)]
     # Images of one file end in the number of their series: see `expand`.
     named = [i for i in images if len(images) == 1 or row.name.endswith(f"_s{i.series}")]
     if len(named) != 1:
@@ -143,15 +144,15 @@ def picture_spec(row: ImageRow, missing_chunks: str) -> SourceSpec:
     return SourceSpec(named[0].reader, named[0].path, row.name, named[0].series, missing_chunks)
 
 
-def _coarse_levels(group: Path) -> list[Level]:
+def _coarse_levels(group: AnyPath) -> list[Level]:
     """Levels 1 and up of an OME-Zarr, as its metadata name them."""
-    attributes: Any = ome_attributes(dict(zarr.open_group(group, mode="r").attrs))
+    attributes: Any = ome_attributes(dict(zarr.open_group(zarr_place(group), mode="r").attrs))
     scale = attributes["multiscales"][0]
     axes = [a["name"] if isinstance(a, dict) else a for a in scale.get("axes", "tczyx")]
     paths = [(group / item["path"]).resolve() for item in scale["datasets"][1:]]
-    return [_level(path, axes) for path in paths if path.is_relative_to(group.resolve())]
+    return [_level(path, axes) for path in paths if is_inside(path, group.resolve())]
 
 
-def _level(path: Path, axes: Sequence[str]) -> Level:
-    shape = dict(zip(axes, zarr.open_array(path, mode="r").shape, strict=True))
+def _level(path: AnyPath, axes: Sequence[str]) -> Level:
+    shape = dict(zip(axes, zarr.open_array(zarr_place(path), mode="r").shape, strict=True))
     return Level(path, axes, (int(shape["y"]), int(shape["x"])))

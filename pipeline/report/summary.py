@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pipeline.manifest import ImageRow, Manifest
 from pipeline.run_folder import RUN_JSON, RunFolder
@@ -118,7 +119,8 @@ def _line(row: ImageRow) -> Line:
 
 def _ended(folder: RunFolder) -> float:
     """When the run's record was written: the end of what its total time measures."""
+    place = folder.root / RUN_JSON
     try:
-        return (folder.root / RUN_JSON).stat().st_mtime
+        return place.stat().st_mtime if isinstance(place, Path) else time.time()
     except OSError:
         return time.time()

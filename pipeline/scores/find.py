@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import ImageError, RecipeError, ScoreError
@@ -16,6 +14,7 @@ from pipeline.report.planes import picture_spec
 from pipeline.run_folder import RECORDS, RunFolder
 from pipeline.sources import SourceSpec, discover, expand
 from pipeline.sources.label_names import label_names
+from pipeline.storage import AnyPath, absolute_path, path_of
 
 #: Suffixes of pictures whose compression changes numbers.
 LOSSY = (".jpg", ".jpeg")
@@ -71,12 +70,12 @@ class Found:
     is_image: bool = False
 
 
-def find_labels(place: Path, label: str | None = None, only: str | None = None) -> Found:
+def find_labels(place: AnyPath, label: str | None = None, only: str | None = None) -> Found:
     """Find the label images of a place.
 
     Parameters
     ----------
-    place : Path
+    place : Path or StorePath
         A label image, an OME-Zarr (itself a label image, or an image with labels), a folder of
         them, or the output of a run.
     label : str, optional
@@ -101,7 +100,7 @@ def find_labels(place: Path, label: str | None = None, only: str | None = None) 
             images += _of_file(spec, label)
         except ImageError as error:
             failures[spec.name] = error
-    return Found(images, failures, Path(specs[0].path) == Path(os.path.abspath(place)))  # noqa: PTH100
+    return Found(images, failures, specs[0].path == str(absolute_path(place)))
 
 
 def _matches(name: str, only: str) -> bool:
@@ -110,7 +109,7 @@ def _matches(name: str, only: str) -> bool:
 
 
 def _of_file(spec: SourceSpec, label: str | None) -> list[LabelImage]:
-    if Path(spec.path).suffix.lower() in LOSSY:
+    if path_of(spec.path).suffix.lower() in LOSSY:
         raise ScoreError(
             spec.path, "is a JPEG file, whose compression changes labels", "Use PNG or TIFF."
         )
@@ -123,13 +122,13 @@ def _of_file(spec: SourceSpec, label: str | None) -> list[LabelImage]:
 def _of_zarr(spec: SourceSpec, label: str | None) -> LabelImage:
     """The labels of an image, or the group itself where it holds none."""
     try:
-        names = label_names(Path(spec.path))
+        names = label_names(path_of(spec.path))
     except Exception as error:  # zarr raises its own, and those of JSON
         raise ScoreError(spec.path, f"its zarr metadata are not understood: {error}") from error
     if not names:
         return LabelImage(spec.name, spec)
     chosen = _chosen(spec.path, names, label)
-    inner = replace(spec, path=str(Path(spec.path, LABELS, chosen)))
+    inner = replace(spec, path=str(path_of(spec.path) / LABELS / chosen))
     return LabelImage(spec.name, inner, spec)
 
 
@@ -147,7 +146,7 @@ def _chosen(path: str, names: list[str], label: str | None) -> str:
     return label
 
 
-def _of_run(place: Path, label: str | None, only: str | None) -> Found:
+def _of_run(place: AnyPath, label: str | None, only: str | None) -> Found:
     folder = RunFolder(place)
     manifest = folder.reading()
     recipe = folder.read_run().get("recipe", {}).get("source", {})
@@ -181,7 +180,7 @@ def _of_row(
     details = row.details
     # The whole output folder may have been moved or copied since.
     moved = details["output"] != "in_place"
-    group = folder.image_path(row.name) if moved else Path(details["location"])
+    group = folder.image_path(row.name) if moved else path_of(details["location"])
     chosen = _chosen(str(group), label_names(group), label or details["label"])
     classes = details["classes"] if chosen == details["label"] else []
     return LabelImage(
@@ -195,7 +194,7 @@ def _of_row(
     )
 
 
-def _picture(row: ImageRow, group: Path) -> SourceSpec | None:
+def _picture(row: ImageRow, group: AnyPath) -> SourceSpec | None:
     """The pixels behind published labels, if they are still there."""
     if row.details["output"] != "none":
         return SourceSpec("ome_zarr", str(group), row.name, "", "fill")

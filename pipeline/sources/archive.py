@@ -15,7 +15,7 @@ from pipeline.sources.base import SourceSpec, os_reason, source_class
 from pipeline.sources.formats import file_suffixes, format_of, split_suffix
 from pipeline.sources.names import distinct_names
 from pipeline.sources.ome_zarr_metadata import ome_attributes
-from pipeline.storage import AnyPath, StorePath, is_url, path_of
+from pipeline.storage import AnyPath, StorePath, absolute_path, is_url, path_of
 from pipeline.storage.paths import Entry
 
 __all__ = ["discover", "distinct_names", "expand"]
@@ -104,8 +104,7 @@ def _existing(archive: AnyPath) -> AnyPath:
     RecipeError
         There is none.
     """
-    if isinstance(archive, Path):
-        archive = Path(os.path.abspath(archive))  # noqa: PTH100 - resolve() would rename links
+    archive = absolute_path(archive)
     try:
         there = archive.exists() or _is_zarr_on_the_web(archive)
     except OSError as error:

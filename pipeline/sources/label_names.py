@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import zarr
 
 from pipeline.sources.ome_zarr_metadata import ome_attributes
+from pipeline.storage import AnyPath
+from pipeline.storage.zarr_store import zarr_place
 
 LABELS = "labels"
 
 
-def label_names(image: Path) -> list[str]:
+def label_names(image: AnyPath) -> list[str]:
     """Names of the labels of an OME-Zarr image; empty where it has none.
 
     Raises
@@ -22,6 +23,6 @@ def label_names(image: Path) -> list[str]:
     """
     if not (image / LABELS).is_dir():
         return []
-    group = zarr.open_group(image / LABELS, mode="r", use_consolidated=False)
+    group = zarr.open_group(zarr_place(image / LABELS), mode="r", use_consolidated=False)
     listed: Any = ome_attributes(dict(group.attrs)).get("labels", [])
     return [str(name) for name in listed] if isinstance(listed, list) else []

@@ -24,7 +24,7 @@ from pipeline.sources.channel_names import unique_names
 from pipeline.sources.fingerprint import fingerprint_zarr
 from pipeline.sources.ome_zarr_metadata import MetadataError, Multiscale, read_multiscale
 from pipeline.sources.pixel_type import pixel_type
-from pipeline.storage import AnyPath, StorePath, path_of
+from pipeline.storage import is_inside, path_of
 from pipeline.storage.zarr_store import zarr_place
 
 CHUNK_LIMIT_BYTES = 1 << 30
@@ -65,7 +65,7 @@ class OmeZarrSource(Source):
         scale = read_multiscale(dict(group.attrs))
         # The attributes come from a file: a path in them must not lead out of the group.
         self._folder = (self._group / scale.path).resolve()
-        if not _is_inside(self._folder, self._group.resolve()):
+        if not is_inside(self._folder, self._group.resolve()):
             raise UnreadableError(self.spec.path, f'its level 0 "{scale.path}" is not inside it')
         strict = self.spec.missing_chunks == "error"
         self._array = zarr.open_array(zarr_place(self._folder, strict=strict), mode="r")
@@ -186,12 +186,6 @@ class OmeZarrSource(Source):
 
     def close(self) -> None:
         """Nothing is held: zarr opens files one read at a time."""
-
-
-def _is_inside(folder: AnyPath, group: AnyPath) -> bool:
-    if isinstance(folder, StorePath) and isinstance(group, StorePath):
-        return folder.is_relative_to(group)
-    return isinstance(folder, Path) and isinstance(group, Path) and folder.is_relative_to(group)
 
 
 def _runs(channels: Sequence[int]) -> Iterator[list[int]]:

@@ -7,6 +7,7 @@ Errors are those of files on disk: a store that does not answer is never taken f
 from __future__ import annotations
 
 import errno
+import os
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
@@ -242,6 +243,22 @@ def is_url(text: str) -> bool:
 def path_of(text: str) -> AnyPath:
     """The place that a path or a URL names."""
     return StorePath.of(text) if is_url(text) else Path(text)
+
+
+def is_inside(place: AnyPath, folder: AnyPath) -> bool:
+    """Whether a place is a folder or lies in it; neither may hold ".."."""
+    if isinstance(place, StorePath) and isinstance(folder, StorePath):
+        return place.is_relative_to(folder)
+    if isinstance(place, Path) and isinstance(folder, Path):
+        return place.is_relative_to(folder)
+    return False
+
+
+def absolute_path(path: AnyPath) -> AnyPath:
+    """A path from the root of the disk, without ".."; links keep their names."""
+    if isinstance(path, StorePath):
+        return path
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would rename links
 
 
 def _version(meta: Any) -> str:

@@ -1,0 +1,74 @@
+"""Whole folders: moved or deleted on disk, copied and then deleted in stores.
+
+A store has no rename, and folders there are only what names have in common. So a group is copied
+object by object within the store, the metadata at its root last: whoever sees a group there sees
+all of it. The metadata are also what is deleted first.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.storage.paths import AnyPath, StorePath
+
+#: Objects that make a folder a zarr group or array.
+ROOTS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+#: Requests to a store at once.
+AT_ONCE = 16
+
+T = TypeVar("T")
+
+
+def delete_folder(folder: AnyPath) -> None:
+    """Delete a folder with all that is in it; nothing happens where there is none."""
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    names = [item.name for item in folder.walk()]
+    for part in _roots_apart(names):
+        _at_once(lambda name: (folder / name).unlink(missing_ok=True), part)
+
+
+def copy_folder(source: StorePath, target: StorePath) -> None:
+    """Copy all objects of a folder to another one of the same store; the root's metadata last."""
+    names = [item.name for item in source.walk()]
+    for part in reversed(_roots_apart(names)):
+        _at_once(lambda name: (source / name).copy_to(target / name), part)
+
+
+def is_copy(source: StorePath, target: StorePath) -> bool:
+    """Whether a folder holds the objects of another one and no others."""
+    found = {(item.name, item.size, item.version) for item in source.walk()}
+    return found == {(item.name, item.size, item.version) for item in target.walk()}
+
+
+def is_group(folder: StorePath) -> bool:
+    """Whether the metadata of a zarr group or array are there, which come last."""
+    return any((folder / name).is_file() for name in ROOTS)
+
+
+def put_file(file: Path, target: AnyPath) -> None:
+    """Move a file to its place, or put its content there."""
+    if isinstance(target, Path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(file, target)
+        return
+    target.write_bytes(file.read_bytes())
+    file.unlink()
+
+
+def _roots_apart(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Metadata at the root, and everything else."""
+    every = list(names)
+    roots = [name for name in every if name in ROOTS]
+    return roots, [name for name in every if name not in ROOTS]
+
+
+def _at_once(work: Callable[[T], None], items: Iterable[T]) -> None:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in pool.map(work, items):
+            pass
