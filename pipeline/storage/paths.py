@@ -19,8 +19,10 @@ from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import ObjectStore
 
 from pipeline.errors import RecipeError
-from pipeline.storage.stores import SCHEMES, as_os_errors, open_store
+from pipeline.storage.stores import SCHEMES, as_os_errors, open_store, retried
 
+#: Objects that are listed at once.
+PAGE = 1000
 URL = re.compile(r"^([a-z][a-z0-9+.-]*)://([^/]*)/*(.*)$", re.DOTALL)
 
 
@@ -130,22 +132,20 @@ class StorePath:
         if not self.can_list:
             return False
         with as_os_errors(str(self)):
-            for batch in self._store.list(self._prefix, chunk_size=1):
-                return len(batch) > 0
-        return False
+            return retried(lambda: any(self._store.list(self._prefix, chunk_size=1)))
 
     def head(self) -> Stored | None:
         """Size and version of the object; None if there is none."""
         try:
             with as_os_errors(str(self)):
-                meta: Any = self._store.head(self.key)
+                meta: Any = retried(lambda: self._store.head(self.key))
         except FileNotFoundError:
             return None
         return Stored(self.name, int(meta["size"]), _version(meta))
 
     def read_bytes(self) -> bytes:
         with as_os_errors(str(self)):
-            return bytes(self._store.get(self.key).bytes())
+            return retried(lambda: bytes(self._store.get(self.key).bytes()))
 
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
@@ -153,9 +153,8 @@ class StorePath:
     def read_ranges(self, starts: Sequence[int], count: int) -> list[bytes]:
         """`count` bytes from each of some positions; less where the object ends."""
         with as_os_errors(str(self)):
-            if len(starts) == 1:
-                return [bytes(self._store.get_range(self.key, start=starts[0], length=count))]
-            found = self._store.get_ranges(self.key, starts=starts, lengths=[count] * len(starts))
+            counts = [count] * len(starts)
+            found = retried(lambda: self._store.get_ranges(self.key, starts=starts, lengths=counts))
             return [bytes(part) for part in found]
 
     def write_bytes(self, data: bytes | memoryview) -> None:
@@ -163,7 +162,7 @@ class StorePath:
         self._require_writable()
         with as_os_errors(str(self)):
             # Never in parts: a repeated end of a put in parts is refused when its reply was lost.
-            self._store.put(self.key, data, use_multipart=False)
+            retried(lambda: self._store.put(self.key, data, use_multipart=False))
 
     def create(self, data: bytes) -> bool:
         """Put the object if there is none of its name; whether it was this call that did.
@@ -175,7 +174,9 @@ class StorePath:
         try:
             with as_os_errors(str(self)):
                 try:
-                    self._store.put(self.key, data, mode="create", use_multipart=False)
+                    retried(
+                        lambda: self._store.put(self.key, data, mode="create", use_multipart=False)
+                    )
                 except (AlreadyExistsError, PreconditionError):
                     return self.read_bytes() == data
         except FileNotFoundError:
@@ -188,7 +189,7 @@ class StorePath:
             raise FileNotFoundError(errno.ENOENT, "no such object", str(self))
         with as_os_errors(str(self)):
             try:
-                self._store.delete(self.key)
+                retried(lambda: self._store.delete(self.key))
             except FileNotFoundError:
                 return
 
@@ -198,7 +199,7 @@ class StorePath:
     def entries(self) -> list[Entry]:
         """Files and folders in this folder, by name; asks the store once a thousand."""
         with as_os_errors(str(self)):
-            found: Any = self._store.list_with_delimiter(self.key or None)
+            found: Any = retried(lambda: self._store.list_with_delimiter(self.key or None))
         at = len(self._prefix)
         names = {item["path"][at:] for item in found["objects"]}
         folders = {prefix.rstrip("/")[at:] for prefix in found["common_prefixes"]}
@@ -207,17 +208,25 @@ class StorePath:
 
     def walk(self) -> Iterator[Stored]:
         """Every object in this folder, at any depth."""
-        at = len(self._prefix)
-        with as_os_errors(str(self)):
-            for batch in self._store.list(self._prefix):
-                for item in batch:
-                    yield Stored(str(item["path"])[at:], int(item["size"]), _version(item))
+        at, last = len(self._prefix), None
+        while True:
+            with as_os_errors(str(self)):
+                page: Any = retried(lambda after=last: self._page(after))  # type: ignore[misc]
+            for item in page:
+                yield Stored(str(item["path"])[at:], int(item["size"]), _version(item))
+            if len(page) < PAGE:
+                return
+            last = str(page[-1]["path"])
+
+    def _page(self, after: str | None) -> Any:
+        """The first objects behind a name."""
+        return next(iter(self._store.list(self._prefix, offset=after, chunk_size=PAGE)), [])
 
     def copy_to(self, target: StorePath) -> None:
         """Copy the object within the store; its bytes do not travel."""
         self._require_writable()
         with as_os_errors(str(self)):
-            self._store.copy(self.key, target.key)
+            retried(lambda: self._store.copy(self.key, target.key))
 
     @property
     def _store(self) -> ObjectStore:

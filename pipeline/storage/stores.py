@@ -8,15 +8,22 @@ GOOGLE_APPLICATION_CREDENTIALS; AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUN
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import functools
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import (
+    BaseError,
+    GenericError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 from obstore.store import ObjectStore, from_url
 
 from pipeline.errors import RecipeError
@@ -33,6 +40,11 @@ SCHEMES = {
 REQUEST_S = float(os.environ.get("TILEWRIGHT_STORE_REQUEST_S", "60"))
 RETRY_S = float(os.environ.get("TILEWRIGHT_STORE_RETRY_S", "180"))
 RETRIES = 10
+#: Pauses between the tries that are ours; each is twice as long as the one before.
+FIRST_PAUSE_S = 0.1
+LAST_PAUSE_S = 2.0
+
+T = TypeVar("T")
 
 
 @functools.lru_cache(maxsize=32)
@@ -64,6 +76,42 @@ def open_store(root: str) -> ObjectStore:
         return from_url(root, client_options=options, retry_config=retries)
     except (BaseError, ValueError) as error:
         raise RecipeError(f"{root}: cannot be opened as a store: {first_line(error)}.") from error
+
+
+def retried(ask: Callable[[], T]) -> T:
+    """Ask a store, and again where the answer broke off.
+
+    The library asks again by itself, but not when an answer ends in its middle that it takes for a
+    refusal. What is asked must be the same when it is done twice.
+    """
+    began, pause = time.monotonic(), FIRST_PAUSE_S
+    while True:
+        try:
+            return ask()
+        except BaseError as error:
+            if not may_ask_again(error, began, pause):
+                raise
+        time.sleep(pause)
+        pause *= 2
+
+
+async def retried_async(ask: Callable[[], Awaitable[T]]) -> T:
+    """The same for what is awaited."""
+    began, pause = time.monotonic(), FIRST_PAUSE_S
+    while True:
+        try:
+            return await ask()
+        except BaseError as error:
+            if not may_ask_again(error, began, pause):
+                raise
+        await asyncio.sleep(pause)
+        pause *= 2
+
+
+def may_ask_again(error: BaseError, began: float, pause: float) -> bool:
+    """Whether another answer may be hoped for, and there is still time."""
+    is_open = isinstance(error, GenericError) and pause < LAST_PAUSE_S
+    return is_open and time.monotonic() - began < RETRY_S
 
 
 @contextmanager

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore
 
 from pipeline.storage.paths import AnyPath, StorePath, path_of
-from pipeline.storage.stores import as_os_errors, open_store
+from pipeline.storage.stores import as_os_errors, open_store, retried_async
 
 #: Objects that zarr may look for in vain.
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
@@ -51,7 +52,7 @@ class FolderStore(ObjectStore[Any]):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         with as_os_errors(f"{self.folder}/{key}"):
-            found = await super().get(key, prototype, byte_range)
+            found = await retried_async(lambda: self._get(key, prototype, byte_range))
         if found is None and self.strict and not key.endswith(METADATA):
             raise FileNotFoundError(errno.ENOENT, "no such object", f"{self.folder}/{key}")
         return found
@@ -59,7 +60,21 @@ class FolderStore(ObjectStore[Any]):
     async def set(self, key: str, value: Buffer) -> None:
         self._check_writable()
         with as_os_errors(f"{self.folder}/{key}"):
-            await self.store.put_async(key, value.as_buffer_like(), use_multipart=False)
+            data = value.as_buffer_like()
+            await retried_async(lambda: self.store.put_async(key, data, use_multipart=False))
+
+    async def exists(self, key: str) -> bool:
+        with as_os_errors(f"{self.folder}/{key}"):
+            return await retried_async(partial(super().exists, key))
+
+    async def delete(self, key: str) -> None:
+        with as_os_errors(f"{self.folder}/{key}"):
+            await retried_async(partial(super().delete, key))
+
+    async def _get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None
+    ) -> Buffer | None:
+        return await super().get(key, prototype, byte_range)
 
 
 def _reopened(folder: StorePath, read_only: bool, strict: bool) -> FolderStore:
