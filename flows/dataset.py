@@ -38,7 +38,7 @@ from pipeline.record_files import open_record
 from pipeline.records import save
 from pipeline.run_folder import RunFolder
 from pipeline.sources import SourceSpec
-from pipeline.storage import AnyPath, StorePath, path_of
+from pipeline.storage import AnyPath, StorePath, is_url, path_of
 from pipeline.storage.folders import delete_folder
 from workers.tasks import SmallImages, perform, segment_small
 
@@ -172,7 +172,7 @@ class DatasetRun:
         for plan in plans:
             if plan.job.name in found.failed:
                 error = found.failed[plan.job.name]
-                _raise_if_fatal(error)
+                _raise_if_fatal(error, self.folder)
                 self.quarantine(plan.job.name, plan.job.source.path, plan.job.plan, error)
         self.manifest.put(key, save(path, found.state))
         return found.state
@@ -315,7 +315,7 @@ class DatasetRun:
 
     def _record(self, plan: ImagePlan, result: Published | BaseException) -> None:
         if isinstance(result, BaseException):
-            _raise_if_fatal(result)
+            _raise_if_fatal(result, self.folder)
             self.quarantine(plan.job.name, plan.job.source.path, plan.job.plan, result)
             return
         location = self._move_into_place(plan)
@@ -401,10 +401,16 @@ def _small_batches(plans: Sequence[ImagePlan], state: State) -> Iterator[SmallIm
         yield SmallImages(tuple(batch), state)
 
 
-def _raise_if_fatal(error: BaseException) -> None:
+def _raise_if_fatal(error: BaseException, folder: RunFolder) -> None:
     """Stop the run for what is no image's fault."""
     if isinstance(error, OutputError | PlanError | ClusterError):
         raise error
+    if isinstance(error, OSError) and is_url(str(error.filename)):
+        # Of a source in a store it would be an UnreadableError.
+        raise OutputError(
+            f"{folder.root}: the run cannot go on: {error.filename}: {error.strerror}. When the "
+            "store is well again, run the same command: what is finished is kept."
+        ) from error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         raise OutputError(
             f"the output cannot be written ({error.strerror}). Free some space and run the same "

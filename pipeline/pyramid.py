@@ -261,7 +261,7 @@ def shard_region(pyramid: Pyramid, frame: int, core: Box, level: int) -> Box:
 @functools.lru_cache(maxsize=64)
 def open_level(path: str, level: int) -> zarr.Array[Any]:
     """An array of a pyramid, opened once a process."""
-    array = zarr.open_array(zarr_place(f"{path}/{level}", strict=True), mode="r+")
+    array = zarr.open_array(zarr_place(f"{path}/{level}"), mode="r+")
     # zarr 3.1.6 ignores the `config` of `open_array`. A chunk that is missing must mean loss.
     return array.with_config({"write_empty_chunks": True})
 

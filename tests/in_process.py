@@ -21,7 +21,7 @@ MACHINE = Machine(2, 4 * 2**30)
 @contextmanager
 def opened(request: Request, submit: Callable[..., Any] = run_serially) -> Iterator[DatasetRun]:
     """Hold the folder of a request; `submit` does its batches."""
-    folder, progress = RunFolder(request.out), RunProgress("test")
+    folder, progress = RunFolder(request.out, request.work), RunProgress("test")
     with folder.writing() as manifest:
         claim(request, folder, manifest)
         yield DatasetRun(request, folder, manifest, submit, MACHINE, progress, time.time())

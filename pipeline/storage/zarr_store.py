@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,29 @@ class FolderStore(ObjectStore[Any]):
     async def delete(self, key: str) -> None:
         with as_os_errors(f"{self.folder}/{key}"):
             await retried_async(partial(super().delete, key))
+
+    async def delete_dir(self, prefix: str) -> None:
+        for name in [name async for name in self.list_prefix(prefix)]:
+            await self.delete(name)
+
+    async def list(self) -> AsyncGenerator[str, None]:
+        async for name in self.list_prefix(""):
+            yield name
+
+    async def list_prefix(self, prefix: str) -> AsyncGenerator[str, None]:
+        with as_os_errors(f"{self.folder}/{prefix}"):
+            found = await retried_async(lambda: self.store.list(prefix or None).collect_async())
+        for item in found:
+            yield item["path"]
+
+    async def list_dir(self, prefix: str) -> AsyncGenerator[str, None]:
+        begin = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        with as_os_errors(f"{self.folder}/{prefix}"):
+            found: Any = await retried_async(
+                lambda: self.store.list_with_delimiter_async(begin.rstrip("/") or None)
+            )
+        for place in (*found["common_prefixes"], *(item["path"] for item in found["objects"])):
+            yield place.rstrip("/").removeprefix(begin)
 
     async def _get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None
