@@ -292,6 +292,8 @@ class DatasetRun:
         """Write the table of all objects, run.json and the report; tell Prefect."""
         from pipeline.report import summary_note, summary_rows, write_report
 
+        published = {r.plan for r in self.manifest.images() if r.status == "published"}
+        self.folder.discard_leftovers(published)
         gather_tables(self.folder, self.manifest)
         self.write_record("finished")
         record = self.folder.read_run()

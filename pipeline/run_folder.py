@@ -154,6 +154,14 @@ class RunFolder:
         if isinstance(staged, StorePath):
             delete_folder(staged)
 
+    def discard_leftovers(self, plans: set[str]) -> None:
+        """Delete what a crash left staged of images that are recorded."""
+        staging = self.hidden / "staging"
+        if isinstance(staging, StorePath):
+            for entry in staging.entries():
+                if entry.name in plans:
+                    delete_folder(staging / entry.name)
+
     def publish_in_place(
         self, staged: AnyPath, label: str, source: AnyPath, zarr_format: int
     ) -> None:
