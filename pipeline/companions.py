@@ -21,6 +21,7 @@ from pipeline.image import ImageInfo
 from pipeline.sources import SourceSpec, discover, expand, open_source
 from pipeline.sources.fingerprint import fingerprint_file
 from pipeline.sources.names import split_suffix
+from pipeline.storage import AnyPath, path_of
 
 
 def _check_pattern(pattern: str) -> str:
@@ -58,11 +59,13 @@ class Companion:
     info: ImageInfo | None = None
 
 
-def companion_path(pattern: str, spec: SourceSpec) -> Path:
+def companion_path(pattern: str, spec: SourceSpec) -> AnyPath:
     """Where the companion of an image lies."""
-    stem = split_suffix(Path(spec.path).name)[0] + (f"_s{spec.series}" if spec.series else "")
+    place = path_of(spec.path)
+    stem = split_suffix(place.name)[0] + (f"_s{spec.series}" if spec.series else "")
     # Not resolve(): a link in the archive has its companions beside itself.
-    return Path(os.path.normpath(Path(spec.path).parent / pattern.replace("{stem}", stem)))
+    found = place.parent / pattern.replace("{stem}", stem)
+    return Path(os.path.normpath(found)) if isinstance(found, Path) else found
 
 
 def find_companions(patterns: Mapping[str, str], spec: SourceSpec) -> dict[str, Companion]:
@@ -83,8 +86,12 @@ def find_companions(patterns: Mapping[str, str], spec: SourceSpec) -> dict[str, 
     return {key: _open(companion_path(p, spec), spec, key) for key, p in patterns.items()}
 
 
-def _open(path: Path, spec: SourceSpec, key: str) -> Companion:
-    if not path.exists():
+def _open(path: AnyPath, spec: SourceSpec, key: str) -> Companion:
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise MethodError(spec.name, f"its {key} file {path} cannot be read ({error})") from error
+    if not there:
         raise MethodError(
             spec.name,
             f"its {key} file {path} does not exist",

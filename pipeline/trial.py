@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline.companions import companion_path, find_companions
 from pipeline.engine import Engine, Executor, perform_here
 from pipeline.errors import ConformanceError
-from pipeline.files import digest
+from pipeline.files import digest, write_atomically
 from pipeline.graph.tables import StoredGraph
 from pipeline.grid import TileGrid
 from pipeline.image import AXES, ImageInfo
@@ -196,8 +196,7 @@ def copy_companions(recipe: Recipe, image: Path, array: SourceSpec) -> None:
         there = companion_path(pattern, SourceSpec("", str(image), image.name))
         here = companion_path(pattern, array)
         if here != there:
-            here.parent.mkdir(exist_ok=True)
-            shutil.copyfile(there, here)
+            write_atomically(here, there.read_bytes())
 
 
 def plan_array(

@@ -6,9 +6,9 @@ import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.errors import MethodError
+from pipeline.storage import path_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class CsvTable:
             If it is no such table.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8-sig")
+            text = path_of(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise MethodError(image, f"{path} cannot be read as a table ({error})") from error
         head = text.partition("\n")[0]

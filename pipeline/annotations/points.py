@@ -17,7 +17,6 @@ import functools
 import json
 import math
 from collections.abc import Container, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from pipeline.annotations.csv_table import CsvTable
 from pipeline.companions import Companion
 from pipeline.errors import MethodError
 from pipeline.image import ImageInfo
+from pipeline.storage import path_of
 
 Points = NDArray[np.int64]
 
@@ -53,7 +53,7 @@ def read_points(companion: Companion, info: ImageInfo, image: str) -> Points:
     MethodError
         If the file is damaged, or a point lies outside the image.
     """
-    if Path(companion.path).suffix.lower() == ".csv":
+    if path_of(companion.path).suffix.lower() == ".csv":
         found = list(_from_table(CsvTable.read(companion.path, image), info))
     else:
         found = list(_from_geojson(companion.path, image))
@@ -160,7 +160,7 @@ def geojson_features(path: str, image: str) -> list[dict[str, Any]]:
         If it is no GeoJSON.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(path_of(path).read_text(encoding="utf-8"))
         features = content["features"] if isinstance(content, dict) else content
         return [f for f in features if isinstance(f["geometry"], dict)]
     except (OSError, ValueError, KeyError, TypeError) as error:

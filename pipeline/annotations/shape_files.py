@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from pipeline.annotations.points import geojson_features, point_columns, require
 from pipeline.companions import Companion
 from pipeline.errors import MethodError
 from pipeline.image import ImageInfo
+from pipeline.storage import path_of
 
 EDGES = ("y_start", "x_start", "y_stop", "x_stop")
 #: What a GeoJSON feature is called that marks background.
@@ -67,7 +67,7 @@ def read_file(companion: Companion, info: ImageInfo, image: str) -> Iterator[Sha
     MethodError
         If the file is damaged, or does not say what it must.
     """
-    if Path(companion.path).suffix.lower() != ".csv":
+    if path_of(companion.path).suffix.lower() != ".csv":
         return _from_geojson(companion.path, image)
     table = CsvTable.read(companion.path, image)
     read = _from_napari if "shape-type" in table.columns else _from_table

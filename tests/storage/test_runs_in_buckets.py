@@ -258,3 +258,15 @@ def test_a_copied_group_is_what_it_was(bucket):
     assert {i.name: i.version for i in (bucket / "a.zarr").walk()} == {
         i.name: i.version for i in (bucket / "b.zarr").walk()
     }
+
+
+def test_points_beside_an_image_in_a_bucket(bucket, tmp_path):
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    tifffile.imwrite(archive / "a.tif", blobs(3))
+    (archive / "a.seeds.csv").write_text("y,x\n20,20\n60,90\n")
+    content = {"segment": {"method": "region_growing", "tolerance": 9, "seeds": {"from": "points"}}}
+    recipe = parse_recipe({**content, "label": "grown"}, "test")
+    want = digests(segment(Request(recipe, archive, tmp_path / "out")))
+    upload(archive, bucket / "archive")
+    assert digests(segment(Request(recipe, bucket / "archive", bucket / "out"))) == want
