@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import zarr
 
+from pipeline.display import display_windows
 from pipeline.image import AXES, ImageInfo
 from pipeline.pyramid import Pyramid, level_count
 from pipeline.recipe import Recipe
@@ -140,11 +141,13 @@ class OutputPlan:
         image = self.image
         if image is None:
             return
+        windows = display_windows(image)
         channels = [
             {"label": name, "active": True, "color": color, "window": window}
-            for name, color, window in _display(self.info)
+            for (name, color), window in zip(_display(self.info), windows, strict=True)
         ]
-        image.write_metadata({"omero": {"channels": channels}})
+        name = self.source.name.rpartition("/")[2]
+        image.write_metadata({"omero": {"channels": channels}}, name)
 
     def finish_probabilities(self) -> None:
         """Write the metadata of the probabilities."""
@@ -214,11 +217,9 @@ def probabilities_info(info: ImageInfo, names: Sequence[str]) -> ImageInfo:
     )
 
 
-def _display(info: ImageInfo) -> list[tuple[str, str, dict[str, float]]]:
-    """Name, colour and window of each channel for viewers."""
+def _display(info: ImageInfo) -> list[tuple[str, str]]:
+    """Name and colour of each channel for viewers."""
     palette = ["FFFFFF"] if len(info.channels) == 1 else ["0000FF", "00FF00", "FF0000", "FFFF00"]
     if info.channels[:3] == ("red", "green", "blue"):
         palette = ["FF0000", "00FF00", "0000FF", "FFFFFF"]
-    high = 255.0 if info.dtype in ("uint8", "int8") else 65535.0
-    window = {"min": 0.0, "max": high, "start": 0.0, "end": high}
-    return [(name, palette[i % len(palette)], dict(window)) for i, name in enumerate(info.channels)]
+    return [(name, palette[i % len(palette)]) for i, name in enumerate(info.channels)]

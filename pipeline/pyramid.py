@@ -105,10 +105,10 @@ class Pyramid:
         for level in range(self.levels):
             self._create_level(group, level)
 
-    def write_metadata(self, extra: dict[str, Any]) -> None:
-        """Write the multiscale metadata and what else belongs beside it."""
+    def write_metadata(self, extra: dict[str, Any], name: str = "") -> None:
+        """Write the multiscale metadata and what else belongs beside it; named after its folder."""
         multiscale: dict[str, Any] = {
-            "name": path_of(self.path).name.removesuffix(".ome.zarr"),
+            "name": name or path_of(self.path).name.removesuffix(".ome.zarr"),
             "axes": [_axis(a, self.info) for a in self.axes],
             "datasets": [
                 {
