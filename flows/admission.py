@@ -28,7 +28,7 @@ def list_sources(request: Request) -> list[SourceSpec]:
         If there is nothing to do.
     """
     missing = request.recipe.source.missing_chunks
-    patterns = request.recipe.segment.companions().values()
+    patterns = request.recipe.companion_patterns()
     images = without_companions(discover(request.archive), patterns)
     specs = [replace(spec, missing_chunks=missing) for spec in distinct_names(images)]
     if request.paths is not None:

@@ -88,12 +88,12 @@ def run(
     if scheduler is None:
         start_forkserver(PRELOAD)
     from flows.request import Request
-    from pipeline.recipe import load_recipe
+    from pipeline.labels_recipe import load_any_recipe
     from pipeline.storage import absolute_path, path_of
 
     def go() -> Exit:
         request = Request(
-            load_recipe(recipe),
+            load_any_recipe(recipe),
             path_of(archive),
             path_of(out),
             tile,
@@ -126,11 +126,11 @@ def plan(
     def go() -> Exit:
         from flows.dry_run import dry_run
         from flows.request import Request
-        from pipeline.recipe import load_recipe
+        from pipeline.labels_recipe import load_any_recipe
         from pipeline.storage import path_of
 
         asked = Request(
-            load_recipe(recipe), path_of(archive), path_of(out), tile, workers, only=only
+            load_any_recipe(recipe), path_of(archive), path_of(out), tile, workers, only=only
         )
         found = dry_run(asked)
         typer.echo(found.text())

@@ -21,7 +21,7 @@ from flows.request import TILE, Request, tile_of
 from flows.survey import survey_dataset
 from flows.warm import load_in_background
 from pipeline.admission import Admitted, Refused
-from pipeline.engine import Engine, Published
+from pipeline.engine import Published
 from pipeline.errors import (
     ClusterError,
     ImageError,
@@ -31,6 +31,8 @@ from pipeline.errors import (
     WorkError,
 )
 from pipeline.files import digest
+from pipeline.image_run import engines, run_all
+from pipeline.label_rows import result_details, shards_of
 from pipeline.manifest import ImageRow, Manifest, ManifestLedger
 from pipeline.methods.base import State
 from pipeline.plan import ImagePlan, Machine, check_disk, plan_image
@@ -151,7 +153,7 @@ class DatasetRun:
 
         Results that depend on all images must not outlive a change of one.
         """
-        if not self.request.recipe.segment.is_dataset_wide():
+        if not self.request.recipe.is_dataset_wide():
             return ""
         images = (item for item in admitted if isinstance(item, Admitted))
         return digest(*(f"{i.spec.name}\0{i.fingerprint}\0".encode() for i in images))
@@ -239,36 +241,37 @@ class DatasetRun:
     def _segment_large(self, plan: ImagePlan, state: State) -> None:
         self.before_images()
         load_in_background()
-        ledger = ManifestLedger(self.manifest, plan.work, path_of(plan.job.work) / "steps")
+        ledger = ManifestLedger(
+            self.manifest, plan.work, self.folder.work_path(plan.work) / "steps"
+        )
         tiles = len(plan.job.grid)
         per_tile = plan.cpu_seconds / tiles
         most = max(1, tiles // (4 * self.machine.workers))
-        engine = Engine(
-            plan.job,
-            plan.output,
+        made = engines(
+            plan.parts,
             lambda orders: self.submit(perform, orders),
             ledger,
             max(1, min(most, round(BATCH_SECONDS / max(per_tile, 1e-3)))),
             self._watch,
         )
-        for stage, count in engine.expected().items():
+        for stage, count in (item for engine in made for item in engine.expected().items()):
             self.progress.expect(stage, tiles=count)
         # Work with other tiles shares the staging folder, which begins anew with these.
         self._forget_work(plan, self.manifest.works() - {plan.work})
         if ledger.state(MOVING) is not None:
             self._take_back(plan)
         try:
-            result: Published | BaseException = engine.run(state)
+            result: list[Published] | BaseException = run_all(made, state)
         except Exception as error:
             result = error
-        if isinstance(result, Published):
+        if isinstance(result, list):
             # What zarr was writing when a worker was killed; nobody writes any more.
             if isinstance(plan.output.root, Path):
                 for path in plan.output.root.rglob("*.partial"):
                     path.unlink()
             ledger.close_step(MOVING, {})
         self._record(plan, result)
-        if isinstance(result, Published):
+        if isinstance(result, list):
             # The image's record must be safe before those of its steps go.
             self.manifest.commit()
             self._forget_work(plan, [plan.work])
@@ -278,8 +281,9 @@ class DatasetRun:
         output = plan.output
         if output.mode == "in_place":
             source = path_of(plan.job.source.path)
-            label = plan.job.recipe.label
-            self.folder.take_back_in_place(output.root, label, source, output.parts)
+            for part in plan.parts:
+                label = part.job.recipe.label
+                self.folder.take_back_in_place(output.root, label, source, part.output.parts)
         else:
             self.folder.take_back(output.root, plan.job.name)
 
@@ -315,32 +319,25 @@ class DatasetRun:
             stage = "segment"
         self.progress.advance(stage, tiles=tiles)
 
-    def _record(self, plan: ImagePlan, result: Published | BaseException) -> None:
+    def _record(self, plan: ImagePlan, result: list[Published] | BaseException) -> None:
         if isinstance(result, BaseException):
             _raise_if_fatal(result, self.folder)
             self.quarantine(plan.job.name, plan.job.source.path, plan.job.plan, result)
             return
         location = self._move_into_place(plan)
-        classes = plan.job.recipe.segment.classes()
-        objects = 0 if classes else result.count
+        found, all_labels = result_details(plan.parts, result)
+        objects, pixels = int(found["objects"]), result[0].pixels
         details = {
+            **found,
             "location": str(location),
-            "objects": objects,
-            "classes": [[one.name, *one.color] for one in classes],
-            "pixels": result.pixels,
+            "pixels": pixels,
             "axes": plan.job.info.axes,
             "shape": list(plan.job.info.shape),
             "dtype": plan.job.info.dtype,
             "channels": list(plan.job.info.channels),
-            "label": plan.job.recipe.label,
             "tile_px": list(plan.job.grid.side),
-            "certificate": result.certificate,
-            "seconds": result.seconds,
             "predicted_cpu_seconds": plan.cpu_seconds,
             "peak_bytes_predicted": plan.peak_bytes,
-            "peak_bytes_measured": result.peak_bytes,
-            "table_digest": result.table_digest,
-            "graph": result.graph,
             "output": plan.output.mode,
         }
         row = ImageRow(
@@ -350,15 +347,15 @@ class DatasetRun:
             plan.job.source.path,
             "",
             details,
-            result.digest,
+            all_labels,
         )
-        self.manifest.set_image(row, result.shards)
+        self.manifest.set_image(row, shards_of(plan.parts, result))
         if isinstance(self.folder.root, StorePath):
             self.manifest.commit()  # before what it could be done again from goes
             self.folder.discard(plan.output.root)
             self.folder.discard(plan.output.table.parent)
             self._save_records()
-        self.progress.advance(images=1, megapixels=result.pixels / 1e6, objects=objects)
+        self.progress.advance(images=1, megapixels=pixels / 1e6, objects=objects)
 
     def _save_records(self) -> None:
         if time.monotonic() - self._saved > SAVE_SECONDS:
@@ -367,12 +364,12 @@ class DatasetRun:
 
     def _move_into_place(self, plan: ImagePlan) -> AnyPath:
         name = plan.job.name
-        self.folder.publish_table(plan.output.table, name)
+        labels = [part.job.recipe.label for part in plan.parts]
+        for part, label in zip(plan.parts, labels, strict=True):
+            self.folder.publish_table(part.output.table, name, label if len(labels) > 1 else "")
         if plan.output.mode == "in_place":
             source = path_of(plan.job.source.path)
-            self.folder.publish_in_place(
-                plan.output.root, plan.job.recipe.label, source, plan.output.zarr_format
-            )
+            self.folder.publish_in_place(plan.output.root, labels, source, plan.output.zarr_format)
             return source
         self.folder.publish(plan.output.root, name, plan.job.plan)
         return self.folder.image_path(name)

@@ -23,7 +23,7 @@ DEVICE = "device"
 
 def own_gpus(request: Request) -> tuple[str, ...]:
     """GPUs of this machine that an embedded cluster gets; none for a recipe that has no use."""
-    wanted = request.scheduler is None and request.recipe.segment.wants_gpu()
+    wanted = request.scheduler is None and request.recipe.wants_gpu()
     return gpus() if wanted else ()
 
 
@@ -47,7 +47,7 @@ def choose_device(
     ClusterError
         If the run was begun on GPUs and this machine has none.
     """
-    if not request.recipe.segment.wants_gpu():
+    if not request.recipe.wants_gpu():
         return "cpu"
     there = bool(found) if request.scheduler is None else _has_gpu_workers(client)
     begun = manifest.get(DEVICE) if manifest.counts() or manifest.work_in_progress() else None

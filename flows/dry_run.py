@@ -12,6 +12,7 @@ from flows.request import Request
 from pipeline.admission import Refused
 from pipeline.errors import ImageError
 from pipeline.graph.merging import Merging
+from pipeline.job import ImageJob
 from pipeline.plan import ImagePlan, Machine, check_disk, plan_image
 from pipeline.run_folder import RunFolder
 from workers.gpu import ORDERS_PER_GPU
@@ -56,29 +57,35 @@ class DryRun:
             yield f"{'Mpx':>9} {'tiles':>7} {'tile px':>10} {'halo':>5} {'peak MiB':>9}  image"
         for plan in self.plans[:LISTED]:
             side = "x".join(map(str, plan.job.grid.side))
+            halo = max(part.job.halo_px for part in plan.parts)
             yield (
                 f"{plan.pixels / 1e6:9.2f} {len(plan.job.grid):7d} {side:>10} "
-                f"{plan.job.halo_px:5d} {plan.peak_bytes / 2**20:9.0f}  {plan.job.name}"
+                f"{halo:5d} {plan.peak_bytes / 2**20:9.0f}  {plan.job.name}"
             )
         if len(self.plans) > LISTED:
             yield f"... and {len(self.plans) - LISTED} more"
         yield from (f"WOULD BE QUARANTINED {error}" for error in self.refused)
 
     def _totals(self) -> Iterator[str]:
-        method = self.plans[0].job.recipe.segment
+        first = [part.job.recipe for part in self.plans[0].parts]
         modes = Counter(plan.output.mode for plan in self.plans)
         peak = max(plan.peak_bytes for plan in self.plans)
-        yield f"passes over the pixels: {method.passes()}"
+        for recipe in first:
+            of_label = f" for {recipe.label}" if len(first) > 1 else ""
+            yield f"passes over the pixels{of_label}: {recipe.segment.passes()}"
         # Images may decide what they say, see `Method.for_image`.
         listed = self.plans[:LISTED]
-        yield from dict.fromkeys(n for plan in listed for n in plan.job.recipe.segment.notes())
+        jobs = (part.job for plan in listed for part in plan.parts)
+        yield from dict.fromkeys(note for job in jobs for note in job.recipe.segment.notes())
         yield (
             "image: "
             + ", ".join(f"{mode} for {n}" for mode, n in sorted(modes.items()))
             + f"; copies take {_size(sum(p.copy_bytes for p in self.plans))} at most"
         )
-        if merge := self.plans[0].job.recipe.merge:
-            yield f"graph: {_graph_size(merge, self.plans)}"
+        for number, recipe in enumerate(first):
+            if recipe.merge is not None:
+                merged = [plan.parts[number].job for plan in self.plans]
+                yield f"graph: {_graph_size(recipe.merge, merged)}"
         soft = sum(p.probability_bytes for p in self.plans)
         if soft:
             yield f"probabilities take {_size(soft)} before compression"
@@ -122,10 +129,10 @@ def _size(size: float) -> str:
     return f"{size / 2**20:,.0f} MiB" if size < 2**30 else f"{size / 2**30:,.1f} GiB"
 
 
-def _graph_size(merge: Merging, plans: list[ImagePlan]) -> str:
+def _graph_size(merge: Merging, jobs: list[ImageJob]) -> str:
     """What the largest graph takes, where that is known beforehand."""
-    contexts = [plan.job.context for plan in plans]
-    known = [plan.job.recipe.segment.expected_objects(plan.job.context) for plan in plans]
+    contexts = [job.context for job in jobs]
+    known = [job.recipe.segment.expected_objects(job.context) for job in jobs]
     found = [count for count in known if count is not None]
     if not found:
         size = merge.graph_bytes(1_000_000, contexts[0])

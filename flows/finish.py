@@ -15,6 +15,7 @@ from xxhash import xxh3_128
 
 from flows.request import Request
 from pipeline import __version__
+from pipeline.label_rows import label_rows, table_label
 from pipeline.manifest import Manifest
 from pipeline.run_folder import RunFolder
 from pipeline.storage.folders import put_file
@@ -40,19 +41,30 @@ LIBRARIES = (
 EXTRAS = ("bioimage-cpp", "torch", "torchvision", "onnxruntime")
 
 
+#: Column that tells the label images of one recipe apart.
+LABEL_IMAGE = "label_image"
+
+
 def gather_tables(folder: RunFolder, manifest: Manifest) -> int:
     """Write objects.parquet from the tables of all published images.
 
-    Images may have different channels: a column that an image lacks is null.
+    Images may have different channels: a column that an image lacks is null. Where an image has
+    several labels, the column `label_image` says which one a row is of.
 
     Returns
     -------
     int
         Number of rows.
     """
-    names = [row.name for row in manifest.images() if row.status == "published"]
-    paths = [folder.table_path(name) for name in names]
-    schemas = {pq.read_schema(open_table(path)).remove_metadata() for path in paths}
+    rows_of = (row for row in manifest.images() if row.status == "published")
+    of_labels = [one for row in rows_of for one in label_rows(row)]
+    tables = [
+        (folder.table_path(one.name, table_label(one)), table_label(one)) for one in of_labels
+    ]
+    schemas = {
+        _with_label(pq.read_schema(open_table(path)).remove_metadata(), label)
+        for path, label in tables
+    }
     if not schemas:
         return 0
     ordered = sorted(schemas, key=lambda schema: (len(schema), str(schema)))
@@ -60,12 +72,20 @@ def gather_tables(folder: RunFolder, manifest: Manifest) -> int:
     partial = folder.local / "objects.parquet.partial"
     rows = 0
     with TableFile(partial, schema) as file:
-        for path in paths:
+        for path, label in tables:
             table = pq.read_table(open_table(path))
             rows += len(table)
+            if label:
+                names = pa.array([label] * len(table), pa.string())
+                table = table.add_column(1, LABEL_IMAGE, names)
             file.add(_with_all_columns(table, schema))
     put_file(partial, folder.objects)
     return rows
+
+
+def _with_label(schema: pa.Schema, label: str) -> pa.Schema:
+    """The columns of a label's table, with the one that names the label if there are several."""
+    return schema.insert(1, pa.field(LABEL_IMAGE, pa.string())) if label else schema
 
 
 def _with_all_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -100,7 +120,7 @@ def run_record(
             "objects": objects,
             "pixels": pixels,
         },
-        "classes": [one.name for one in request.recipe.segment.classes()],
+        "classes": request.recipe.class_names(),
         "certificate": certificate(manifest),
         "timings": dict(timings),
         "versions": {

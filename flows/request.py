@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pipeline import __version__
 from pipeline.errors import OutputError, RecipeError
 from pipeline.files import digest
+from pipeline.labels_recipe import AnyRecipe
 from pipeline.manifest import Manifest
-from pipeline.recipe import Recipe
 from pipeline.run_folder import RunFolder
 from pipeline.storage import AnyPath
 
@@ -23,7 +23,7 @@ class Request:
 
     Parameters
     ----------
-    recipe : Recipe
+    recipe : Recipe or LabelsRecipe
     archive, out : Path or StorePath
     tile_px : int or None
         Side of a core; None chooses from the memory.
@@ -41,7 +41,7 @@ class Request:
         Where unfinished work is kept; None: in the output's own hidden folder, or on this machine.
     """
 
-    recipe: Recipe
+    recipe: AnyRecipe
     archive: AnyPath
     out: AnyPath
     tile_px: int | None = None
@@ -53,7 +53,7 @@ class Request:
     work: AnyPath | None = None
 
     def __post_init__(self) -> None:
-        if self.is_partial and self.recipe.segment.is_dataset_wide():
+        if self.is_partial and self.recipe.is_dataset_wide():
             asked = f"--only {self.only}" if self.only is not None else "watching an archive"
             raise RecipeError(
                 f"{asked}: the recipe looks at the whole dataset (`scope: dataset`), so "
@@ -68,7 +68,7 @@ class Request:
     @property
     def plan(self) -> str:
         """Identity of the request: recipe, code version and archive."""
-        content = [self.recipe.identity(), self.recipe.segment.revision, __version__]
+        content = [self.recipe.identity(), *self.recipe.revisions, __version__]
         return digest(json.dumps([*content, str(self.archive.absolute())]).encode())
 
 

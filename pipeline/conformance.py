@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConformanceError, ImageError
-from pipeline.recipe import Recipe, parse_recipe
-from pipeline.trial import Cut, Pixels, Result, run_tiled, run_untiled
+from pipeline.labels_recipe import AnyRecipe, parse_any_recipe
+from pipeline.recipe import Recipe
+from pipeline.trial import Cut, Pixels, Result, run_labels
 
 #: Tiles an order: one, and so many that orders do not end with the rows of tiles.
 BATCHES = (1, 3)
@@ -62,12 +63,12 @@ def check_conformance(
     ConformanceError
         At the first difference, or if anything but an ImageError is raised.
     """
-    recipe = parse_recipe(dict(recipe_content), "recipe")
+    recipe = parse_any_recipe(dict(recipe_content), "recipe")
     cuts = [Cut(s, o, b) for s, o, b in itertools.product(list(sides), list(orders), BATCHES)]
     for number, image in enumerate(images):
-        check_image(recipe, image, cuts, folder, f"image {number}")
+        check_labels(recipe, image, cuts, folder, f"image {number}")
     for name, image in degenerate_images(recipe.ndim).items():
-        check_image(recipe, image, [Cut(SMALL_SIDE, 1, BATCHES[1])], folder, f"degenerate {name}")
+        check_labels(recipe, image, [Cut(SMALL_SIDE, 1, BATCHES[1])], folder, f"degenerate {name}")
 
 
 def check_image(
@@ -84,20 +85,65 @@ def check_image(
     ------
     ConformanceError
     """
+    found = check_labels(recipe, image, cuts, folder, name)
+    return found if isinstance(found, ImageError) else found[recipe.label]
+
+
+def check_labels(
+    recipe: AnyRecipe, image: Pixels, cuts: Iterable[Cut], folder: Path, name: str = "image"
+) -> dict[str, Result] | ImageError:
+    """The same of all labels that a recipe makes.
+
+    Returns
+    -------
+    dict of str to Result, or ImageError
+        Of the untiled run, by label.
+    """
     where = f"{name} ({image.dtype} {image.shape})"
     whole = _outcome(recipe, image, folder, None, where)
-    if isinstance(whole, Result) and recipe.segment.classes():
-        check_classes(whole, len(recipe.segment.classes()), where)
-        if recipe.segment.has_probabilities():
-            check_probabilities(whole, len(recipe.segment.classes()), where)
-    elif isinstance(whole, Result):
-        check_numbering(whole, where)
+    if not isinstance(whole, ImageError):
+        for part in recipe.parts:
+            _check_label(part, whole, where if len(whole) == 1 else f"{where}, {part.label}")
     for cut in cuts:
         found = _outcome(recipe, image, folder, cut, f"{where}, {cut}")
         difference = _difference(whole, found)
         if difference:
             raise ConformanceError(f"{where}, {cut}: {difference}")
     return whole
+
+
+def _check_label(part: Recipe, results: Mapping[str, Result], where: str) -> None:
+    """Check what one label must be by itself, and beside the label that it was made from."""
+    result = results[part.label]
+    if part.segment.classes():
+        check_classes(result, len(part.segment.classes()), where)
+        if part.segment.has_probabilities():
+            check_probabilities(result, len(part.segment.classes()), where)
+    elif part.parent_label is None:
+        check_numbering(result, where)
+    else:
+        check_parents(result, results[part.parent_label], part.parent_label, where)
+
+
+def check_parents(result: Result, parent: Result, name: str, where: str) -> None:
+    """Check that objects have numbers of those that they were made from, and that the table fits.
+
+    Raises
+    ------
+    ConformanceError
+    """
+    found, first, area = np.unique(result.labels, return_index=True, return_counts=True)
+    objects = found > 0
+    found, first, area = found[objects], first[objects], area[objects]
+    order = np.argsort(first)
+    alone = np.setdiff1d(found, parent.labels)
+    if alone.size:
+        raise ConformanceError(f"{where}: label {alone[0]} is no label of {name}")
+    for column in ("label", f"{name}_label"):
+        if not np.array_equal(result.table[column].to_numpy(), found[order]):
+            raise ConformanceError(f"{where}: {column} is not the labels by their first pixels")
+    if not np.array_equal(result.table["area_px"].to_numpy(), area[order]):
+        raise ConformanceError(f"{where}: the table's areas are not those of the labels")
 
 
 def check_numbering(result: Result, where: str) -> None:
@@ -192,13 +238,12 @@ def degenerate_images(ndim: int) -> dict[str, Pixels]:
 
 
 def _outcome(
-    recipe: Recipe, image: Pixels, folder: Path, cut: Cut | None, where: str
-) -> Result | ImageError:
+    recipe: AnyRecipe, image: Pixels, folder: Path, cut: Cut | None, where: str
+) -> dict[str, Result] | ImageError:
     """The result, or the refusal that the method is allowed to answer with."""
     try:
-        if cut is None:
-            return run_untiled(recipe, image, folder)
-        return run_tiled(recipe, image, folder, cut)
+        side = max(1, *image.shape[-recipe.ndim :])
+        return run_labels(recipe, image, folder, cut or Cut(side))
     except ImageError as error:
         return error
     except ConformanceError as error:
@@ -210,12 +255,23 @@ def _outcome(
         ) from error
 
 
-def _difference(whole: Result | ImageError, found: Result | ImageError) -> str:
+def _difference(
+    whole: dict[str, Result] | ImageError, found: dict[str, Result] | ImageError
+) -> str:
     """What differs first; empty where nothing does."""
     if isinstance(whole, ImageError) or isinstance(found, ImageError):
         if isinstance(whole, ImageError) and isinstance(found, ImageError):
             return ""
         return f"one is refused, one is not: untiled {whole}, tiled {found}"
+    for label, result in whole.items():
+        unlike = _first_unlike(result, found[label])
+        if unlike:
+            return unlike if len(whole) == 1 else f"{label}: {unlike}"
+    return ""
+
+
+def _first_unlike(whole: Result, found: Result) -> str:
+    """What differs first of one label; empty where nothing does."""
     if unlike := _first_unlike_label(whole.labels, found.labels):
         return unlike
     if whole.fragments is not None and found.fragments is not None:

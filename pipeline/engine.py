@@ -146,10 +146,13 @@ class Engine:
             self.ledger.close_step("begin", {})
         if self.output.image is not None:
             shards["image"] = self._ingest(self.output.image)
+        elif self.output.mode == "copy":
+            self.job = self.job.reading(self.output.staged_source())
         state, pieces = self._rounds(dict(state or {}))
         before = self._objects
-        joined = self._join(pieces, self.job.recipe.postprocess)
-        labels = self.output.labels(joined.count)
+        by_key = self.job.recipe.parent_label is not None
+        joined = self._join(pieces, self.job.recipe.postprocess, by_key)
+        labels = self.output.labels(joined.largest)
         shards["labels"] = self._publish("publish", labels, self._objects)
         if self.output.fragments is not None:
             # Merging begins with the last of the joins between rounds.
@@ -269,13 +272,18 @@ class Engine:
                     yield tile, record
         self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - begun
 
-    def _join(self, pieces: Callable[[int], Mapping[str, Any]], post: PostprocessSection) -> Joined:
+    def _join(
+        self,
+        pieces: Callable[[int], Mapping[str, Any]],
+        post: PostprocessSection,
+        by_key: bool = False,
+    ) -> Joined:
         """Join what was emitted; what follows sees it."""
         begun = time.perf_counter()
         if classes := self.job.recipe.segment.classes():
             joined = join_classes(self.job.grid, len(classes))
         else:
-            joined = join_pieces(self.job.grid, pieces, post)
+            joined = join_pieces(self.job.grid, pieces, post, by_key)
         number = self._objects.generation
         path = path_of(self.job.work) / f"lookup-{number}.bin"
         lookup = save_joined(path, joined) if self.ledger.persistent else joined

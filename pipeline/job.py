@@ -85,17 +85,23 @@ class ImageJob:
 
 
 def plan_id(
-    recipe: Recipe,
+    recipe: Recipe | Sequence[Recipe],
     fingerprint: str,
-    companions: Mapping[str, Companion],
+    companions: Mapping[str, Companion] | Sequence[Mapping[str, Companion]],
     dataset: str = "",
 ) -> str:
     """Identity of a request for one image: recipe, code, pixels and companions.
 
-    `dataset` is the identity of all images, where they decide together.
+    Of several labels there is a recipe and a mapping each. `dataset` is the identity of all images,
+    where they decide together.
     """
-    content = [recipe.identity(), recipe.segment.revision, __version__, fingerprint, dataset]
-    content += [companions[key].fingerprint for key in sorted(companions)]
+    recipes = recipe if isinstance(recipe, Sequence) else [recipe]
+    files = [companions] if isinstance(companions, Mapping) else companions
+    content: list[object] = []
+    for one in recipes:
+        content += [one.identity(), one.segment.revision]
+    content += [__version__, fingerprint, dataset]
+    content += [found[key].fingerprint for found in files for key in sorted(found)]
     return digest(json.dumps(content).encode())
 
 

@@ -5,7 +5,7 @@
    Objects of which no piece is to be kept become background.
 3. Fill holes: give to an object the regions that it encloses (`pipeline.kernels.enclosure`).
 4. Drop whole objects by border and size.
-5. Number what is left by the raster rank of its first pixel.
+5. Number what is left by the raster rank of its first pixel, or as what it was made from.
 
 Only what is said here of a piece (24 bytes) stays in memory for all pieces at once; the sums are
 read again band by band when the table is written.
@@ -27,6 +27,7 @@ from pipeline.joined import Joined
 from pipeline.kernels.components import AXES_APART, face_connectivity
 from pipeline.kernels.enclosure import enclosers
 from pipeline.kernels.unionfind import DisjointSets
+from pipeline.label_keys import numbers_of
 from pipeline.pieces import pair_codes, split_codes
 from pipeline.recipe import PostprocessSection
 
@@ -35,7 +36,9 @@ Pieces = Callable[[int], Mapping[str, NDArray[Any]]]
 IntArray = NDArray[np.int64]
 
 
-def join_pieces(grid: TileGrid, pieces: Pieces, post: PostprocessSection) -> Joined:
+def join_pieces(
+    grid: TileGrid, pieces: Pieces, post: PostprocessSection, by_key: bool = False
+) -> Joined:
     """Join the pieces of all tiles of an image.
 
     Parameters
@@ -44,12 +47,15 @@ def join_pieces(grid: TileGrid, pieces: Pieces, post: PostprocessSection) -> Joi
     pieces : callable
         Record of a tile, as `describe_pieces` makes it. Called more than once a tile.
     post : PostprocessSection
+    by_key : bool
+        Number objects by their keys, which are `label_keys`, instead of by rank.
     """
     found = _gather(grid, pieces)
     sets = DisjointSets(len(found.anchor))
     for a, b in _unions(grid, pieces, found):
         sets.unite(a, b)
     found = _without_dropped(found, sets)
+    key = _keys_of_objects(found, sets) if by_key else None
     if post.fill_holes:
         _fill_holes(grid, pieces, found, sets)
     names = sets.names()
@@ -61,9 +67,13 @@ def join_pieces(grid: TileGrid, pieces: Pieces, post: PostprocessSection) -> Joi
         keep &= ~whole.at_border
     kept = np.flatnonzero(keep)
     ranked = kept[np.argsort(whole.anchor[kept], kind="stable")]
-    dtype = np.uint32 if len(ranked) < 2**32 else np.uint64
+    number = np.arange(1, len(ranked) + 1, dtype=np.uint64)
+    if key is not None:
+        # An object that takes others in begins before them, so its first piece is its own.
+        number = numbers_of(key[_first_pieces(found, names, whole)[ranked]])
+    dtype = np.uint32 if number.max(initial=0) < 2**32 else np.uint64
     by_name: NDArray[np.unsignedinteger] = np.zeros(len(names), dtype)
-    by_name[ranked] = np.arange(1, len(ranked) + 1, dtype=dtype)
+    by_name[ranked] = number
     return Joined(found.offsets, by_name[names], len(ranked))
 
 
@@ -301,6 +311,22 @@ def _fill_holes(grid: TileGrid, pieces: Pieces, found: _Gathered, sets: Disjoint
     outer = enclosers(distinct, found.is_object[nodes], at_border)
     enclosed = np.flatnonzero(outer >= 0)
     sets.unite(nodes[enclosed], nodes[outer[enclosed]])
+
+
+def _keys_of_objects(found: _Gathered, sets: DisjointSets) -> IntArray:
+    """The key of the object that each piece belongs to so far; -1 for background."""
+    names = sets.names()
+    key = np.full(len(names), -1, np.int64)
+    np.maximum.at(key, names, found.keys)
+    return key[names]
+
+
+def _first_pieces(found: _Gathered, names: IntArray, whole: _Whole) -> IntArray:
+    """The piece that holds the first pixel of each object, at the object's name."""
+    first = np.zeros(len(names), np.int64)
+    heads = np.flatnonzero(found.anchor == whole.anchor[names])
+    first[names[heads]] = heads
+    return first
 
 
 @dataclass(frozen=True, slots=True)

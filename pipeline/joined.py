@@ -28,12 +28,18 @@ class Joined:
     labels : ndarray of shape (pieces,), uint32 or uint64, or uint8 for classes
         The final label of every piece, 0 for dropped ones: the lookup tables of all tiles.
     count : int
-        Number of objects; labels are 1..count.
+        Number of objects; labels are 1..count, but where objects have the numbers of those that
+        they were made from.
     """
 
     offsets: IntArray
     labels: NDArray[np.unsignedinteger[Any]]
     count: int
+
+    @property
+    def largest(self) -> int:
+        """The largest label."""
+        return int(self.labels.max(initial=0))
 
     def table(self, tile: int) -> NDArray[np.unsignedinteger[Any]]:
         """Lookup table of a tile: final label by tile label, with 0 -> 0."""

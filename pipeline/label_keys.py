@@ -37,3 +37,13 @@ def label_keys(view: TileView, key: str, numbers: NDArray[Any]) -> NDArray[np.in
             "Number its objects anew.",
         )
     return numbers.astype(np.int64) + view.tile.frame * NUMBERS
+
+
+def numbers_of(keys: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The numbers that `label_keys` made keys of."""
+    return (keys % NUMBERS).astype(np.uint64)
+
+
+def parent_column(label: str) -> str:
+    """Column that tells of an object which object of another label it was made from."""
+    return f"{label}_label"

@@ -18,6 +18,7 @@ from pipeline.job import ImageJob
 from pipeline.join import Pieces
 from pipeline.joined import Joined
 from pipeline.kernels.measure import SECOND_PAIRS, Quantum
+from pipeline.label_keys import parent_column
 from pipeline.pieces import fact_key
 from pipeline.shape import axes_and_direction
 
@@ -32,7 +33,7 @@ SAFE = 2.0**50
 def object_table(
     job: ImageJob, pieces: Pieces, joined: Joined, ranges: Sequence[tuple[float, float]]
 ) -> Iterator[pa.Table]:
-    """Rows in the order of labels, one table a band of tiles.
+    """Rows in the order of the objects' first pixels, one table a band of tiles.
 
     Only objects that reach over several bands are held in memory together.
 
@@ -55,7 +56,7 @@ def object_table(
         begun = _select(held, first[held["label"].astype(np.int64)] == number)
         rows = _concatenate([inside, begun])
         if len(rows["label"]):
-            yield _finish(job, _select(rows, np.argsort(rows["label"])), ranges)
+            yield _finish(job, _select(rows, np.argsort(rows["anchor"])), ranges)
 
 
 def class_table(
@@ -68,7 +69,7 @@ def class_table(
     job, pieces, joined, ranges
         As for `object_table`; of every class that occurs in the frame there is a row.
     """
-    everything = np.ones(joined.count + 1, np.bool_)
+    everything = np.ones(joined.largest + 1, np.bool_)
     for _, tiles in itertools.groupby(job.grid.tiles(), lambda tile: tile.frame):
         held = _no_rows(job)
         for tile in tiles:
@@ -98,8 +99,8 @@ def _band_span(
     """First and last band of every label; entry 0 is the background."""
     band_of_tile = np.concatenate([np.full(len(band), i) for i, band in enumerate(bands)])
     band = np.repeat(band_of_tile, np.diff(joined.offsets))
-    first = np.full(joined.count + 1, len(bands), np.int64)
-    last = np.full(joined.count + 1, -1, np.int64)
+    first = np.full(joined.largest + 1, len(bands), np.int64)
+    last = np.full(joined.largest + 1, -1, np.int64)
     np.minimum.at(first, joined.labels, band)
     np.maximum.at(last, joined.labels, band)
     return first, last
@@ -213,6 +214,7 @@ def _finish(job: ImageJob, rows: Rows, ranges: Sequence[tuple[float, float]]) ->
         "image": pa.array([job.name] * len(rows["label"]), pa.string()),
         "label": rows["label"],
         **_class_column(job, rows["label"]),
+        **_parent_column(job, rows["label"]),
         **_frame_columns(job, rows["frame"]),
         **_place_columns(job, rows),
         **_shape_columns(job, rows),
@@ -230,6 +232,12 @@ def _class_column(job: ImageJob, label: Column) -> dict[str, Any]:
     """Names of the classes, where labels are classes."""
     names = [c.name for c in job.recipe.segment.classes()]
     return {"class": pa.array([names[int(i) - 1] for i in label], pa.string())} if names else {}
+
+
+def _parent_column(job: ImageJob, label: Column) -> dict[str, Column]:
+    """The object of an earlier label that each was made from: it has its number."""
+    parent = job.recipe.parent_label
+    return {} if parent is None else {parent_column(parent): label}
 
 
 def _frame_columns(job: ImageJob, frame: Column) -> dict[str, Column]:

@@ -13,7 +13,7 @@ from pipeline.image import AXES, ImageInfo
 from pipeline.pyramid import Pyramid, level_count
 from pipeline.recipe import Recipe
 from pipeline.sources import SourceSpec
-from pipeline.storage import AnyPath, path_of
+from pipeline.storage import AnyPath
 from pipeline.storage.folders import delete_folder
 from pipeline.storage.zarr_store import zarr_place
 
@@ -50,6 +50,8 @@ class OutputPlan:
         Whether the image is written too, or the labels go into the source.
     zarr_format : {2, 3}
         Format of what is written; 2 only beside an image of OME-Zarr 0.4.
+    earlier : tuple of str
+        Label images of the same request that are staged before: the image is there, too.
     """
 
     root: AnyPath
@@ -59,11 +61,12 @@ class OutputPlan:
     source: SourceSpec
     mode: Literal["copy", "none", "in_place"]
     zarr_format: Literal[2, 3] = 3
+    earlier: tuple[str, ...] = ()
 
     @property
     def image(self) -> Pyramid | None:
         """The image's pyramid; None where it is not written."""
-        if self.mode != "copy":
+        if self.mode != "copy" or self.earlier:
             return None
         levels = level_count(self.info, self.recipe.output.pyramid)
         return Pyramid(
@@ -127,8 +130,16 @@ class OutputPlan:
         """Folder of the tables of the graph that regions were merged on."""
         return self.root / place_of(GRAPHS, self.recipe.label)
 
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """Names of the label images that this request makes."""
+        own = self.recipe.label
+        return (own,) if self.fragments is None else (own, f"{own}_{FRAGMENTS}")
+
     def prepare(self) -> None:
-        """Begin with an empty staging folder."""
+        """Begin with an empty staging folder, unless earlier labels are in it."""
+        if self.earlier:
+            return
         delete_folder(self.root)
         self.root.mkdir(parents=True)
         if self.mode != "copy":
@@ -183,13 +194,12 @@ class OutputPlan:
             ]
             label_meta["properties"] = [{"label-value": i, "name": c.name} for i, c in numbered]
         self._write_label(labels, label_meta)
-        listing = [self.recipe.label]
         if self.fragments is not None:
             self._write_label(self.fragments, {"source": {"image": "../../"}})
-            listing.append(path_of(self.fragments.path).name)
         if self.recipe.merge is not None:  # groups, or zarr takes the folders for something strange
             for folder in (self.graph.parent, self.graph):
                 self._group(folder)
+        listing = [*self.earlier, *self.listed]
         parent = self._group(self.root / LABELS)
         if self.zarr_format == 3:
             parent.attrs["ome"] = {"version": "0.5", "labels": listing}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,15 +18,18 @@ import numpy as np
 import psutil
 
 from pipeline.admission import Admitted
-from pipeline.companions import find_companions
+from pipeline.companions import Companion, find_companions
+from pipeline.earlier_labels import staged_labels
 from pipeline.errors import MethodError, PlanError
 from pipeline.grid import TileGrid
 from pipeline.job import ImageJob, choose_channels, plan_id
+from pipeline.labels_recipe import AnyRecipe
 from pipeline.output import OutputPlan
 from pipeline.preprocess import final_dtype
 from pipeline.recipe import Recipe
 from pipeline.run_folder import RunFolder
-from pipeline.storage import path_of
+from pipeline.sources import SourceSpec
+from pipeline.storage import AnyPath, path_of
 
 #: A worker process with all libraries loaded, measured on Linux with Python 3.11.
 WORKER_BASE_BYTES = 330 * 2**20
@@ -53,7 +56,7 @@ class Machine:
     bytes_per_worker: int
 
     @classmethod
-    def of(cls, recipe: Recipe, workers: int | None, gpu_orders: int = 0) -> Machine:
+    def of(cls, recipe: AnyRecipe, workers: int | None, gpu_orders: int = 0) -> Machine:
         """This machine, as far as the recipe and the command allow.
 
         Orders for GPUs run beside the workers' own, and take their part of the memory.
@@ -65,25 +68,31 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelPlan:
+    """How one label image of an image is made, and where it is staged."""
+
+    job: ImageJob
+    output: OutputPlan
+
+
+@dataclass(frozen=True, slots=True)
 class ImagePlan:
     """What one image will take.
 
     Parameters
     ----------
-    job : ImageJob
-    output : OutputPlan
+    parts : tuple of LabelPlan
+        One a label, in the order in which they are made; all with the same tiles.
     fingerprint : str
-    halo_px : int
     copy_bytes, label_bytes, probability_bytes, scratch_bytes : int
-        Uncompressed upper bounds of what is written.
+        Uncompressed upper bounds of what is written, for all labels together.
     peak_bytes : int
         Of a worker.
     cpu_seconds : float
         Rough.
     """
 
-    job: ImageJob
-    output: OutputPlan
+    parts: tuple[LabelPlan, ...]
     fingerprint: str
     copy_bytes: int
     label_bytes: int
@@ -91,6 +100,16 @@ class ImagePlan:
     scratch_bytes: int
     peak_bytes: int
     cpu_seconds: float
+
+    @property
+    def job(self) -> ImageJob:
+        """The first label's; name, source, tiles and identity are those of all."""
+        return self.parts[0].job
+
+    @property
+    def output(self) -> OutputPlan:
+        """The first label's; the staged group, its format and mode are those of all."""
+        return self.parts[0].output
 
     @property
     def pixels(self) -> int:
@@ -110,7 +129,7 @@ class ImagePlan:
 
 def plan_image(
     item: Admitted,
-    recipe: Recipe,
+    recipe: AnyRecipe,
     folder: RunFolder,
     machine: Machine,
     tile_px: int | None,
@@ -126,54 +145,91 @@ def plan_image(
         If no tile fits into the memory.
     """
     spec, info = item.spec, item.info
-    recipe = recipe.for_image(info, spec.name)
-    channels = choose_channels(recipe.source.channels, info, spec.name)
-    measured = choose_channels(recipe.measure.channels, info, spec.name)
-    companions = find_companions(recipe.segment.companions(), spec)
+    recipes = [part.for_image(info, spec.name) for part in recipe.parts]
+    files = [find_companions(part.segment.companions(), spec) for part in recipes]
     # Copies of a file with the same times have one fingerprint, but are worked on apart.
-    plan = plan_id(recipe, f"{spec.name}\0{item.fingerprint}", companions, dataset)
-    grid = TileGrid.of(info, recipe.ndim, tile_px or SIDES[recipe.ndim][0])
-    job = ImageJob(plan, spec.name, spec, info, recipe, channels, measured, grid, "", companions)
-    recipe.check(job.context)
-    side = tile_px or _largest_side(job, machine)
-    grid = TileGrid.of(info, recipe.ndim, side)
+    plan = plan_id(recipes, f"{spec.name}\0{item.fingerprint}", files, dataset)
+    parts = _label_plans(plan, item, recipes, files, folder, tile_px)
+    side = tile_px or min(_largest_side(part.job, machine) for part in parts)
+    grid = TileGrid.of(info, recipes[0].ndim, side)
     work = folder.work_path(f"{plan}-{'x'.join(map(str, grid.side))}")
-    job = replace(job, grid=grid, work=str(work))
-    peak = worker_peak_bytes(job)
+    parts = [
+        replace(part, job=replace(part.job, grid=grid, work=str(own)))
+        for part, own in zip(parts, _work_folders(work, recipes), strict=True)
+    ]
+    peaks = [worker_peak_bytes(part.job) for part in parts]
+    peak = max(peaks)
     if peak > machine.bytes_per_worker:
-        fixed = recipe.segment.extra_bytes(job.context)
+        job = parts[peaks.index(peak)].job
+        fixed = job.recipe.segment.extra_bytes(job.context)
         part = f" ({_gib(fixed)} of it with tiles of any size)" if fixed else ""
         raise PlanError(
             f"{spec.name}: a tile of {side} px takes {_gib(peak)} of memory in a worker{part}, "
             f"{_gib(machine.bytes_per_worker)} are allowed. Choose a smaller --tile, fewer "
             "--workers, or raise resources.memory_gib."
         )
-    return _complete(job, item, folder, peak)
+    return _complete(tuple(parts), item, peak)
 
 
-def _complete(job: ImageJob, item: Admitted, folder: RunFolder, peak: int) -> ImagePlan:
-    mode = output_mode(job)
-    zarr_format: Literal[2, 3] = _format(job) if mode == "in_place" else 3
-    staged = folder.staging_path(job.plan)
-    if mode == "in_place":
-        staged = path_of(job.source.path) / f".tilewright-{job.plan[:12]}"
-    else:
-        staged = staged / "image.ome.zarr"
-    table = folder.staging_path(job.plan) / "objects.parquet"
-    output = OutputPlan(staged, table, job.recipe, job.info, job.source, mode, zarr_format)
-    pixels = job.grid.frames * math.prod(job.grid.shape)
-    size = np.dtype(job.info.dtype).itemsize
-    factor = PYRAMID if job.recipe.output.pyramid else 1.0
+def _work_folders(work: AnyPath, recipes: Sequence[Recipe]) -> list[AnyPath]:
+    """Of one label the folder itself, of several one a label."""
+    return [work] if len(recipes) == 1 else [work / recipe.label for recipe in recipes]
+
+
+def _label_plans(
+    plan: str,
+    item: Admitted,
+    recipes: Sequence[Recipe],
+    files: Sequence[Mapping[str, Companion]],
+    folder: RunFolder,
+    tile_px: int | None,
+) -> list[LabelPlan]:
+    """The jobs and outputs of all labels, with tiles of the largest side."""
+    spec, info = item.spec, item.info
+    staging = folder.staging_path(plan)
+    parts: list[LabelPlan] = []
+    earlier: tuple[str, ...] = ()
+    for recipe, companions in zip(recipes, files, strict=True):
+        mode = output_mode(recipe, spec)
+        in_place = mode == "in_place"
+        staged = path_of(spec.path) / f".tilewright-{plan[:12]}" if in_place else None
+        root = staged or staging / "image.ome.zarr"
+        job = ImageJob(
+            plan,
+            spec.name,
+            spec,
+            info,
+            recipe,
+            choose_channels(recipe.source.channels, info, spec.name),
+            choose_channels(recipe.measure.channels, info, spec.name),
+            TileGrid.of(info, recipe.ndim, tile_px or SIDES[recipe.ndim][0]),
+            "",
+            {**companions, **staged_labels(root, recipe.segment.earlier_labels(), info)},
+        )
+        recipe.check(job.context)
+        table = staging / ("objects.parquet" if len(recipes) == 1 else f"{recipe.label}.parquet")
+        zarr_format = _format(spec) if in_place else 3
+        output = OutputPlan(root, table, recipe, info, spec, mode, zarr_format, earlier)
+        earlier += output.listed
+        parts.append(LabelPlan(job, output))
+    return parts
+
+
+def _complete(parts: tuple[LabelPlan, ...], item: Admitted, peak: int) -> ImagePlan:
+    first = parts[0]
+    pixels = first.job.grid.frames * math.prod(first.job.grid.shape)
+    size = np.dtype(item.info.dtype).itemsize
+    factor = PYRAMID if first.job.recipe.output.pyramid else 1.0
+    recipes = [part.job.recipe for part in parts]
     return ImagePlan(
-        job,
-        output,
+        parts,
         item.fingerprint,
-        int(pixels * job.info.shape[1] * size * factor) if mode == "copy" else 0,
-        int(pixels * 4 * factor) * (1 if output.fragments is None else 2),
-        int(pixels * 4 * probability_count(job.recipe) * factor),
-        int(pixels * _scratch_bytes_per_px(job.recipe)),
+        int(pixels * item.info.shape[1] * size * factor) if first.output.mode == "copy" else 0,
+        int(pixels * 4 * factor) * sum(len(part.output.listed) for part in parts),
+        int(pixels * 4 * sum(map(probability_count, recipes)) * factor),
+        int(pixels * sum(map(_scratch_bytes_per_px, recipes))),
         peak,
-        pixels / 1e6 * seconds_per_megapixel(job),
+        pixels / 1e6 * sum(seconds_per_megapixel(part.job) for part in parts),
     )
 
 
@@ -187,13 +243,13 @@ def _scratch_bytes_per_px(recipe: Recipe) -> float:
     return recipe.segment.scratch_bytes_per_px() + 4 * probability_count(recipe) + merged
 
 
-def output_mode(job: ImageJob) -> Literal["copy", "none", "in_place"]:
+def output_mode(recipe: Recipe, spec: SourceSpec) -> Literal["copy", "none", "in_place"]:
     """Whether the image is copied: by default just where it had to be converted."""
-    wanted = job.recipe.output.image
-    is_zarr = job.source.reader == "ome_zarr"
+    wanted = recipe.output.image
+    is_zarr = spec.reader == "ome_zarr"
     if wanted == "in_place" and not is_zarr:
         raise MethodError(
-            job.name,
+            spec.name,
             "output.image is in_place, but only an OME-Zarr can take labels in",
             "Use `copy` or `none`.",
         )
@@ -250,14 +306,15 @@ def _largest_side(job: ImageJob, machine: Machine) -> int:
     return SIDES[recipe.ndim][-1]
 
 
-def _format(job: ImageJob) -> Literal[2, 3]:
-    return 3 if (path_of(job.source.path) / "zarr.json").is_file() else 2
+def _format(spec: SourceSpec) -> Literal[2, 3]:
+    return 3 if (path_of(spec.path) / "zarr.json").is_file() else 2
 
 
 def seconds_per_megapixel(job: ImageJob) -> float:
     """CPU seconds of reading, writing, filtering and segmenting a megapixel; rough."""
     filters = 0.03 * len(job.recipe.preprocess)
-    copy = 0.03 * job.info.shape[1] if output_mode(job) == "copy" else 0.0
+    copied = output_mode(job.recipe, job.source) == "copy"
+    copy = 0.03 * job.info.shape[1] if copied else 0.0
     soft = 0.06 * probability_count(job.recipe)
     return 0.06 + filters + copy + soft + job.recipe.segment.cpu_seconds_per_megapixel()
 

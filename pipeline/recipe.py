@@ -19,6 +19,7 @@ from pipeline.methods.registry import method_class
 from pipeline.names import nearest
 from pipeline.preprocess import Step
 from pipeline.recipe_file import find_file, read_file, recipes_folder
+from pipeline.recipe_parts import OfParts
 from pipeline.validation import explained, valid_keys
 
 
@@ -82,8 +83,28 @@ class ResourcesSection(Section):
     workers: int | None = Field(default=None, ge=1)
 
 
-class Recipe(Section):
-    """A whole recipe."""
+def plain_label(value: str) -> str:
+    """A label's name, if it can name a folder; raises ValueError if not."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
+        raise ValueError(
+            f"{value!r} must be letters, digits, '_', '-' or '.', for it names a folder"
+        )
+    return value
+
+
+def choose_method(value: Any) -> Any:
+    """The method that a `segment:` section names, with its parameters."""
+    if not isinstance(value, dict):
+        return value
+    if not isinstance(value.get("method"), str):
+        raise RecipeError(
+            "segment.method: a recipe names its method, for example `method: threshold`."
+        )
+    return method_class(value["method"]).model_validate(value)
+
+
+class Recipe(OfParts, Section):
+    """A whole recipe of one label image; `pipeline.labels_recipe` has those of several."""
 
     label: str = ""
     description: str = ""
@@ -96,25 +117,16 @@ class Recipe(Section):
     output: OutputSection = OutputSection()
     resources: ResourcesSection = ResourcesSection()
 
-    @field_validator("segment", mode="before")
-    @classmethod
-    def _choose_method(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        if not isinstance(value.get("method"), str):
-            raise RecipeError(
-                "segment.method: a recipe names its method, for example `method: threshold`."
-            )
-        return method_class(value["method"]).model_validate(value)
+    _choose_method = field_validator("segment", mode="before")(choose_method)
 
     @field_validator("label")
     @classmethod
     def _plain_label(cls, value: str) -> str:
-        if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
-            raise ValueError(
-                f"{value!r} must be letters, digits, '_', '-' or '.', for it names a folder"
-            )
-        return value
+        return plain_label(value) if value else value
+
+    @property
+    def parts(self) -> tuple[Recipe, ...]:
+        return (self,)
 
     def next_round(self, state: State, context: Context) -> Round | None:
         """The round that follows `state`: the method's, then those of merging."""
@@ -143,6 +155,11 @@ class Recipe(Section):
     def fact_columns(self) -> dict[str, str]:
         """What the method tells of whole objects, name -> dtype; of merged regions nothing."""
         return self.segment.fact_columns() if self.merge is None else {}
+
+    @property
+    def parent_label(self) -> str | None:
+        """The earlier label whose numbers the objects have, see `Method.parent_label`."""
+        return self.segment.parent_label() if self.merge is None else None
 
     @property
     def ndim(self) -> int:
@@ -177,28 +194,43 @@ def parse_recipe(content: object, where: str, default_label: str = "labels") -> 
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        lines = "\n".join(f"  {_explain(item, content)}" for item in error.errors())
+        lines = "\n".join(f"  {explain(item, content)}" for item in error.errors())
         raise RecipeError(f"{where}:\n{lines}") from error
     except RecipeError as error:
         raise RecipeError(f"{where}:\n  {error}") from error
+    check_recipe(recipe, f"{where}:\n  ")
+    if used := recipe.segment.earlier_labels():
+        raise RecipeError(
+            f"{where}:\n  segment: it uses the label {next(iter(used.values()))!r}, and the recipe "
+            "has one label only. List both under `labels:`."
+        )
+    if not recipe.label:
+        recipe = recipe.model_copy(update={"label": named_after(default_label)})
+    return recipe
+
+
+def named_after(file_name: str) -> str:
+    """A label's name from that of a file."""
+    return re.sub(r"[^\w.-]", "_", file_name)
+
+
+def check_recipe(recipe: Recipe, where: str) -> None:
+    """Raise RecipeError if sections do not fit each other; `where` comes before the key."""
     if recipe.ndim not in recipe.segment.dims:
         raise RecipeError(
-            f"{where}:\n  source.dims: {recipe.segment.__class__.__name__.lower()} is not defined "
+            f"{where}source.dims: {recipe.segment.__class__.__name__.lower()} is not defined "
             f"in {recipe.source.dims}."
         )
     if recipe.segment.classes() and recipe.merge is not None:
         raise RecipeError(
-            f"{where}:\n  merge: it acts on objects, and `segment` gives a map of classes. "
+            f"{where}merge: it acts on objects, and `segment` gives a map of classes. "
             "Make objects: `output: labels`."
         )
     if recipe.segment.classes() and recipe.postprocess != PostprocessSection():
         raise RecipeError(
-            f"{where}:\n  postprocess: it acts on objects, and `segment` gives a map of classes. "
+            f"{where}postprocess: it acts on objects, and `segment` gives a map of classes. "
             "Leave it out, or make objects: `output: labels`."
         )
-    if not recipe.label:
-        recipe = recipe.model_copy(update={"label": re.sub(r"[^\w.-]", "_", default_label)})
-    return recipe
 
 
 def find_recipe(name_or_path: str) -> Path:
@@ -214,7 +246,7 @@ def shipped_recipes() -> list[str]:
     return sorted(name.as_posix() for name in names if name.parts[0] not in other)
 
 
-def _explain(item: Any, content: Mapping[str, Any]) -> str:
+def explain(item: Any, content: Mapping[str, Any], model: type[BaseModel] = Recipe) -> str:
     """One validation error as a line: key, what is wrong, what would be right."""
     location = [str(part) for part in item["loc"]]
     if item["type"] == "extra_forbidden":
@@ -222,7 +254,7 @@ def _explain(item: Any, content: Mapping[str, Any]) -> str:
             method = method_class(content["segment"]["method"])
             keys = valid_keys(method, location[1:-1])
         else:
-            keys = valid_keys(Recipe, location[:-1])
+            keys = valid_keys(model, location[:-1])
         shown = ".".join(location)
         known = f" Valid keys: {', '.join(keys)}." if keys else ""
         return f"{shown}: unknown key{nearest(location[-1], keys)}.{known}"

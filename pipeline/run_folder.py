@@ -65,9 +65,10 @@ class RunFolder:
         """Where the results of an image are published."""
         return self.images / f"{name}.ome.zarr"
 
-    def table_path(self, name: str) -> AnyPath:
-        """Where the object table of one image is kept."""
-        return self.hidden / "tables" / f"{name}.parquet"
+    def table_path(self, name: str, label: str = "") -> AnyPath:
+        """Where the object table of one image is kept, of several labels each one's."""
+        folder = self.hidden / "tables"
+        return (folder / label if label else folder) / f"{name}.parquet"
 
     def work_path(self, work: str) -> AnyPath:
         return self.work / work
@@ -140,9 +141,9 @@ class RunFolder:
         """
         self._replace(staged, self.image_path(name), f"{name}.ome.zarr", plan)
 
-    def publish_table(self, staged: AnyPath, name: str) -> None:
-        """The same of its object table."""
-        target = self.table_path(name)
+    def publish_table(self, staged: AnyPath, name: str, label: str = "") -> None:
+        """The same of its object table, of several labels each one's."""
+        target = self.table_path(name, label)
         if isinstance(staged, StorePath) and isinstance(target, StorePath):
             staged.copy_to(target)
         elif isinstance(staged, Path) and isinstance(target, Path):
@@ -163,7 +164,7 @@ class RunFolder:
                     delete_folder(staging / entry.name)
 
     def publish_in_place(
-        self, staged: AnyPath, label: str, source: AnyPath, zarr_format: int
+        self, staged: AnyPath, labels: Sequence[str], source: AnyPath, zarr_format: int
     ) -> None:
         """Move staged labels into the source OME-Zarr and list them there.
 
@@ -171,6 +172,27 @@ class RunFolder:
         earlier request does not stay beside labels that it does not belong to.
         """
         version: Literal[2, 3] = 3 if zarr_format == 3 else 2
+        names: list[str] = []
+        for label in labels:
+            names += self._move_in_place(staged, label, source, version)
+        group = zarr.open_group(zarr_place(source / LABELS), mode="a", zarr_format=version)
+        found: Any = group.attrs.get("ome", {"version": "0.5"})
+        ome: dict[str, Any] = dict(found)
+        known: Any = ome.get("labels", []) if zarr_format == 3 else group.attrs.get("labels", [])
+        there = [name for name in names if (source / LABELS / name).exists()]
+        listing = [*(n for n in known if n not in names or n in there)]
+        listing += [name for name in there if name not in listing]
+        if zarr_format == 3:
+            group.attrs["ome"] = {**ome, "labels": listing}
+        else:
+            group.attrs["labels"] = listing
+        if isinstance(staged, Path):
+            delete_folder(staged)
+
+    def _move_in_place(
+        self, staged: AnyPath, label: str, source: AnyPath, version: Literal[2, 3]
+    ) -> list[str]:
+        """Move one label and what belongs to it; returns the names of its label images."""
         # Another's label may have the name of fragments that were never ours. They go before the
         # graph that tells them, for this may be interrupted and done again.
         ours = [place_of(part, label) for part in PARTS if part != FRAGMENTS]
@@ -184,20 +206,7 @@ class RunFolder:
                 self._replace(staged / place, target, f"{source.name}/{place}", "replaced")
             elif target.exists():
                 self._keep(target, f"{source.name}/{place}", "replaced")
-        group = zarr.open_group(zarr_place(source / LABELS), mode="a", zarr_format=version)
-        found: Any = group.attrs.get("ome", {"version": "0.5"})
-        ome: dict[str, Any] = dict(found)
-        known: Any = ome.get("labels", []) if zarr_format == 3 else group.attrs.get("labels", [])
-        names = [Path(place).name for place in reversed(ours) if place.startswith(LABELS)]
-        there = [name for name in names if (source / LABELS / name).exists()]
-        listing = [*(n for n in known if n not in names or n in there)]
-        listing += [name for name in there if name not in listing]
-        if zarr_format == 3:
-            group.attrs["ome"] = {**ome, "labels": listing}
-        else:
-            group.attrs["labels"] = listing
-        if isinstance(staged, Path):
-            delete_folder(staged)
+        return [Path(place).name for place in reversed(ours) if place.startswith(LABELS)]
 
     def take_back(self, staged: AnyPath, name: str) -> None:
         """Undo `publish`, where a crash came between it and its record.

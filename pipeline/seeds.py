@@ -71,6 +71,10 @@ class Seeds(BaseModel, ABC):
         """Files beside the image that they need."""
         return {}
 
+    def earlier_labels(self) -> dict[str, str]:
+        """Labels made before, see `Method.earlier_labels`."""
+        return {}
+
     def check(self, context: Context) -> None:
         """Raise MethodError if there are no such seeds for this image."""
 
@@ -110,15 +114,11 @@ class PointSeeds(Seeds):
         return 0
 
 
-class LabelSeeds(Seeds):
+class NumberedSeeds(Seeds):
     """One seed a number of a label image, with all its pixels, in the order of numbers.
 
-    `file`: the label image beside the image, of its size. 0 is no seed. In 2D a number is a seed
-    of its own in each plane.
+    0 is no seed. In 2D a number is a seed of its own in each plane.
     """
-
-    kind: Literal["labels"] = Field(alias="from")
-    file: Pattern = "{stem}.seeds.tif"
 
     def gather(self, context: Context) -> Round:
         return ReadSeedLabels(context.grid)
@@ -129,11 +129,31 @@ class LabelSeeds(Seeds):
         seeds = np.flatnonzero(frame).astype(np.int32)
         return marks_of_numbers(labels, state[NUMBER][frame], seeds + 1)
 
+    def check(self, context: Context) -> None:
+        check_label_image(COMPANION, context)
+
+
+class LabelSeeds(NumberedSeeds):
+    """The numbers of a label image beside the image, see `NumberedSeeds`.
+
+    `file`: the label image, of the image's size.
+    """
+
+    kind: Literal["labels"] = Field(alias="from")
+    file: Pattern = "{stem}.seeds.tif"
+
     def companions(self) -> dict[str, str]:
         return {COMPANION: self.file}
 
-    def check(self, context: Context) -> None:
-        check_label_image(COMPANION, context)
+
+class EarlierLabelSeeds(NumberedSeeds):
+    """The objects of a label that the same recipe has made before, see `NumberedSeeds`."""
+
+    kind: Literal["label"] = Field(alias="from")
+    label: str
+
+    def earlier_labels(self) -> dict[str, str]:
+        return {COMPANION: self.label}
 
 
 class PeakSeeds(Seeds):
@@ -165,4 +185,6 @@ class PeakSeeds(Seeds):
         return self.foreground.is_dataset_wide()
 
 
-AnySeeds = Annotated[PointSeeds | LabelSeeds | PeakSeeds, Field(discriminator="kind")]
+AnySeeds = Annotated[
+    PointSeeds | LabelSeeds | EarlierLabelSeeds | PeakSeeds, Field(discriminator="kind")
+]

@@ -19,16 +19,20 @@ import tifffile
 from numpy.typing import NDArray
 
 from pipeline.companions import companion_path, find_companions
-from pipeline.engine import Engine, Executor, perform_here
+from pipeline.earlier_labels import staged_labels
+from pipeline.engine import Executor, Published, perform_here
 from pipeline.errors import ConformanceError
 from pipeline.files import digest, write_atomically
 from pipeline.graph.tables import StoredGraph
 from pipeline.grid import TileGrid
 from pipeline.image import AXES, ImageInfo
+from pipeline.image_run import engines, run_all
 from pipeline.job import ImageJob, check_dtype, choose_channels, plan_id
+from pipeline.labels_recipe import AnyRecipe
 from pipeline.ledger import MemoryLedger
 from pipeline.orders import Order, Receipt
 from pipeline.output import OutputPlan
+from pipeline.plan import LabelPlan
 from pipeline.pyramid import Pyramid, open_level
 from pipeline.recipe import Recipe
 from pipeline.sources import SourceSpec, open_source
@@ -112,31 +116,43 @@ def run_tiled(recipe: Recipe, image: Pixels, folder: Path, cut: Cut) -> Result:
     ImageError
         If the recipe does not apply to the image.
     """
+    (result,) = run_labels(recipe, image, folder, cut).values()
+    return result
+
+
+def run_labels(recipe: AnyRecipe, image: Pixels, folder: Path, cut: Cut) -> dict[str, Result]:
+    """Make all labels of a recipe of an image cut into tiles; by their names, in their order.
+
+    Raises
+    ------
+    ImageError
+        If the recipe does not apply to the image.
+    """
     space = Path(tempfile.mkdtemp(dir=folder, prefix="run-"))
     try:
-        job = plan_array(recipe, save_array(image, folder), cut.side, space)
-        output = OutputPlan(
-            space / "staged", space / "objects.parquet", recipe, job.info, job.source, "none"
-        )
+        parts = plan_labels(recipe, save_array(image, folder), cut.side, space)
         execute = perform_shuffled(cut.order) if cut.order else perform_here
-        done = Engine(job, output, execute, MemoryLedger(), cut.batch_tiles).run()
-        labels = _labels(output.labels(done.count))
-        fragments = None if output.fragments is None else _labels(output.fragments)
-        table = pq.read_table(output.table)
-        soft = _probabilities(output)
-        graph = StoredGraph.open(output.graph) if recipe.merge is not None else None
-        return Result(
-            labels,
-            table,
-            done.digest,
-            done.table_digest,
-            done.certificate,
-            soft,
-            graph,
-            fragments,
-        )
+        results = run_all(engines(parts, execute, MemoryLedger(), cut.batch_tiles), {})
+        return {
+            part.job.recipe.label: _result(part.output, done)
+            for part, done in zip(parts, results, strict=True)
+        }
     finally:
         shutil.rmtree(space)
+
+
+def _result(output: OutputPlan, done: Published) -> Result:
+    """What was staged of one label."""
+    return Result(
+        _labels(output.labels(done.count)),
+        pq.read_table(output.table),
+        done.digest,
+        done.table_digest,
+        done.certificate,
+        _probabilities(output),
+        StoredGraph.open(output.graph) if output.recipe.merge is not None else None,
+        None if output.fragments is None else _labels(output.fragments),
+    )
 
 
 def _labels(pyramid: Pyramid) -> NDArray[Any]:
@@ -203,28 +219,45 @@ def plan_array(
     recipe: Recipe, spec: SourceSpec, side: int | tuple[int, ...], space: Path
 ) -> ImageJob:
     """The request for an image, its frames cut into tiles of any size; `space` is for its work."""
+    (part,) = plan_labels(recipe, spec, side, space)
+    return part.job
+
+
+def plan_labels(
+    recipe: AnyRecipe, spec: SourceSpec, side: int | tuple[int, ...], space: Path
+) -> list[LabelPlan]:
+    """The requests for all labels of an image, cut as `plan_array` has it."""
     with open_source(spec) as source:
         info, fingerprint = source.info, source.fingerprint()
     check_dtype(info, spec.name)
-    recipe = recipe.for_image(info, spec.name)
+    recipes = [part.for_image(info, spec.name) for part in recipe.parts]
     grid = TileGrid.of(info, recipe.ndim, max(info.shape))
     sides = (side,) * grid.ndim if isinstance(side, int) else side
     sides = tuple(min(s, n) for s, n in zip(sides, grid.shape, strict=True))
-    companions = find_companions(recipe.segment.companions(), spec)
-    job = ImageJob(
-        plan_id(recipe, fingerprint, companions),
-        spec.name,
-        spec,
-        info,
-        recipe,
-        choose_channels(recipe.source.channels, info, spec.name),
-        choose_channels(recipe.measure.channels, info, spec.name),
-        TileGrid(grid.frames, grid.shape, sides),
-        str(space / "work"),
-        companions,
-    )
-    recipe.check(job.context)
-    return job
+    files = [find_companions(part.segment.companions(), spec) for part in recipes]
+    plan = plan_id(recipes, fingerprint, files)
+    found: list[LabelPlan] = []
+    earlier: tuple[str, ...] = ()
+    for part, companions in zip(recipes, files, strict=True):
+        root = space / "staged"
+        job = ImageJob(
+            plan,
+            spec.name,
+            spec,
+            info,
+            part,
+            choose_channels(part.source.channels, info, spec.name),
+            choose_channels(part.measure.channels, info, spec.name),
+            TileGrid(grid.frames, grid.shape, sides),
+            str(space / "work"),
+            {**companions, **staged_labels(root, part.segment.earlier_labels(), info)},
+        )
+        part.check(job.context)
+        table = space / f"{part.label}.parquet"
+        output = OutputPlan(root, table, part, info, spec, "none", earlier=earlier)
+        earlier += output.listed
+        found.append(LabelPlan(job, output))
+    return found
 
 
 def _same_receipt(a: Receipt, b: Receipt) -> bool:

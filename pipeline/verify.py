@@ -12,6 +12,7 @@ import zarr
 
 from pipeline.files import digest
 from pipeline.image import ImageInfo
+from pipeline.label_rows import array_row, label_rows, table_label
 from pipeline.manifest import ImageRow, Manifest
 from pipeline.orders import digest_levels
 from pipeline.output import FRAGMENTS, GRAPHS, LABELS, PROBABILITIES, place_of, probabilities_info
@@ -88,21 +89,24 @@ def _verify(folder: RunFolder, manifest: Manifest) -> Verified:
 
 def _damage_of(folder: RunFolder, manifest: Manifest, row: ImageRow) -> Iterator[str]:
     for array in manifest.arrays(row.name):
+        labelled, kind = array_row(row, array)
         try:
-            pyramid = published_pyramid(row, array)
+            pyramid = published_pyramid(labelled, kind)
         except (OSError, KeyError, ValueError) as error:
             yield f"{array}: cannot be opened ({error})"
             continue
         known = manifest.shards(row.name, array)
         yield from _damaged_shards(pyramid, array, known)
-        if array == "labels":
+        if kind == LABELS:
             level0 = [item.split(":")[0].encode() for item in known[:-1]]
-            if digest(*level0) != row.digest:
-                yield "labels: the records of its shards contradict the certified digest"
-    tables = {folder.table_path(row.name): row.details["table_digest"]}
-    graph = path_of(row.details["location"]) / place_of(GRAPHS, row.details["label"])
-    for name, expected in row.details.get("graph", {}).items():
-        tables[graph / f"{name}.parquet"] = expected
+            if digest(*level0) != labelled.digest:
+                yield f"{array}: the records of its shards contradict the certified digest"
+    tables: dict[AnyPath, str] = {}
+    for one in label_rows(row):
+        tables[folder.table_path(one.name, table_label(one))] = one.details["table_digest"]
+        graph = path_of(one.details["location"]) / place_of(GRAPHS, one.details["label"])
+        for name, expected in one.details.get("graph", {}).items():
+            tables[graph / f"{name}.parquet"] = expected
     for path, expected in tables.items():
         try:
             if table_digest(path) != expected:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import RecipeError
+from pipeline.labels_recipe import load_any_recipe, parse_any_recipe
 from pipeline.methods.base import Method
 from pipeline.methods.registry import method_class, method_names
 from pipeline.methods.watershed import Watershed
@@ -20,13 +21,14 @@ THRESHOLD = {"segment": {"method": "threshold"}}
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_is_valid(name: str) -> None:
-    recipe = load_recipe(name)
+    recipe = load_any_recipe(name)
     assert recipe.label
     assert recipe.description.endswith(".")
-    assert isinstance(recipe.segment, method_class(recipe.segment.method))
+    for part in recipe.parts:
+        assert isinstance(part.segment, method_class(part.segment.method))
     # A recipe says again what it means; models are named by path, and in the identity by content.
     content = recipe.model_dump(mode="json")
-    assert parse_recipe(content, name).identity() == recipe.identity()
+    assert parse_any_recipe(content, name).identity() == recipe.identity()
 
 
 def test_there_is_a_plain_recipe_for_every_method_and_architecture() -> None:
@@ -38,7 +40,7 @@ def test_there_is_a_plain_recipe_for_every_method_and_architecture() -> None:
             used = parts_of(load_recipe(name).segment)
             # Called after its method or its network, and a variant after that: threshold-li.
             assert name.removeprefix("methods/").split("-")[0] in used
-            covered |= used
+        covered |= {used for part in load_any_recipe(name).parts for used in parts_of(part.segment)}
     assert covered >= {*method_names(), *ARCHITECTURES, *DETECTORS}
 
 

@@ -351,7 +351,7 @@ def test_a_seed_whose_mean_it_does_not_have_has_no_region(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"seeds": {"from": "clicks"}}, r"seeds.*'points', 'labels', 'peaks'"),
+        ({"seeds": {"from": "clicks"}}, r"seeds.*'points', 'labels', 'label', 'peaks'"),
         (
             {"seeds": {"from": "points", "fiel": "a.csv"}},
             r"seeds\.points\.fiel: .*'file'.* Valid keys: file, from\.",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from pipeline.engine import Engine, Published, perform_here
+from pipeline.engine import Published, perform_here
 from pipeline.errors import TilewrightError
+from pipeline.image_run import engines, run_all
 from pipeline.ledger import MemoryLedger
 from pipeline.methods.base import State
 from pipeline.orders import Order, Receipt
@@ -32,7 +33,8 @@ class SmallImages:
     @property
     def wants_gpu(self) -> bool:
         """Whether the recipe has rounds for a GPU: the images then go to one as a whole."""
-        return any(plan.job.recipe.segment.wants_gpu() for plan in self.plans)
+        parts = (part for plan in self.plans for part in plan.parts)
+        return any(part.job.recipe.segment.wants_gpu() for part in parts)
 
 
 def perform(order: Order) -> Receipt | TilewrightError:
@@ -43,14 +45,17 @@ def perform(order: Order) -> Receipt | TilewrightError:
         return error.alone()
 
 
-def segment_small(images: SmallImages) -> list[Published | BaseException]:
-    """Segment whole images into staging; a failure is that image's answer, not the batch's."""
+def segment_small(images: SmallImages) -> list[list[Published] | BaseException]:
+    """Segment whole images into staging, all labels of each.
+
+    A failure is that image's answer, not the batch's.
+    """
     return [_segment(plan, images.state) for plan in images.plans]
 
 
-def _segment(plan: ImagePlan, state: State) -> Published | BaseException:
+def _segment(plan: ImagePlan, state: State) -> list[Published] | BaseException:
     try:
-        return Engine(plan.job, plan.output, perform_here, MemoryLedger()).run(state)
+        return run_all(engines(plan.parts, perform_here, MemoryLedger()), state)
     except TilewrightError as error:
         return error.alone()
     except Exception as error:

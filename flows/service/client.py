@@ -15,7 +15,7 @@ from flows.service.names import ANY, POOL, SEGMENT, TAG
 from flows.service.settings import Settings
 from flows.service.units import client_environment
 from pipeline.errors import RecipeError, TilewrightError
-from pipeline.recipe import Recipe
+from pipeline.labels_recipe import AnyRecipe
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -80,7 +80,7 @@ def connected(settings: Settings) -> Iterator[SyncPrefectClient]:
 
 
 def submit(
-    settings: Settings, recipe: Recipe, parameters: dict[str, Any], queue: str
+    settings: Settings, recipe: AnyRecipe, parameters: dict[str, Any], queue: str
 ) -> tuple[str, str]:
     """Ask for a run; returns its id and the page that shows it."""
     given = {**parameters, "recipe": recipe.model_dump(mode="json")}
@@ -135,7 +135,7 @@ def set_paused(settings: Settings, paused: bool) -> None:
 def add_schedule(
     settings: Settings,
     name: str,
-    recipe: Recipe,
+    recipe: AnyRecipe,
     parameters: dict[str, Any],
     schedule: Any,
     watch: bool,
@@ -146,7 +146,7 @@ def add_schedule(
     ----------
     settings : Settings
     name : str
-    recipe : Recipe
+    recipe : Recipe or LabelsRecipe
     parameters : dict
         Others of the flow.
     schedule : CronSchedule, IntervalSchedule or RRuleSchedule

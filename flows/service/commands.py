@@ -98,9 +98,9 @@ def register(app: typer.Typer, end: Callable[[Callable[[], int]], None]) -> None
 
         def go() -> int:
             from flows.service.client import follow, submit
-            from pipeline.recipe import load_recipe
+            from pipeline.labels_recipe import load_any_recipe
 
-            settings, parsed = _service(config), load_recipe(recipe)
+            settings, parsed = _service(config), load_any_recipe(recipe)
             parameters = {
                 "archive": str(archive.absolute()),
                 "out": str(out.absolute()),
@@ -172,7 +172,7 @@ def _schedule_commands(end: Callable[[Callable[[], int]], None]) -> typer.Typer:
 
         def go(settings: Any) -> None:
             from flows.service.client import add_schedule
-            from pipeline.recipe import load_recipe
+            from pipeline.labels_recipe import load_any_recipe
 
             parameters = {
                 "archive": str(archive.absolute()),
@@ -180,7 +180,7 @@ def _schedule_commands(end: Callable[[Callable[[], int]], None]) -> typer.Typer:
                 **({"settle_seconds": settle} if watch else {}),
             }
             times = _times(every, cron, rrule, timezone)
-            add_schedule(settings, name, load_recipe(recipe), parameters, times, watch)
+            add_schedule(settings, name, load_any_recipe(recipe), parameters, times, watch)
 
         _simple(end, config, go)
 

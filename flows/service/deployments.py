@@ -28,7 +28,8 @@ from flows.service.settings import Settings
 from flows.service.training import train_model
 from flows.service.turns import limit_gpu_runs
 from pipeline.errors import TilewrightError
-from pipeline.recipe import Recipe, load_recipe, shipped_recipes
+from pipeline.labels_recipe import AnyRecipe, load_any_recipe
+from pipeline.recipe import shipped_recipes
 from pipeline.training.recipe import (
     TrainingRecipe,
     load_training_recipe,
@@ -62,14 +63,14 @@ def apply_deployments(settings: Settings) -> list[str]:
     return names
 
 
-def offered_recipes(settings: Settings) -> Iterator[tuple[str, Recipe]]:
+def offered_recipes(settings: Settings) -> Iterator[tuple[str, AnyRecipe]]:
     """Shipped recipes, but for the examples of methods, and those of the configuration's folder."""
     for name in shipped_recipes():
         if "/" not in name:
-            yield name, load_recipe(name)
+            yield name, load_any_recipe(name)
     folder = settings.recipes
     for path in sorted(folder.glob("*.yaml")) if folder else ():
-        yield path.stem, load_recipe(str(path))
+        yield path.stem, load_any_recipe(str(path))
 
 
 def _make_pool(client: SyncPrefectClient) -> None:
@@ -94,7 +95,7 @@ def _make_pool(client: SyncPrefectClient) -> None:
 def deploy(
     flow: Flow[..., Any],
     name: str,
-    recipe: Recipe | TrainingRecipe | None,
+    recipe: AnyRecipe | TrainingRecipe | None,
     parameters: Mapping[str, Any] = MappingProxyType({}),
     schedule: Any = None,
 ) -> str:
@@ -105,7 +106,7 @@ def deploy(
     flow : Flow
     name : str
         Of the deployment.
-    recipe : Recipe, TrainingRecipe or None
+    recipe : Recipe, LabelsRecipe, TrainingRecipe or None
     parameters : dict
         Values of others of the flow's parameters.
     schedule : CronSchedule, IntervalSchedule or RRuleSchedule, optional
@@ -138,7 +139,7 @@ def deploy(
     return f"{flow.name}/{name}"
 
 
-def _with_form(schema: Any, recipe: Recipe | TrainingRecipe) -> Any:
+def _with_form(schema: Any, recipe: AnyRecipe | TrainingRecipe) -> Any:
     """The parameters of the flow, with the recipe's own fields."""
     form = recipe_schema(recipe)
     parts = form.pop("definitions")

@@ -50,11 +50,19 @@ def _specialised(value: BaseModel) -> type[BaseModel]:
         held = getattr(value, name)
         if isinstance(held, Method):
             fields[name] = (_specialised(held), held)
+        elif isinstance(held, dict) and any(isinstance(one, BaseModel) for one in held.values()):
+            fields[name] = (_section_of(held), ...)
     return (
         create_model(type(value).__name__, __base__=type(value), **fields)
         if fields
         else type(value)
     )
+
+
+def _section_of(held: dict[str, BaseModel]) -> type[BaseModel]:
+    """A model with a field for each entry: what the labels of a recipe are called is given."""
+    fields: dict[str, Any] = {key: (_specialised(one), ...) for key, one in held.items()}
+    return create_model("Labels", **fields)
 
 
 def fields_help(model: type[BaseModel]) -> dict[str, str]:

@@ -33,7 +33,7 @@ from flows.service.settings import Settings, load_settings
 from flows.service.turns import gpu_turn
 from flows.service.worker_logs import LOGGERS, show_in_run
 from pipeline.errors import BusyError, ClusterError, EmptyArchiveError, PlanError, TilewrightError
-from pipeline.recipe import parse_recipe
+from pipeline.labels_recipe import parse_any_recipe
 from pipeline.run_folder import RunFolder
 from pipeline.sources import discover
 from pipeline.storage import AnyPath, StorePath
@@ -123,7 +123,7 @@ def _segment(
     begin()
     settings = load_settings()
     request = Request(
-        parse_recipe(recipe, "recipe"),
+        parse_any_recipe(recipe, "recipe"),
         allowed_archive(Path(archive), settings),
         allowed_output(Path(out), settings),
         tile_px,
@@ -164,7 +164,7 @@ def watch_archive(
     settings = load_settings()
     place, target = Path(archive), Path(out)
     request = Request(
-        parse_recipe(recipe, "recipe"),
+        parse_any_recipe(recipe, "recipe"),
         allowed_archive(place, settings),
         allowed_output(target, settings),
         scheduler=settings.cluster.address,
@@ -238,7 +238,7 @@ def _attempt(request: Request, settings: Settings) -> dict[str, Any]:
     shown, room = security(settings.keys), partial(check_reserve, request.out, settings)
     with (
         claimed(request) as (folder, manifest),
-        gpu_turn(request.recipe.segment.wants_gpu(), settings),
+        gpu_turn(request.recipe.wants_gpu(), settings),
         opened_run(request, folder, manifest, time.time(), shown, room) as run,
     ):
         remember(request, settings.home)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flows.viewer.images import RunImages
 from pipeline import report
+from pipeline.label_rows import label_rows, table_label
 from pipeline.manifest import ImageRow
 from pipeline.report.wording import escaped, image_size, plural, whole
 
@@ -73,17 +74,23 @@ def _card(number: int, row: ImageRow) -> str:
             f'<span class="quarantined">{escaped(row.status)}</span>'
             f"<span>{escaped(row.reason)}</span></figcaption></div>"
         )
-    found = (
-        f"classes {', '.join(escaped(name) for name, *_ in row.details['classes'])}"
-        if row.details.get("classes")
-        else plural(int(row.details["objects"]), "object")
-    )
+    found = ", ".join(_found(one) for one in label_rows(row))
     return (
         f'<a class="card" href="v/{number}/"><div class="place">'
         f'<img loading="lazy" src="thumbnails/{number}" alt="no picture"></div>'
         f"<figcaption>{name}<span>published · {found}</span>"
         f"<span>{image_size(row.details['shape'])}</span></figcaption></a>"
     )
+
+
+def _found(row: ImageRow) -> str:
+    """How many objects a label has, or its classes."""
+    classes = row.details.get("classes")
+    if classes:
+        return f"classes {', '.join(escaped(name) for name, *_ in classes)}"
+    label = table_label(row)
+    count = int(row.details["objects"])
+    return f"{whole(count)} {escaped(label)}" if label else plural(count, "object")
 
 
 def _turn(count: int, first: int) -> str:

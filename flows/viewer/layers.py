@@ -14,6 +14,7 @@ from flows.viewer.contrast import Contrast, contrasts, is_color
 from flows.viewer.images import Places
 from flows.viewer.multiscale import Multiscale, color_of, open_multiscale
 from pipeline.errors import ViewError
+from pipeline.label_rows import label_rows
 from pipeline.manifest import ImageRow
 from pipeline.output import FRAGMENTS, LABELS, PROBABILITIES, place_of
 from pipeline.sources.ome_zarr_metadata import ome_attributes
@@ -95,11 +96,13 @@ def make_layers(row: ImageRow, places: Places, missing_chunks: str, base: str) -
             spaces.append(labels)
         except (ViewError, *MALFORMED) as error:
             left_out.append(f"Labels {name} are not shown: {error}.")
-    place = place_of(PROBABILITIES, row.details["label"])
-    if (places.results / place).is_dir():
+    for one in label_rows(row):
+        place = place_of(PROBABILITIES, one.details["label"])
+        if not (places.results / place).is_dir():
+            continue
         try:
             found = open_multiscale(places.results, place, f"{base}results/")
-            layers += _probabilities(found, row)
+            layers += _probabilities(found, one)
         except ViewError as error:
             left_out.append(f"Probabilities are not shown: {error}.")
     if not spaces:
@@ -187,15 +190,15 @@ def _is_color(value: object) -> bool:
 
 
 def _label_names(row: ImageRow, places: Places) -> list[str]:
-    """The run's own label first, then all others that are listed beside it."""
-    own = str(row.details["label"])
+    """The run's own labels first, then all others that are listed beside it."""
+    own = [str(one.details["label"]) for one in label_rows(row)]
     try:
         group = zarr.open_group(places.results / LABELS, mode="r", use_consolidated=False)
         found: Any = ome_attributes(dict(group.attrs)).get("labels", [])
     except Exception as error:  # the run's own is known without a list
         log.info("view: the labels of %s are not listed: %s", row.name, error)
         found = []
-    return list(dict.fromkeys([own, *map(str, found)]))
+    return list(dict.fromkeys([*own, *map(str, found)]))
 
 
 def _label(labels: Multiscale, name: str, base: str) -> Layer:

@@ -12,7 +12,9 @@ from pipeline.growing.regions import FINAL, FINAL_BOUNDS
 from pipeline.kernels.grow import paint
 from pipeline.kernels.neighbours import neighbour_steps
 from pipeline.kernels.relabel import numbered
+from pipeline.label_keys import label_keys
 from pipeline.methods.base import EmittingRound, Output, State, TileLabels
+from pipeline.seed_rounds import COMPANION, NUMBER
 from pipeline.view import TileView
 
 PAINTED = "growing.painted"
@@ -20,9 +22,17 @@ PAINTED = "growing.painted"
 
 @dataclass(frozen=True)
 class Paint(EmittingRound):
-    """Flood the final patches of each core once more, seed by seed."""
+    """Flood the final patches of each core once more, seed by seed.
+
+    Parameters
+    ----------
+    connectivity : int
+    by_number : bool
+        Whether regions are keyed by the numbers of the label image that their seeds are.
+    """
 
     connectivity: int
+    by_number: bool = False
 
     name: ClassVar[str] = "paint"
     done: ClassVar[str] = PAINTED
@@ -43,4 +53,7 @@ class Paint(EmittingRound):
             neighbour_steps(core.ndim, self.connectivity),
         )
         labels, found = numbered(painted.reshape(core.shape), len(seeds) + 1)
-        return Output({}, TileLabels(labels, keys=seeds[found - 1]))
+        keys = seeds[found - 1]
+        if self.by_number:
+            keys = label_keys(view, COMPANION, state[NUMBER][keys])
+        return Output({}, TileLabels(labels, keys=keys))

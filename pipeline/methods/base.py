@@ -257,6 +257,21 @@ class Method(BaseModel, ABC):
         """Files beside each image that the method needs: what each is for -> its pattern."""
         return {}
 
+    def earlier_labels(self) -> dict[str, str]:
+        """Label images made before by the same recipe that the method needs: what for -> name.
+
+        They are read as companions are, see `TileView.companion_labels`.
+        """
+        return {}
+
+    def parent_label(self) -> str | None:
+        """The earlier label of which every object is made from one object, and has its number.
+
+        The keys of the pieces are then `label_keys` of those numbers. None: objects are numbered by
+        the raster rank of their first pixels.
+        """
+        return None
+
     def has_probabilities(self) -> bool:
         """Whether the map comes with the probability of each class, as an array of its own."""
         return False

@@ -21,21 +21,21 @@ from pipeline.growing.regions import PASSES, GrowthRule, Meet
 from pipeline.growing.spread import ACTIVE, Spread, iteration_of
 from pipeline.methods.base import Context, Method, Round, State
 from pipeline.methods.checks import check_connectivity, check_single_channel, or_full
-from pipeline.seed_rounds import CENTRE
+from pipeline.seed_rounds import CENTRE, COMPANION
 from pipeline.seeds import AnySeeds, PeakSeeds
 
 
 class RegionGrowing(Method):
     """Objects are what hangs together with a seed and has grey values close to it.
 
-    `seeds`: `{from: peaks, ...}`, `{from: points, file: ...}` or `{from: labels, file: ...}`, see
-    `pipeline.seeds`. `tolerance`: a region is the component, around its seed, of the pixels whose
-    grey value is at most this far from the seed's; a seed of several pixels has their mean, and
-    the components that hold any of them. `rule`: "adaptive" then moves the middle of the interval
-    to the mean of the region, again and again, until no interval changes or it was moved
-    `iterations` times; the interval is always wide enough to hold the seed's own value. `spread`:
-    half the width of the moved intervals, in standard deviations of the region, instead of
-    `tolerance`. `connectivity`: 4 or 8 in 2D; 6, 18 or 26 in 3D; by default 8 and 26.
+    `seeds`: `{from: peaks, ...}`, `{from: points, file: ...}`, `{from: labels, file: ...}` or
+    `{from: label, label: ...}`, see `pipeline.seeds`. `tolerance`: a region is the component,
+    around its seed, of the pixels whose grey value is at most this far from the seed's; a seed of
+    several pixels has their mean, and the components that hold any of them. `rule`: "adaptive" then
+    moves the middle of the interval to the mean of the region, again and again, until no interval
+    changes or it was moved `iterations` times; the interval is always wide enough to hold the
+    seed's own value. `spread`: half the width of the moved intervals, in standard deviations of the
+    region, instead of `tolerance`. `connectivity`: 4 or 8 in 2D; 6, 18 or 26 in 3D; by default 8 and 26.
 
     Regions are defined each by itself. A pixel of several belongs to the seed that comes first: in
     the file, by its number, or by the raster order of the peaks.
@@ -70,7 +70,8 @@ class RegionGrowing(Method):
             return gathering
         connectivity = or_full(self.connectivity, context.grid.ndim)
         if PASSES in state and not state[OPEN].any():
-            return None if PAINTED in state else Paint(connectivity)
+            by_number = self.parent_label() is not None
+            return None if PAINTED in state else Paint(connectivity, by_number)
         if ACTIVE not in state or len(state[ACTIVE]):
             return Spread(self.seeds, self.tolerance, connectivity, context.grid)
         iterations = self.iterations if self.rule == "adaptive" else 0
@@ -82,6 +83,12 @@ class RegionGrowing(Method):
 
     def companions(self) -> dict[str, str]:
         return self.seeds.companions()
+
+    def earlier_labels(self) -> dict[str, str]:
+        return self.seeds.earlier_labels()
+
+    def parent_label(self) -> str | None:
+        return self.earlier_labels().get(COMPANION)
 
     def check(self, context: Context) -> None:
         check_single_channel(context)

@@ -22,7 +22,14 @@ from pipeline.methods.masks import ObjectMask
 from pipeline.methods.threshold import Threshold
 from pipeline.watershed.flood import FLOODED, MARGIN_PX, OPEN_TILE, FloodWindows
 from pipeline.watershed.landscape import Kind, Landscape
-from pipeline.watershed.markers import AnyMarkers, GridMarkers, PeakMarkers, ZoneMarkers
+from pipeline.watershed.markers import (
+    FILE,
+    AnyMarkers,
+    EarlierLabelMarkers,
+    GridMarkers,
+    PeakMarkers,
+    ZoneMarkers,
+)
 from pipeline.watershed.open import REGIONS_MARKED, MarkRegions, open_tiles
 from pipeline.watershed.open_markers import markers_round
 from pipeline.watershed.relax import RESOLVED, Relax, Resolve
@@ -39,7 +46,8 @@ class Watershed(Method):
     "objectness" from where the network of `foreground` is surest of an object's middle.
     `markers`: where the flood begins: `{from: peaks}` of the landscape, `{from: threshold, value}`,
     `{from: h_minima, h}`, `{from: grid, size_px, compactness}` for superpixels, or given beside the
-    image by `{from: points, file}` or `{from: labels, file}`. `min_distance_px`: peaks of one
+    image by `{from: points, file}` or `{from: labels, file}`, or objects that the recipe has made
+    before by `{from: label, label}`. `min_distance_px`: peaks of one
     component are farther apart than this (largest coordinate difference); the highest wins, then
     the first in raster order. `smooth_px`: standard deviation of the smoothing of distances within
     a component; grey values are smoothed by `preprocess`. `max_distance_px`: distances count up to
@@ -84,6 +92,11 @@ class Watershed(Method):
         spacing = type(self).model_fields["min_distance_px"].default
         if self.min_distance_px != spacing and not isinstance(self.markers, PeakMarkers):
             raise ValueError("min_distance_px is of peaks; leave it out, or use other markers")
+        if self.lines and isinstance(self.markers, EarlierLabelMarkers):
+            raise ValueError(
+                "lines would cut objects from what they grew from; leave them out with markers "
+                "`from: label`"
+            )
         return self
 
     def next_round(self, state: State, context: Context) -> Round | None:
@@ -119,6 +132,12 @@ class Watershed(Method):
 
     def companions(self) -> dict[str, str]:
         return self.markers.companions()
+
+    def earlier_labels(self) -> dict[str, str]:
+        return self.markers.earlier_labels()
+
+    def parent_label(self) -> str | None:
+        return self.earlier_labels().get(FILE)
 
     def is_dataset_wide(self) -> bool:
         return self._uses_foreground and self.foreground.is_dataset_wide()

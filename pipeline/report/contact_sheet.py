@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.label_rows import label_rows, labelled_name
 from pipeline.manifest import ImageRow, Manifest
 from pipeline.report.summary import evenly
 from pipeline.report.views import make_views
@@ -36,11 +37,12 @@ def contact_sheet(manifest: Manifest, recipe: dict[str, Any]) -> str:
         An SVG file that needs no other.
     """
     published = manifest.counts().get("published", 0)
-    rows = list(_chosen(manifest, published))
+    images = list(_chosen(manifest, published))
+    rows = [one for row in images for one in label_rows(row)]
     columns = max(1, min(COLUMNS, len(rows)))
     width = columns * (PLACE + GAP) + GAP
     height = math.ceil(len(rows) / columns) * (PLACE + LINE + GAP) + LINE + GAP
-    heading = f"{whole(len(rows))} of {plural(published, 'published image')}, evenly chosen"
+    heading = f"{whole(len(images))} of {plural(published, 'published image')}, evenly chosen"
     places = "".join(_place(row, recipe, i % columns, i // columns) for i, row in enumerate(rows))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
@@ -73,7 +75,7 @@ def _place(row: ImageRow, recipe: dict[str, Any], column: int, line: int) -> str
         f'href="{view.thumbnail.uri}"/>'
     )
     objects = "" if row.details.get("classes") else _count(row)
-    words = escaped(f"{_short(row.name)}{objects}")
+    words = escaped(f"{_short(labelled_name(row))}{objects}")
     return f'{shown}<text x="{left}" y="{top + PLACE + 14}" fill="#333">{words}</text>'
 
 

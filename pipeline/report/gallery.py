@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline.label_rows import label_rows, labelled_name
 from pipeline.manifest import ImageRow
 from pipeline.report.summary import Summary
 from pipeline.report.views import View, Views, make_views
@@ -42,7 +43,7 @@ resolution, which is the one to judge them by.</p>
 
 
 def _cards(rows: list[ImageRow], recipe: dict[str, Any]) -> Iterator[str]:
-    for row in rows:
+    for row in (one for image in rows for one in label_rows(image)):
         try:
             views, trouble = make_views(row, recipe), ""
         except Exception as error:  # one picture must not cost the report
@@ -62,7 +63,7 @@ def _card(row: ImageRow, views: Views, trouble: str) -> str:
         pictures = [f'<p class="missing">{escaped(trouble or "too large without a pyramid")}</p>']
     kind = "card two" if len(pictures) == 2 else "card"
     return f"""<figure class="{kind}"><div class="pictures">{"".join(pictures)}</div>
-<figcaption><b>{escaped(row.name)}</b>
+<figcaption><b>{escaped(labelled_name(row))}</b>
 <span>{_found(details)} · {image_size(details["shape"])}</span>
 <code title="digest of the labels: {escaped(row.digest)}">{escaped(row.digest[:12])}</code>
 </figcaption></figure>

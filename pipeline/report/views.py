@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.box import Box
+from pipeline.label_rows import segmented_channels
 from pipeline.manifest import ImageRow
 from pipeline.output import FRAGMENTS
 from pipeline.report.planes import MOST_PX, Level, Picture, label_levels
@@ -100,7 +101,7 @@ def make_views(row: ImageRow, recipe: dict[str, Any]) -> Views:
         return _views(
             levels,
             picture,
-            shown_channels(picture.channels, recipe["source"].get("channels") or ()),
+            shown_channels(picture.channels, segmented_channels(recipe, str(row.details["label"]))),
             colors,
         )
 

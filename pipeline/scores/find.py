@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pipeline.errors import ImageError, RecipeError, ScoreError
+from pipeline.label_rows import label_row, label_rows, segmented_channels
 from pipeline.manifest import ImageRow
 from pipeline.names import nearest
 from pipeline.output import LABELS
@@ -149,7 +150,7 @@ def _chosen(path: str, names: list[str], label: str | None) -> str:
 def _of_run(place: AnyPath, label: str | None, only: str | None) -> Found:
     folder = RunFolder(place)
     manifest = folder.reading()
-    recipe = folder.read_run().get("recipe", {}).get("source", {})
+    recipe = folder.read_run().get("recipe", {})
     images: list[LabelImage] = []
     failures: dict[str, ImageError] = {}
     try:
@@ -169,7 +170,7 @@ def _of_run(place: AnyPath, label: str | None, only: str | None) -> Found:
 
 
 def _of_row(
-    row: ImageRow, folder: RunFolder, source: dict[str, Any], label: str | None
+    row: ImageRow, folder: RunFolder, recipe: dict[str, Any], label: str | None
 ) -> LabelImage:
     if row.status == "quarantined":
         raise ScoreError(row.name, f"was quarantined by the run ({row.reason.rstrip('.')})")
@@ -181,16 +182,19 @@ def _of_row(
     # The whole output folder may have been moved or copied since.
     moved = details["output"] != "in_place"
     group = folder.image_path(row.name) if moved else path_of(details["location"])
-    chosen = _chosen(str(group), label_names(group), label or details["label"])
+    own = label_rows(row)
+    only = str(details["label"]) if len(own) == 1 else None
+    chosen = _chosen(str(group), label_names(group), label or only)
+    details = label_row(row, chosen).details
     classes = details["classes"] if chosen == details["label"] else []
     return LabelImage(
         row.name,
         SourceSpec("ome_zarr", str(group / LABELS / chosen), row.name),
         _picture(row, group),
-        tuple(source.get("channels") or ()),
+        segmented_channels(recipe, chosen),
         tuple(str(name) for name, *_ in classes),
         tuple(tuple(color) for _, *color in classes),
-        3 if source.get("dims") == "3d" else 2,
+        3 if recipe.get("source", {}).get("dims") == "3d" else 2,
     )
 
 

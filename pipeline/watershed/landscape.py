@@ -18,7 +18,14 @@ from pipeline.methods.base import State
 from pipeline.methods.classifier import Classifier
 from pipeline.view import TileView
 from pipeline.watershed.cells import ways_to_middles
-from pipeline.watershed.markers import GridMarkers, Marked, Markers, marked_in_window
+from pipeline.watershed.markers import (
+    FILE,
+    EarlierLabelMarkers,
+    GridMarkers,
+    Marked,
+    Markers,
+    marked_in_window,
+)
 
 Kind = Literal["distance", "intensity", "gradient", "objectness"]
 
@@ -89,6 +96,8 @@ class Landscape:
         else:
             valid = view.valid(halo_px)
             mask = np.ones(view.window(halo_px).shape, np.bool_) if valid is None else valid
+        if isinstance(self.markers, EarlierLabelMarkers):
+            mask = mask | (view.companion_labels(FILE, view.window(halo_px)) > 0)
         labels, _ = components(mask, self.connectivity)
         return labels.view(np.int32)
 

@@ -81,6 +81,10 @@ class Markers(BaseModel, ABC):
         """Files beside the image, see `Method.companions`."""
         return {}
 
+    def earlier_labels(self) -> dict[str, str]:
+        """Labels made before, see `Method.earlier_labels`."""
+        return {}
+
     def check(self, context: Context) -> None:
         """Raise MethodError if they cannot be found in this image."""
 
@@ -220,8 +224,30 @@ class LabelMarkers(Markers):
         check_label_image(FILE, context)
 
 
+class EarlierLabelMarkers(Markers):
+    """Objects of a label that the same recipe has made before: each grows into one object.
+
+    Their pixels are flooded whatever the foreground says: an object holds what it grew from.
+    """
+
+    kind: Literal["label"] = Field(alias="from")
+    label: str
+
+    def earlier_labels(self) -> dict[str, str]:
+        return {FILE: self.label}
+
+    def check(self, context: Context) -> None:
+        check_label_image(FILE, context)
+
+
 AnyMarkers = Annotated[
-    PeakMarkers | ThresholdMarkers | HMinimaMarkers | GridMarkers | PointMarkers | LabelMarkers,
+    PeakMarkers
+    | ThresholdMarkers
+    | HMinimaMarkers
+    | GridMarkers
+    | PointMarkers
+    | LabelMarkers
+    | EarlierLabelMarkers,
     Field(discriminator="kind"),
 ]
 

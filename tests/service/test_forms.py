@@ -8,8 +8,9 @@ import jsonschema
 import pytest
 
 from flows.service.forms import fields_help, recipe_schema
+from pipeline.labels_recipe import load_any_recipe, parse_any_recipe
 from pipeline.methods.watershed import Watershed
-from pipeline.recipe import PostprocessSection, load_recipe, parse_recipe, shipped_recipes
+from pipeline.recipe import PostprocessSection, load_recipe, shipped_recipes
 from pipeline.training.recipe import (
     load_training_recipe,
     parse_training_recipe,
@@ -25,12 +26,12 @@ CLASSICAL = [
 
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_a_recipe_fits_its_own_form(name: str) -> None:
-    recipe = load_recipe(name)
+    recipe = load_any_recipe(name)
     schema, content = recipe_schema(recipe), recipe.model_dump(mode="json")
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(content, schema)
     # What comes back from the form is the recipe.
-    assert parse_recipe(content, "form").identity() == recipe.identity()
+    assert parse_any_recipe(content, "form").identity() == recipe.identity()
 
 
 @pytest.mark.parametrize(
