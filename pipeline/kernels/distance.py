@@ -19,6 +19,8 @@ References
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -30,9 +32,44 @@ Ints: TypeAlias = npt.NDArray[np.int32]
 Longs: TypeAlias = npt.NDArray[np.int64]
 
 MAX_LIMIT_PX = 46340  # its square is the largest one that int32 holds
+#: Parts of a px squared that squares of a voxel's sides are rounded to; squares of whole numbers,
+#: so that roots have whole steps. The finest is taken with which the largest distance fits int32.
+PARTS = (4096, 1024, 256, 64, 16, 4, 1)
 
 
-def squared_distance(mask: npt.NDArray[np.bool_] | Bytes, limit_px: int) -> Ints:
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """How long a step along each axis is, in whole numbers.
+
+    Parameters
+    ----------
+    weights : tuple of int
+        Square of the step along each axis, in `parts` of a px squared.
+    parts : int
+        1 where all steps are alike.
+    """
+
+    weights: tuple[int, ...]
+    parts: int = 1
+
+
+def metric_of(spacing: Sequence[float], limit_px: int) -> Metric:
+    """The metric of voxels with these sides; a px is the shortest side.
+
+    Squares of sides are rounded to 1/4096 px squared, half up; coarser where `limit_px` is more
+    than 724 (1/1024) or 1448 (1/256).
+    """
+    shortest = min(spacing)
+    squares = [(side / shortest) ** 2 for side in spacing]
+    if max(squares) == 1.0:
+        return Metric((1,) * len(squares))
+    parts = next(p for p in PARTS if limit_px * limit_px * p <= np.iinfo(np.int32).max)
+    return Metric(tuple(math.floor(square * parts + 0.5) for square in squares), parts)
+
+
+def squared_distance(
+    mask: npt.NDArray[np.bool_] | Bytes, limit_px: int, metric: Metric | None = None
+) -> Ints:
     """Squared distance of every mask pixel to the nearest pixel outside the mask.
 
     Parameters
@@ -41,17 +78,20 @@ def squared_distance(mask: npt.NDArray[np.bool_] | Bytes, limit_px: int) -> Ints
         Anything but 0 is inside.
     limit_px : int
         Distances saturate here, in px; 1 to 46340.
+    metric : Metric, optional
+        Lengths of steps; by default 1 px along every axis.
 
     Returns
     -------
     ndarray of the same shape, int32
-        px squared: 0 outside the mask, at most ``limit_px ** 2`` inside. The border of the
-        array is not background, so a mask without any background is saturated everywhere.
+        px squared, in the metric's parts: 0 outside the mask, at most ``limit_px ** 2`` px squared
+        inside. The border of the array is not background, so a mask without any background is
+        saturated everywhere.
 
     Raises
     ------
     ValueError
-        `limit_px` or the number of axes is out of range.
+        `limit_px`, the number of axes, or a square in parts is out of range.
 
     Notes
     -----
@@ -65,13 +105,26 @@ def squared_distance(mask: npt.NDArray[np.bool_] | Bytes, limit_px: int) -> Ints
         return np.zeros(mask.shape, np.int32)
     # A read-only array would be a second signature to compile, hence "W".
     inside = np.require(mask != 0, np.bool_, ["C", "W"]).view(np.uint8)
-    squared: Ints
-    squared = _scan_first_axis(inside.reshape(mask.shape[0], -1), np.int32(limit_px))
+    metric = metric or Metric((1,) * mask.ndim)
+    cap = limit_px * limit_px * metric.parts
+    if len(metric.weights) != mask.ndim or cap > np.iinfo(np.int32).max:
+        raise ValueError(f"{metric} does not fit {mask.ndim} axes and {limit_px} px")
+    squared = _along_first_axis(inside.reshape(mask.shape[0], -1), cap, metric.weights[0])
     for axis in range(1, mask.ndim):
         before, after = math.prod(mask.shape[:axis]), math.prod(mask.shape[axis + 1 :])
         lines = squared.reshape(before, mask.shape[axis], after)
-        _lower_envelope_axis(lines, limit_px * limit_px)
+        _lower_envelope_axis(lines, cap, metric.weights[axis])
     return squared.reshape(mask.shape)
+
+
+def _along_first_axis(inside: Bytes, cap: int, weight: int) -> Ints:
+    """Squared distance along axis 0 only, at most `cap`."""
+    # As many steps as saturate, and no more: their square must fit int32.
+    steps = math.isqrt((cap - 1) // weight) + 1
+    squared: Ints = _scan_first_axis(inside, np.int32(steps))
+    if weight > 1 or steps * steps > cap:
+        np.minimum(squared.astype(np.int64) * weight, cap, out=squared, casting="unsafe")
+    return squared
 
 
 def distance_steps(squared: Ints, steps_per_px: int = 64) -> Ints:
@@ -128,8 +181,11 @@ def _scan_first_axis(inside: Bytes, limit: np.int32) -> Ints:
 
 
 @njit(cache=True, nogil=True)
-def _lower_envelope_axis(squared: Ints, cap: int) -> None:
-    """Add the distance along axis 1 to (A, N, B) int32 in place; values stay at most `cap`."""
+def _lower_envelope_axis(squared: Ints, cap: int, weight: int) -> None:
+    """Add the distance along axis 1 to (A, N, B) int32 in place; values stay at most `cap`.
+
+    A step along the axis has the square `weight`.
+    """
     a_count, n, b_count = squared.shape
     site = np.empty(n + 1, np.int64)
     start = np.empty(n + 1, np.int64)
@@ -144,13 +200,20 @@ def _lower_envelope_axis(squared: Ints, cap: int) -> None:
                 stop = first + 1
                 while stop < n and squared[a, stop, b] != 0:
                     stop += 1
-                _lower_envelope_run(squared[a, :, b], first, stop, cap, site, start, height)
+                _lower_envelope_run(squared[a, :, b], first, stop, cap, weight, site, start, height)
                 first = stop + 1
 
 
 @njit(cache=True, nogil=True)
 def _lower_envelope_run(
-    line: Ints, first: int, stop: int, cap: int, site: Longs, start: Longs, height: Longs
+    line: Ints,
+    first: int,
+    stop: int,
+    cap: int,
+    weight: int,
+    site: Longs,
+    start: Longs,
+    height: Longs,
 ) -> None:
     """Solve one run ``first <= x < stop`` of foreground; `site` etc. are scratch stacks."""
     lo, hi = max(first - 1, 0), min(stop + 1, line.size)
@@ -161,14 +224,14 @@ def _lower_envelope_run(
             continue
         while top >= 0:
             t, s = start[top], site[top]
-            if (t - s) * (t - s) + height[top] <= (t - u) * (t - u) + h:
+            if weight * (t - s) * (t - s) + height[top] <= weight * (t - u) * (t - u) + h:
                 break
             top -= 1
         begin = lo
         if top >= 0:
             s = site[top]
             # Not negative: the older parabola is the lower one at start[top] >= 0.
-            begin = 1 + (u * u - s * s + h - height[top]) // (2 * (u - s))
+            begin = 1 + (weight * (u * u - s * s) + h - height[top]) // (2 * weight * (u - s))
         if begin < hi:
             top += 1
             site[top], start[top], height[top] = u, begin, h
@@ -177,7 +240,7 @@ def _lower_envelope_run(
         return
     for u in range(hi - 1, lo - 1, -1):
         s = site[top]
-        line[u] = min((u - s) * (u - s) + height[top], cap)
+        line[u] = min(weight * (u - s) * (u - s) + height[top], cap)
         if u == start[top]:
             top -= 1
 

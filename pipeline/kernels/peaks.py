@@ -20,13 +20,15 @@ from pipeline.kernels.ordering import ordered_int32
 Ints: TypeAlias = npt.NDArray[np.int32]
 Longs: TypeAlias = npt.NDArray[np.int64]
 Heights: TypeAlias = npt.NDArray[np.int32 | np.float32]
+#: A distance in px, the same along every axis or one an axis.
+Distance: TypeAlias = int | tuple[int, ...]
 
 LOWEST = np.int32(np.iinfo(np.int32).min)
 FEW = 16  # points of a region; up to here comparing all pairs is faster than hashing
 SWEEP_COST = 8  # a pixel of a running maximum costs about so many tests of a single box
 
 
-def find_peaks(height: Heights, region: Ints, min_distance_px: int) -> Longs:
+def find_peaks(height: Heights, region: Ints, min_distance_px: Distance) -> Longs:
     """Raster indices of the peaks of every region, ascending.
 
     Parameters
@@ -35,8 +37,9 @@ def find_peaks(height: Heights, region: Ints, min_distance_px: int) -> Longs:
         Without NaN.
     region : ndarray of the same shape, int32
         Region numbers; 0 is outside.
-    min_distance_px : int
-        Chebyshev distance in px that two peaks of one region exceed.
+    min_distance_px : int or tuple of int
+        Chebyshev distance in px that two peaks of one region exceed; of several numbers, one an
+        axis, along one of the axes.
 
     Returns
     -------
@@ -54,7 +57,7 @@ def find_peaks(height: Heights, region: Ints, min_distance_px: int) -> Longs:
     return found[keep]
 
 
-def candidate_peaks(height: Heights, region: Ints, min_distance_px: int) -> Longs:
+def candidate_peaks(height: Heights, region: Ints, min_distance_px: Distance) -> Longs:
     """Pixels that are the highest of their own region inside the box around them.
 
     Parameters
@@ -76,13 +79,17 @@ def candidate_peaks(height: Heights, region: Ints, min_distance_px: int) -> Long
     shape = (1,) * (3 - height.ndim) + height.shape
     tops = ordered_int32(height).reshape(shape)
     numbers = np.require(region, np.int32, ["C", "W"]).reshape(shape)
-    radius = max(1, min_distance_px)
+    distances = _three(min_distance_px, height.ndim)
+    reach = (
+        max(1, distances[0]) if height.ndim == 3 else 0,
+        max(1, distances[1]),
+        max(1, distances[2]),
+    )
     # The box of radius 1 is the sieve: few pixels pass it and need the whole box.
     found: Longs = _highest_nearby(tops, numbers)
-    if radius > 1 and found.size > 0:
+    if max(reach) > 1 and found.size > 0:
         order = np.argsort(numbers.reshape(-1)[found], kind="stable")
-        reach_z = radius if height.ndim == 3 else 0
-        keep = _highest_of_box(tops, numbers, found[order], reach_z, radius)
+        keep = _highest_of_box(tops, numbers, found[order], reach)
         found = np.sort(found[order][keep])
     return found
 
@@ -92,7 +99,7 @@ def space_peaks(
     height: npt.NDArray[np.number],
     region_id: Longs,
     order_key: Longs,
-    min_distance_px: int,
+    min_distance_px: Distance,
 ) -> npt.NDArray[np.bool_]:
     """Choose from each region the highest peaks that keep their distance.
 
@@ -105,8 +112,8 @@ def space_peaks(
         Peaks of different regions do not see each other.
     order_key : ndarray of shape (N,), int64
         Order of peaks of equal height: the raster index in the whole image.
-    min_distance_px : int
-        Chebyshev distance in px that two kept peaks of one region exceed.
+    min_distance_px : int or tuple of int
+        As for `find_peaks`: what two kept peaks of one region exceed.
 
     Returns
     -------
@@ -124,25 +131,35 @@ def space_peaks(
         raise ValueError(f"coords has shape {coords.shape}; (N, 2) or (N, 3) is needed")
     if not (n,) == height.shape == region_id.shape == order_key.shape:
         raise ValueError("coords, height, region_id and order_key must be lists of one length")
-    if min_distance_px < 0:
-        raise ValueError(f"min_distance_px is {min_distance_px}; it must be 0 or more")
+    distances = _three(min_distance_px, coords.shape[1])
     wide = np.int64 if np.issubdtype(height.dtype, np.integer) else np.float64
     padded = np.zeros((n, 3), np.int64)
     padded[:, 3 - coords.shape[1] :] = coords
     cells = np.empty((n, 4), np.int64)
     cells[:, 0] = region_id
-    cells[:, 1:] = padded // (min_distance_px + 1)
+    cells[:, 1:] = padded // (np.array(distances) + 1)
     order = np.lexsort((order_key, -height.astype(wide), region_id))
     keep: npt.NDArray[np.bool_]
-    keep = _space_points(padded, cells, order, min_distance_px, coords.shape[1] - 2)
+    keep = _space_points(padded, cells, order, distances, coords.shape[1] - 2)
     return keep
 
 
-def _check(height: Heights, region: Ints, min_distance_px: int) -> None:
+def _three(distance_px: Distance, ndim: int) -> tuple[int, int, int]:
+    """Distances along z, y and x."""
+    given = distance_px if isinstance(distance_px, tuple) else (distance_px,) * ndim
+    if len(given) != ndim or min(given) < 0:
+        raise ValueError(
+            f"min_distance_px is {distance_px}; it must be 0 or more, along {ndim} axes"
+        )
+    # A plane is a volume of one: along z nothing is apart.
+    z, y, x = (*(0,) * (3 - ndim), *given)
+    return z, y, x
+
+
+def _check(height: Heights, region: Ints, min_distance_px: Distance) -> None:
     if height.ndim not in (2, 3) or height.shape != region.shape:
         raise ValueError(f"height {height.shape}, region {region.shape}: not one 2D/3D shape")
-    if min_distance_px < 0:
-        raise ValueError(f"min_distance_px is {min_distance_px}; it must be 0 or more")
+    _three(min_distance_px, height.ndim)
 
 
 @njit(cache=True, nogil=True)
@@ -158,7 +175,7 @@ def _highest_nearby(height: Ints, region: Ints) -> Longs:
                 more[:count] = found[:count]
                 found = more
             for x in range(columns):
-                if region[z, y, x] > 0 and _is_highest(height, region, z, y, x, 1, 1):
+                if region[z, y, x] > 0 and _is_highest(height, region, z, y, x, (1, 1, 1)):
                     found[count] = (z * rows + y) * columns + x
                     count += 1
     return found[:count].copy()
@@ -166,14 +183,14 @@ def _highest_nearby(height: Ints, region: Ints) -> Longs:
 
 @njit(cache=True, nogil=True)
 def _is_highest(
-    height: Ints, region: Ints, z: int, y: int, x: int, reach_z: int, reach: int
+    height: Ints, region: Ints, z: int, y: int, x: int, reach: tuple[int, int, int]
 ) -> bool:
     """Whether no pixel of the same region in the box around (z, y, x) is higher."""
     planes, rows, columns = height.shape
     own, top = region[z, y, x], height[z, y, x]
-    for c in range(max(z - reach_z, 0), min(z + reach_z + 1, planes)):
-        for b in range(max(y - reach, 0), min(y + reach + 1, rows)):
-            for a in range(max(x - reach, 0), min(x + reach + 1, columns)):
+    for c in range(max(z - reach[0], 0), min(z + reach[0] + 1, planes)):
+        for b in range(max(y - reach[1], 0), min(y + reach[1] + 1, rows)):
+            for a in range(max(x - reach[2], 0), min(x + reach[2] + 1, columns)):
                 if height[c, b, a] > top and region[c, b, a] == own:
                     return False
     return True
@@ -181,7 +198,7 @@ def _is_highest(
 
 @njit(cache=True, nogil=True)
 def _highest_of_box(
-    height: Ints, region: Ints, found: Longs, reach_z: int, reach: int
+    height: Ints, region: Ints, found: Longs, reach: tuple[int, int, int]
 ) -> npt.NDArray[np.bool_]:
     """Which of `found`, grouped by region, are the highest of their region in their whole box.
 
@@ -191,7 +208,7 @@ def _highest_of_box(
     keep = np.empty(found.size, np.bool_)
     _, rows, columns = height.shape
     flat_region = region.reshape(-1)
-    box_size = (2 * reach_z + 1) * (2 * reach + 1) ** 2
+    box_size = (2 * reach[0] + 1) * (2 * reach[1] + 1) * (2 * reach[2] + 1)
     first = 0
     while first < found.size:
         own = flat_region[found[first]]
@@ -211,17 +228,17 @@ def _highest_of_box(
             stop += 1
         z0, y0, x0 = box[0], box[1], box[2]
         sides = (
-            box[3] - z0 + 2 * reach_z + 1,
-            box[4] - y0 + 2 * reach + 1,
-            box[5] - x0 + 2 * reach + 1,
+            box[3] - z0 + 2 * reach[0] + 1,
+            box[4] - y0 + 2 * reach[1] + 1,
+            box[5] - x0 + 2 * reach[2] + 1,
         )
         sweep = (
             stop - first > 1
             and (stop - first) * box_size > SWEEP_COST * sides[0] * sides[1] * sides[2]
         )
         if sweep:
-            origin = (z0 - reach_z, y0 - reach, x0 - reach)
-            running = _running_maximum(height, region, own, origin, sides, reach_z, reach)
+            origin = (z0 - reach[0], y0 - reach[1], x0 - reach[2])
+            running = _running_maximum(height, region, own, origin, sides, reach)
         for i in range(first, stop):
             row, x = found[i] // columns, found[i] % columns
             z, y = row // rows, row % rows
@@ -231,7 +248,7 @@ def _highest_of_box(
                 top = running[((z - z0) * sides[1] + y - y0) * sides[2] + x - x0]
                 keep[i] = top == height[z, y, x]
             else:
-                keep[i] = _is_highest(height, region, z, y, x, reach_z, reach)
+                keep[i] = _is_highest(height, region, z, y, x, reach)
         first = stop
     return keep
 
@@ -243,10 +260,10 @@ def _running_maximum(
     own: int,
     origin: tuple[int, int, int],
     sides: tuple[int, int, int],
-    reach_z: int,
-    reach: int,
+    reach: tuple[int, int, int],
 ) -> Ints:
-    """Maximum of region `own` over the box of ``2 * reach + 1`` px that starts at each pixel.
+    """Maximum of region `own` over the box of ``2 * reach + 1`` px an axis that starts at each
+    pixel.
 
     The result covers the box at `origin` with `sides`, flattened. Each pass doubles the length
     of the maximum along one axis. Near the far ends it runs on into the next row: those values
@@ -259,9 +276,9 @@ def _running_maximum(
             for x in range(max(origin[2], 0), min(origin[2] + sides[2], height.shape[2])):
                 if region[z, y, x] == own:
                     running[row + x] = height[z, y, x]
-    _lengthen(running, 1, 2 * reach + 1)
-    _lengthen(running, sides[2], 2 * reach + 1)
-    _lengthen(running, sides[1] * sides[2], 2 * reach_z + 1)
+    _lengthen(running, 1, 2 * reach[2] + 1)
+    _lengthen(running, sides[2], 2 * reach[1] + 1)
+    _lengthen(running, sides[1] * sides[2], 2 * reach[0] + 1)
     return running
 
 
@@ -278,13 +295,13 @@ def _lengthen(running: Ints, stride: int, length: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _space_points(
-    points: Longs, cells: Longs, order: Longs, distance: int, reach_z: int
+    points: Longs, cells: Longs, order: Longs, distance: tuple[int, int, int], reach_z: int
 ) -> npt.NDArray[np.bool_]:
     """Keep points, taken in `order`, of which no kept one of their region is within `distance`.
 
     `points` is (N, 3), `cells` is (N, 4): region and cell; `order` goes region by region. A few
-    points are compared directly. Of many, those kept are hashed by cell: two points of a cell of
-    side ``distance + 1`` are never both kept, so that a cell holds one at most.
+    points are compared directly. Of many, those kept are hashed by cell: two points of a cell with
+    sides ``distance + 1`` are never both kept, so that a cell holds one at most.
     """
     size = 1
     while size < 2 * order.size:
@@ -311,7 +328,11 @@ def _space_points(
 
 @njit(cache=True, nogil=True)
 def _is_crowded_by(
-    points: Longs, keep: npt.NDArray[np.bool_], others: Longs, i: int, distance: int
+    points: Longs,
+    keep: npt.NDArray[np.bool_],
+    others: Longs,
+    i: int,
+    distance: tuple[int, int, int],
 ) -> bool:
     """Whether one of `others` that is kept is within `distance` of point i."""
     for j in others:  # noqa: SIM110 - numba compiles no generator expressions in any()
@@ -321,18 +342,23 @@ def _is_crowded_by(
 
 
 @njit(cache=True, nogil=True)
-def _is_near(points: Longs, i: int, j: int, distance: int) -> bool:
+def _is_near(points: Longs, i: int, j: int, distance: tuple[int, int, int]) -> bool:
     """Whether the Chebyshev distance of two points is at most `distance`."""
     return bool(
-        abs(points[i, 0] - points[j, 0]) <= distance
-        and abs(points[i, 1] - points[j, 1]) <= distance
-        and abs(points[i, 2] - points[j, 2]) <= distance
+        abs(points[i, 0] - points[j, 0]) <= distance[0]
+        and abs(points[i, 1] - points[j, 1]) <= distance[1]
+        and abs(points[i, 2] - points[j, 2]) <= distance[2]
     )
 
 
 @njit(cache=True, nogil=True)
 def _is_crowded(
-    points: Longs, cells: Longs, slots: Longs, i: int, distance: int, reach_z: int
+    points: Longs,
+    cells: Longs,
+    slots: Longs,
+    i: int,
+    distance: tuple[int, int, int],
+    reach_z: int,
 ) -> bool:
     """Whether a kept point in the cells around point i is within `distance`."""
     for dz in range(-reach_z, reach_z + 1):

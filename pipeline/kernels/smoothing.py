@@ -8,6 +8,7 @@ and every pass rounds once, so the order of summation does not matter either.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -19,6 +20,10 @@ Longs: TypeAlias = npt.NDArray[np.int64]
 
 WEIGHT_BITS = 12  # the weights of one axis sum to 2 ** 12
 TRUNCATE = 3.0  # radius of the kernel in sigmas
+
+
+#: Weights of no smoothing.
+ONE_WEIGHT = np.array([1 << WEIGHT_BITS], np.int64)
 
 
 def radius_px(sigma_px: float) -> int:
@@ -69,7 +74,7 @@ def _apportion(shares: list[float], total: int) -> list[int]:
     return whole
 
 
-def smooth_within(values: Ints, region: Ints, sigma_px: float) -> Ints:
+def smooth_within(values: Ints, region: Ints, sigma_px: float | Sequence[float]) -> Ints:
     """Smooth `values`, in place, with a separable gaussian that stays inside each region.
 
     Parameters
@@ -78,8 +83,9 @@ def smooth_within(values: Ints, region: Ints, sigma_px: float) -> Ints:
         Overwritten: a window is large, and two more copies of it were the peak of a tile's memory.
     region : ndarray of the same shape, int32
         Region numbers; 0 is outside.
-    sigma_px : float
-        Standard deviation in px, the same on every axis. 0 returns `values` unchanged.
+    sigma_px : float or sequence of float
+        Standard deviation in px, the same on every axis or one an axis. Along an axis with 0
+        nothing changes.
 
     Returns
     -------
@@ -98,13 +104,15 @@ def smooth_within(values: Ints, region: Ints, sigma_px: float) -> Ints:
         raise ValueError(f"values {values.shape} and region {region.shape} must be one 2D/3D shape")
     if values.dtype != np.int32 or not (values.flags.c_contiguous and values.flags.writeable):
         raise ValueError("values must be a writeable C-contiguous int32 array")
-    if not (math.isfinite(sigma_px) and sigma_px >= 0):
+    sigmas = sigma_px if isinstance(sigma_px, Sequence) else (sigma_px,) * values.ndim
+    if len(sigmas) != values.ndim or not all(math.isfinite(s) and s >= 0 for s in sigmas):
         raise ValueError(f"sigma_px is {sigma_px}; it must be 0 or more")
-    if sigma_px == 0 or values.size == 0:
+    if max(sigmas) == 0 or values.size == 0:
         return values
     numbers = np.require(region, np.int32, ["C", "W"]).reshape(-1)
-    weights = gaussian_weights(sigma_px)
     for axis, length in enumerate(values.shape):
+        # One weight of 1 sets what is outside to 0, as every pass does.
+        weights = gaussian_weights(sigmas[axis]) if sigmas[axis] else ONE_WEIGHT
         stride = math.prod(values.shape[axis + 1 :])
         along_row = axis == values.ndim - 1
         _smooth_axis(

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.ndimage import distance_transform_edt
 
-from pipeline.kernels.distance import MAX_LIMIT_PX, distance_steps, squared_distance
+from pipeline.kernels.distance import (
+    MAX_LIMIT_PX,
+    Metric,
+    distance_steps,
+    metric_of,
+    squared_distance,
+)
 
 MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=9))
 
@@ -40,6 +46,50 @@ def test_equals_scipy(shape: tuple[int, ...], density: float) -> None:
     exact = np.rint(distance_transform_edt(mask) ** 2).astype(np.int64)
     assert np.array_equal(squared_distance(mask, 500), exact)
     assert np.array_equal(squared_distance(mask, 7), np.minimum(exact, 49))
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 0.5, 0.5), (1.0, 0.25, 0.3), (0.4, 1.3, 0.9), (3, 1)])
+@pytest.mark.parametrize("density", [0.6, 0.97, 0.9995])
+def test_equals_scipy_with_voxels_that_are_no_cubes(
+    spacing: tuple[float, ...], density: float
+) -> None:
+    mask = np.random.default_rng(0).random((30, 41, 52)[-len(spacing) :]) < density
+    metric = metric_of(spacing, 500)
+    sampling = np.sqrt(np.array(metric.weights) / metric.parts)
+    np.testing.assert_allclose(sampling, np.array(spacing) / min(spacing), rtol=2e-4)
+    exact = np.rint(distance_transform_edt(mask, sampling=sampling) ** 2 * metric.parts)
+    assert np.array_equal(squared_distance(mask, 500, metric), exact.astype(np.int64))
+    capped = np.minimum(exact, 49 * metric.parts)
+    assert np.array_equal(squared_distance(mask, 7, metric), capped)
+
+
+def test_the_order_is_that_of_the_true_voxels() -> None:
+    mask = np.random.default_rng(3).random((20, 41, 52)) < 0.99
+    true = distance_transform_edt(mask, sampling=(2.5, 0.5, 0.5))
+    ours = squared_distance(mask, 200, metric_of((2.5, 0.5, 0.5), 200))
+    order = np.argsort(ours.ravel(), kind="stable")
+    assert np.all(np.diff(true.ravel()[order]) >= -1e-9)
+    assert len(np.unique(np.rint(true * 1e6))) == len(np.unique(ours))
+
+
+@pytest.mark.parametrize(
+    ("spacing", "limit", "metric"),
+    [
+        ((0.3, 0.3), 2000, Metric((1, 1))),
+        ((2, 1, 1), 724, Metric((16384, 4096, 4096), 4096)),
+        ((2, 1, 1), 725, Metric((4096, 1024, 1024), 1024)),
+        ((1, 2), 2000, Metric((256, 1024), 256)),
+    ],
+)
+def test_squares_of_sides_are_whole_numbers(
+    spacing: tuple[float, ...], limit: int, metric: Metric
+) -> None:
+    assert metric_of(spacing, limit) == metric
+
+
+def test_a_metric_must_fit() -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        squared_distance(np.ones((2, 2), np.bool_), 2000, Metric((4096, 8192), 4096))
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (3, 4, 5)])

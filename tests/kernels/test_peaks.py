@@ -58,6 +58,41 @@ def test_equals_the_direct_search(
         assert np.array_equal(find_peaks(values, region, distance), np.array(expected)[keep])
 
 
+@given(
+    seed=st.integers(0, 2**32),
+    shape=SHAPES,
+    distance=st.tuples(*(st.integers(0, 4) for _ in range(3))),
+)
+@settings(max_examples=200, deadline=None)
+def test_equals_the_direct_search_with_a_distance_an_axis(
+    seed: int, shape: tuple[int, ...], distance: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(seed)
+    height = rng.integers(0, 5, shape).astype(np.int32)
+    region = rng.integers(0, 3, shape).astype(np.int32)
+    distance = distance[-len(shape) :]
+    expected = []
+    for i, p in enumerate(np.ndindex(shape)):
+        box = tuple(
+            slice(max(0, c - max(1, d)), c + max(1, d) + 1)
+            for c, d in zip(p, distance, strict=True)
+        )
+        if region[p] > 0 and height[p] == height[box][region[box] == region[p]].max():
+            expected.append(i)
+    assert candidate_peaks(height, region, distance).tolist() == expected
+    coords = np.argwhere(np.ones(shape))
+    kept: list[int] = []
+    for i in sorted(expected, key=lambda i: (-height.ravel()[i], i)):
+        apart = [
+            np.any(np.abs(coords[i] - coords[j]) > distance)
+            for j in kept
+            if region.ravel()[i] == region.ravel()[j]
+        ]
+        if all(apart):
+            kept.append(i)
+    assert find_peaks(height, region, distance).tolist() == sorted(kept)
+
+
 @pytest.mark.parametrize("distance", [2, 5, 9])
 @pytest.mark.parametrize("levels", [1, 3, 10_000])
 def test_equals_the_direct_search_on_objects(distance: int, levels: int) -> None:

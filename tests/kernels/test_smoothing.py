@@ -41,6 +41,20 @@ def test_equals_the_direct_sum(data: st.DataObject, shape: tuple[int, ...], sigm
     assert np.array_equal(smoothed, direct_sum(values, region, sigma))
 
 
+def test_every_axis_may_have_its_own_sigma() -> None:
+    values = np.random.default_rng(0).integers(0, 999, (5, 9, 11)).astype(np.int32)
+    region = np.random.default_rng(1).integers(0, 3, values.shape).astype(np.int32)
+    expected = values.copy()
+    for axis, sigma in enumerate((0.5, 0, 2.0)):
+        one = [0.0, 0.0, 0.0]
+        one[axis] = sigma
+        expected = smooth_within(expected, region, one)
+    assert np.array_equal(smooth_within(values.copy(), region, (0.5, 0, 2.0)), expected)
+    assert np.array_equal(
+        smooth_within(values.copy(), region, (1.7, 1.7, 1.7)), direct_sum(values, region, 1.7)
+    )
+
+
 @pytest.mark.parametrize("sigma", [0.2, 0.5, 1.0, 2.0, 3.3, 10.0, 18.3, 21.7, 50.0])
 def test_weights_are_symmetric_and_sum_to_a_power_of_two(sigma: float) -> None:
     weights = gaussian_weights(sigma)
