@@ -27,10 +27,11 @@ def list_sources(request: Request) -> list[SourceSpec]:
     RecipeError
         If there is nothing to do.
     """
-    missing = request.recipe.source.missing_chunks
+    source = request.recipe.source
+    missing, seen = source.missing_chunks, source.seen()
     patterns = request.recipe.companion_patterns()
     images = without_companions(discover(request.archive), patterns)
-    specs = [replace(spec, missing_chunks=missing) for spec in distinct_names(images)]
+    specs = [replace(spec, missing_chunks=missing, seen=seen) for spec in distinct_names(images)]
     if request.paths is not None:
         specs = [spec for spec in specs if spec.path in request.paths]
     if request.only is None:

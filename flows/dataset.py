@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from flows.admission import Submit, admit_sources, list_sources
@@ -339,6 +339,7 @@ class DatasetRun:
             "predicted_cpu_seconds": plan.cpu_seconds,
             "peak_bytes_predicted": plan.peak_bytes,
             "output": plan.output.mode,
+            "seen": asdict(plan.job.source.seen),
         }
         row = ImageRow(
             plan.job.name,

@@ -9,6 +9,7 @@ from pipeline.errors import ImageError, MethodError, UnreadableError
 from pipeline.image import ImageInfo
 from pipeline.job import check_dtype
 from pipeline.sources import SourceSpec, expand, open_source
+from pipeline.sources.focus import in_focus
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ def _admit(spec: SourceSpec) -> list[Admitted | Refused]:
 
 def _open(spec: SourceSpec) -> Admitted | Refused:
     try:
+        spec = in_focus(spec)
         with open_source(spec) as source:
             info, fingerprint = source.info, source.fingerprint()
         if 0 in info.shape:

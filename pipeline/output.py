@@ -13,6 +13,7 @@ from pipeline.image import AXES, ImageInfo
 from pipeline.pyramid import Pyramid, level_count
 from pipeline.recipe import Recipe
 from pipeline.sources import SourceSpec
+from pipeline.sources.seen import PLAIN
 from pipeline.storage import AnyPath
 from pipeline.storage.folders import delete_folder
 from pipeline.storage.zarr_store import zarr_place
@@ -181,7 +182,12 @@ class OutputPlan:
     def staged_source(self) -> SourceSpec:
         """The staged copy of the image, as a source for all further reading."""
         return replace(
-            self.source, reader="ome_zarr", path=str(self.root), series="", missing_chunks="error"
+            self.source,
+            reader="ome_zarr",
+            path=str(self.root),
+            series="",
+            missing_chunks="error",
+            seen=PLAIN,
         )
 
     def finish(self, labels: Pyramid, count: int) -> None:

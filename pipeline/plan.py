@@ -253,7 +253,14 @@ def output_mode(recipe: Recipe, spec: SourceSpec) -> Literal["copy", "none", "in
             "output.image is in_place, but only an OME-Zarr can take labels in",
             "Use `copy` or `none`.",
         )
-    return wanted or ("none" if is_zarr else "copy")
+    if wanted == "in_place" and spec.seen.reshapes:
+        raise MethodError(
+            spec.name,
+            "output.image is in_place, and the labels of a projection or of some planes do not fit "
+            "the image",
+            "Use `copy` or `none`.",
+        )
+    return wanted or ("none" if is_zarr and not spec.seen.reshapes else "copy")
 
 
 def worker_peak_bytes(job: ImageJob) -> int:

@@ -9,17 +9,41 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from scipy import ndimage
+
+from pipeline.lengths import InUm, Length, Lengths, per_axis
 
 Pixels = NDArray[Any]
 
 
-class Filter(BaseModel, ABC):
+#: A standard deviation in px: the same on every axis, or one an axis.
+Sigma = Annotated[float, Field(gt=0, le=200)]
+Sigmas = Sigma | tuple[Sigma, ...]
+
+
+def _some_reach(radii: tuple[int, ...]) -> tuple[int, ...]:
+    if not any(radii):
+        raise ValueError(f"{list(radii)} is 0 along every axis: less than half a pixel")
+    return radii
+
+
+#: Radii in px, one an axis; some may be 0.
+Radii50 = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=50)], ...], AfterValidator(_some_reach), Field(min_length=2)
+]
+Radii500 = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=500)], ...],
+    AfterValidator(_some_reach),
+    Field(min_length=2),
+]
+
+
+class Filter(InUm, ABC):
     """A step of the recipe's `preprocess:` list."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,18 +67,23 @@ class Filter(BaseModel, ABC):
 class Gaussian(Filter):
     """Gaussian blur; the result is float32.
 
-    `sigma_px` is the standard deviation in px; the kernel ends at 4 sigma.
+    `sigma_px`: the standard deviation, or one an axis; `sigma_um`: the same in um. The kernel ends
+    at 4 sigma.
     """
 
     filter: Literal["gaussian"]
-    sigma_px: float = Field(gt=0, le=200)
+    sigma_px: Sigmas | None = None
+    sigma_um: float | None = Field(default=None, gt=0)
+
+    lengths: ClassVar[Lengths] = {"sigma_um": Length("sigma_px", "along", required=True)}
 
     def halo_px(self) -> int:
-        return int(4.0 * self.sigma_px + 0.5)
+        return int(4.0 * max(per_axis(self.sigma_px, 1)) + 0.5)
 
     def apply(self, image: Pixels) -> Pixels:
+        sigmas = per_axis(self.sigma_px, image.ndim)
         blurred: Pixels = ndimage.gaussian_filter(
-            image.astype(np.float32), self.sigma_px, mode="nearest", truncate=4.0
+            image.astype(np.float32), sigmas, mode="nearest", truncate=4.0
         )
         return blurred
 
@@ -63,23 +92,31 @@ class Gaussian(Filter):
 
 
 class Median(Filter):
-    """Median over a square (cube in 3D) of side 2 `radius_px` + 1."""
+    """Median over a square (cube in 3D) of side 2 `radius_px` + 1.
+
+    `radius_px` may be one number an axis; `radius_um`: the same in um.
+    """
 
     filter: Literal["median"]
-    radius_px: int = Field(gt=0, le=50)
+    radius_px: Annotated[int, Field(gt=0, le=50)] | Radii50 | None = None
+    radius_um: float | None = Field(default=None, gt=0)
+
+    lengths: ClassVar[Lengths] = {"radius_um": Length("radius_px", "steps", required=True)}
 
     def halo_px(self) -> int:
-        return self.radius_px
+        return max(per_axis(self.radius_px, 1))
 
     def apply(self, image: Pixels) -> Pixels:
-        result: Pixels = ndimage.median_filter(image, 2 * self.radius_px + 1, mode="nearest")
+        sides = [2 * radius + 1 for radius in per_axis(self.radius_px, image.ndim)]
+        result: Pixels = ndimage.median_filter(image, sides, mode="nearest")
         return result
 
 
 class SubtractBackground(Filter):
     """White top-hat: the image less its opening by a square (cube in 3D).
 
-    What is narrower than 2 `radius_px` + 1 stays, slow changes of the background go.
+    What is narrower than 2 `radius_px` + 1 stays, slow changes of the background go. `radius_px`
+    may be one number an axis; `radius_um`: the same in um.
 
     References
     ----------
@@ -87,17 +124,20 @@ class SubtractBackground(Filter):
     """
 
     filter: Literal["subtract_background"]
-    radius_px: int = Field(gt=0, le=500)
+    radius_px: Annotated[int, Field(gt=0, le=500)] | Radii500 | None = None
+    radius_um: float | None = Field(default=None, gt=0)
+
+    lengths: ClassVar[Lengths] = {"radius_um": Length("radius_px", "steps", required=True)}
 
     def halo_px(self) -> int:
-        return 2 * self.radius_px
+        return 2 * max(per_axis(self.radius_px, 1))
 
     def apply(self, image: Pixels) -> Pixels:
-        side = 2 * self.radius_px + 1
+        sides = [2 * radius + 1 for radius in per_axis(self.radius_px, image.ndim)]
         opened = image
-        for axis in range(image.ndim):
+        for axis, side in enumerate(sides):
             opened = ndimage.minimum_filter1d(opened, side, axis, mode="nearest")
-        for axis in range(image.ndim):
+        for axis, side in enumerate(sides):
             opened = ndimage.maximum_filter1d(opened, side, axis, mode="nearest")
         # Near the border the opening of repeated pixels can exceed the image.
         result: Pixels = image - np.minimum(opened, image)

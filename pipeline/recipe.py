@@ -6,25 +6,49 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+)
 
 from pipeline.errors import RecipeError
 from pipeline.graph.rounds import merge_facts, merge_round
 from pipeline.graph.ways import AnyMerging
 from pipeline.image import ImageInfo
+from pipeline.lengths import Frame, InUm, Length, Lengths, in_px
 from pipeline.methods.base import Context, Method, Round, State
 from pipeline.methods.registry import method_class
 from pipeline.names import nearest
 from pipeline.preprocess import Step
 from pipeline.recipe_file import find_file, read_file, recipes_folder
 from pipeline.recipe_parts import OfParts
+from pipeline.sources.seen import Projection, Seen
 from pipeline.validation import explained, valid_keys
 
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _ascending(value: object) -> object:
+    numbers = [value] if isinstance(value, int) else value
+    if isinstance(numbers, list | tuple) and list(numbers) != sorted(set(numbers)):
+        raise ValueError(f"{list(numbers)} must be numbers from 0, each once, in ascending order")
+    return numbers
+
+
+#: Numbers of planes or times: one, or several.
+Numbers = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_ascending), Field(min_length=1)
+]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class SourceSection(Section):
@@ -33,25 +57,52 @@ class SourceSection(Section):
     `channels`: names or numbers of the channels that the method sees; by default the image's only
     one. `dims`: "2d" takes every plane by itself, "3d" every volume. `missing_chunks`: what a
     chunk that an OME-Zarr does not have means: "error" (nobody can tell it from a lost one) or
-    "fill" (the archive leaves out empty chunks).
+    "fill" (the archive leaves out empty chunks). `project`: make one plane of every stack: "max",
+    "min" or "mean" of each pixel, or "best_focus", the plane whose Laplacian varies most in the
+    first of `channels`. `z`, `t`: numbers of the planes and times that are seen, from 0; by default
+    all. `pixel_size_um`: size of a pixel, y, x or z, y, x, where the file does not say it, or not
+    rightly.
     """
 
     channels: tuple[int | str, ...] | None = Field(default=None, min_length=1)
     dims: Literal["2d", "3d"] = "2d"
     missing_chunks: Literal["error", "fill"] = "error"
+    project: Projection | None = None
+    z: Numbers | None = None
+    t: Numbers | None = None
+    pixel_size_um: tuple[Positive, Positive] | tuple[Positive, Positive, Positive] | None = None
+
+    def seen(self) -> Seen:
+        """What is seen of every image."""
+        size = None if self.pixel_size_um is None else (None, *self.pixel_size_um)[-3:]
+        by = self.channels[0] if self.channels and self.project == "best_focus" else 0
+        return Seen(self.t or (), self.z or (), self.project, (), by, size)
 
 
-class PostprocessSection(Section):
+class PostprocessSection(InUm, Section):
     """What happens to whole objects, in this order: holes, border, size.
 
     `fill_holes`: give to an object all that it encloses. `clear_border`: drop objects that touch
     the frame's border. `min_size_px`, `max_size_px`: smallest and largest area or volume kept.
+    `min_size_um2`, `max_size_um2`: the same for planes, in um2.
+    `min_size_um3`, `max_size_um3`: the same for volumes, in um3.
     """
 
     fill_holes: bool = False
     clear_border: bool = False
     min_size_px: int = Field(default=1, ge=1)
     max_size_px: int | None = Field(default=None, ge=1)
+    min_size_um2: float | None = Field(default=None, gt=0)
+    max_size_um2: float | None = Field(default=None, gt=0)
+    min_size_um3: float | None = Field(default=None, gt=0)
+    max_size_um3: float | None = Field(default=None, gt=0)
+
+    lengths: ClassVar[Lengths] = {
+        "min_size_um2": Length("min_size_px", "least"),
+        "max_size_um2": Length("max_size_px", "most"),
+        "min_size_um3": Length("min_size_px", "least"),
+        "max_size_um3": Length("max_size_px", "most"),
+    }
 
 
 class MeasureSection(Section):
@@ -136,9 +187,12 @@ class Recipe(OfParts, Section):
         return step
 
     def for_image(self, info: ImageInfo, name: str) -> Recipe:
-        """The recipe as its method is for one image, see `Method.for_image`."""
-        segment = self.segment.for_image(info, name)
-        return self if segment is self.segment else self.model_copy(update={"segment": segment})
+        """The recipe for one image: lengths in px, and the method as `Method.for_image` has it."""
+        recipe = in_px(self, Frame(name, info.pixel_size_um[-self.ndim :]))
+        segment = recipe.segment.for_image(info, name)
+        if segment is recipe.segment:
+            return recipe
+        return recipe.model_copy(update={"segment": segment})
 
     def check(self, context: Context) -> None:
         """Raise MethodError if the recipe does not apply to an image."""

@@ -17,9 +17,10 @@ from pipeline.grid import TileGrid
 from pipeline.image import ImageInfo
 from pipeline.kernels.measure import Quantum
 from pipeline.kernels.ordering import grey_heights
-from pipeline.kernels.peaks import candidate_peaks, space_peaks
+from pipeline.kernels.peaks import Distance, candidate_peaks, space_peaks
 from pipeline.kernels.relabel import relabel
 from pipeline.kernels.seeding import sums_of_marks
+from pipeline.lengths import per_axis
 from pipeline.methods.base import Output, Round, State
 from pipeline.places import inside_core, linear_indices
 from pipeline.records import Record
@@ -78,13 +79,13 @@ class FindSeedPeaks(Round):
     """Find the local maxima of the foreground and space them over the whole image."""
 
     foreground: ForegroundRule
-    min_distance_px: int
+    min_distance_px: Distance
     grid: TileGrid
 
     name: ClassVar[str] = "seeds"
 
     def map(self, view: TileView, state: State) -> Output:
-        halo = max(1, self.min_distance_px)
+        halo = max(1, *per_axis(self.min_distance_px, 1))
         window = view.window(halo)
         region = self.foreground.mask(view, state, halo).astype(np.int32)
         heights: Any = grey_heights(view.image(halo)[0], self.foreground.objects)

@@ -8,15 +8,16 @@ The seeds are numbered in their order of precedence, from 0.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from pipeline.annotations.points import read_points
 from pipeline.companions import Pattern
 from pipeline.foreground import ForegroundRule
+from pipeline.lengths import InUm, Length, Lengths, per_axis
 from pipeline.methods.base import Context, Round, State
 from pipeline.methods.checks import check_label_image
 from pipeline.seed_rounds import (
@@ -36,7 +37,7 @@ from pipeline.seed_rounds import (
 from pipeline.view import TileView
 
 
-class Seeds(BaseModel, ABC):
+class Seeds(InUm, ABC):
     """Seeds of one kind; `from:` says which."""
 
     model_config = ConfigDict(
@@ -156,17 +157,24 @@ class EarlierLabelSeeds(NumberedSeeds):
         return {COMPANION: self.label}
 
 
+Apart = Annotated[int, Field(ge=0, le=200)]
+
+
 class PeakSeeds(Seeds):
     """One seed a local maximum (or minimum) of the grey values, in raster order.
 
     `foreground`: which pixels may be peaks, and whether bright or dark ones are sought.
     `min_distance_px`: peaks are farther apart than this (largest coordinate difference); the
-    highest wins, then the first in raster order.
+    highest wins, then the first in raster order. It may be one number an axis; `min_distance_um`:
+    the same in um.
     """
 
     kind: Literal["peaks"] = Field(default="peaks", alias="from")
     foreground: ForegroundRule = ForegroundRule()
-    min_distance_px: int = Field(default=5, ge=0, le=200)
+    min_distance_px: Apart | tuple[Apart, ...] = 5
+    min_distance_um: float | None = Field(default=None, ge=0)
+
+    lengths: ClassVar[Lengths] = {"min_distance_um": Length("min_distance_px", "steps")}
 
     def next_round(self, state: State, context: Context) -> Round | None:
         survey = self.foreground.next_round(state, context)
@@ -176,7 +184,7 @@ class PeakSeeds(Seeds):
         return FindSeedPeaks(self.foreground, self.min_distance_px, context.grid)
 
     def halo_px(self) -> int:
-        return max(1, self.min_distance_px)
+        return max(1, *per_axis(self.min_distance_px, 1))
 
     def least_passes(self) -> int:
         return 2 if self.foreground.is_surveyed else 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from pipeline.plan import LabelPlan
 from pipeline.pyramid import Pyramid, open_level
 from pipeline.recipe import Recipe
 from pipeline.sources import SourceSpec, open_source
+from pipeline.sources.focus import in_focus
 
 Pixels = NDArray[np.generic]
 
@@ -227,6 +228,7 @@ def plan_labels(
     recipe: AnyRecipe, spec: SourceSpec, side: int | tuple[int, ...], space: Path
 ) -> list[LabelPlan]:
     """The requests for all labels of an image, cut as `plan_array` has it."""
+    spec = in_focus(replace(spec, seen=recipe.source.seen()))
     with open_source(spec) as source:
         info, fingerprint = source.info, source.fingerprint()
     check_dtype(info, spec.name)

@@ -110,7 +110,7 @@ def test_steps_and_methods_are_models_of_their_own() -> None:
         ),
         (
             {**THRESHOLD, "preprocess": [{"filter": "gaussian", "sigma": 1}]},
-            r"preprocess\.0\.gaussian\.sigma: unknown key \(did you mean 'sigma_px'\?\)",
+            r"preprocess\.0\.gaussian\.sigma: unknown key \(did you mean 'sigma_(px|um)'\?\)",
         ),
         (
             {"segment": {"method": "treshold"}},

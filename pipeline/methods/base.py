@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from pipeline.companions import Companion
 from pipeline.grid import TileGrid
 from pipeline.image import ImageInfo
+from pipeline.lengths import InUm
 from pipeline.records import Record
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class JoinRound(StateRound):
         return {**state, self.done: np.array(1)}
 
 
-class Method(BaseModel, ABC):
+class Method(InUm, ABC):
     """A segmentation method and its parameters, as a recipe's `segment:` gives them.
 
     A subclass is a frozen model with a field ``method: Literal["its name"]``. It registers under

@@ -11,6 +11,7 @@ from pipeline.contraction import Contract, Criterion, MergeFrame
 from pipeline.errors import MethodError
 from pipeline.features import ColorSpace, blur_halo_px, check_space
 from pipeline.frame_solve import LabelByKey
+from pipeline.lengths import Length, Lengths
 from pipeline.methods.base import Context, Method, Round, State
 from pipeline.methods.checks import check_connectivity
 
@@ -28,7 +29,8 @@ class Felzenszwalb(Method):
     regions. It is in units of the image (for 8 bits that is the `scale` of scikit-image), or of
     L*a*b* with `color_space: lab`; several raw channels are one colour, by the Euclidean distance.
     The image is blurred by `sigma_px` before; 0 leaves it. Regions of less than `min_size_px` are
-    merged afterwards with the neighbour of the nearest colour, in the same order.
+    merged afterwards with the neighbour of the nearest colour, in the same order. `sigma_um`,
+    `min_size_um2`, `min_size_um3`: the same in um.
 
     `connectivity`: neighbours of a pixel, by default 8 in planes and 6 in volumes. Pixels without
     a value are background.
@@ -47,11 +49,19 @@ class Felzenszwalb(Method):
     scale: float = Field(default=100, ge=0, allow_inf_nan=False)
     sigma_px: float = Field(default=0.8, ge=0, le=50)
     min_size_px: int = Field(default=20, ge=1, lt=2**31)
+    sigma_um: float | None = Field(default=None, gt=0)
+    min_size_um2: float | None = Field(default=None, gt=0)
+    min_size_um3: float | None = Field(default=None, gt=0)
     color_space: ColorSpace = "raw"
     connectivity: int | None = None
     max_frame_px: int = Field(default=2**26, ge=1, lt=2**31)
 
     seconds_per_megapixel: ClassVar[float] = 0.8
+    lengths: ClassVar[Lengths] = {
+        "sigma_um": Length("sigma_px", "plain"),
+        "min_size_um2": Length("min_size_px", "least"),
+        "min_size_um3": Length("min_size_px", "least"),
+    }
 
     def next_round(self, state: State, context: Context) -> Round | None:
         criterion = Criterion(

@@ -17,6 +17,7 @@ from pipeline.byte_survey import ByteSurvey, as_bytes, needs_byte_survey
 from pipeline.companions import Pattern
 from pipeline.errors import MethodError
 from pipeline.grid import Tile, TileGrid
+from pipeline.lengths import Length, Lengths
 from pipeline.methods.base import (
     Context,
     EmittingRound,
@@ -48,9 +49,10 @@ class GrabCut(Method):
 
     `boxes`: a file of boxes, see `pipeline.annotations.shape_files`; lines in it mark foreground,
     or background where that is their name. `background`: a file of lines that mark background.
-    `margin_px`: how far around a box its background is learned from. `iterations`: rounds of
-    learning colours and cutting. `seed`: of the first clustering of colours, the same for every
-    box. `max_box_px`: a box with its margin is held whole and may have at most so many pixels.
+    `margin_px`: how far around a box its background is learned from; `margin_um`: the same in um.
+    `iterations`: rounds of learning colours and cutting. `seed`: of the first clustering of
+    colours, the same for every box. `max_box_px`: a box with its margin is held whole and may have
+    at most so many pixels.
 
     Pixels outside the box and pixels that are not finite are certain background, those on a line
     are certain of what it marks (background where lines cross), all others of the box are probable
@@ -70,12 +72,14 @@ class GrabCut(Method):
     boxes: ShapeFile
     background: ShapeFile | None = None
     margin_px: int = Field(default=8, ge=1, le=10_000)
+    margin_um: float | None = Field(default=None, gt=0)
     iterations: int = Field(default=5, ge=1, le=100)
     seed: int = Field(default=0, ge=0, lt=2**31)
     # OpenCV counts the 8 edges of a pixel in 32 bits.
     max_box_px: int = Field(default=4096 * 4096, ge=1, le=2**27)
 
     dims: ClassVar[tuple[int, ...]] = (2,)
+    lengths: ClassVar[Lengths] = {"margin_um": Length("margin_px", "whole")}
     #: As if the boxes and their margins covered the image once.
     seconds_per_megapixel: ClassVar[float] = 2.5
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from pipeline.lengths import Length, Lengths
 from pipeline.local_surface import SurfaceRule, reach_px, surface
 from pipeline.methods.base import Context, Round, State
 from pipeline.methods.checks import check_single_channel
@@ -18,10 +19,10 @@ from pipeline.view import TileView
 class LocalThreshold(Classifier):
     """Objects are brighter (or darker) than their surroundings: for uneven light.
 
-    `rule`: "gaussian", "mean", "median" of a block of `block_px` (odd) around the pixel, "niblack"
-    (mean - k * std) or "sauvola" (mean * (1 + k * (std / r - 1))). `offset` is taken from that
-    value. `objects`: "bright" takes pixels above it, "dark" those below or equal. `r`: largest
-    possible standard deviation, by default half the range of the image's type.
+    `rule`: "gaussian", "mean", "median" of a block of `block_px` (odd; or `block_um`) around the
+    pixel, "niblack" (mean - k * std) or "sauvola" (mean * (1 + k * (std / r - 1))). `offset` is
+    taken from that value. `objects`: "bright" takes pixels above it, "dark" those below or equal.
+    `r`: largest possible standard deviation, by default half the range of the image's type.
 
     Exact: windows overlap by half a block, and sums do not depend on where a window lies.
     """
@@ -29,6 +30,7 @@ class LocalThreshold(Classifier):
     method: Literal["local_threshold"]
     rule: SurfaceRule = "gaussian"
     block_px: int = Field(default=51, ge=3, le=501)
+    block_um: float | None = Field(default=None, gt=0)
     offset: float = 0.0
     k: float = 0.2
     r: float | None = Field(default=None, gt=0)
@@ -36,6 +38,7 @@ class LocalThreshold(Classifier):
     output: OutputKind = "labels"
 
     seconds_per_megapixel: ClassVar[float] = 0.3
+    lengths: ClassVar[Lengths] = {"block_um": Length("block_px", "odd")}
 
     @field_validator("block_px")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from pipeline.features import ColorSpace, FeatureSample, check_space, features
 from pipeline.foreground import classes_between
 from pipeline.joint_shift import JointShift, LabelRegions
 from pipeline.kernels.classify import nearest_centre
+from pipeline.lengths import Length, Lengths
 from pipeline.methods.base import Context, Round, State
 from pipeline.methods.checks import or_full
 from pipeline.methods.classifier import Classifier
@@ -65,6 +66,9 @@ class MeanShift(Classifier):
     max_classes: int = Field(default=8, ge=1, le=64)
     sample_px: int = Field(default=5000, ge=1000, le=1_000_000)
     spatial_px: int | None = Field(default=None, ge=1)
+    spatial_um: float | None = Field(default=None, gt=0)
+
+    lengths: ClassVar[Lengths] = {"spatial_um": Length("spatial_px", "whole")}
     iterations: int = Field(default=5, ge=1, le=100)
     scope: Literal["image", "dataset"] = "image"
 

@@ -35,7 +35,8 @@ class RegionGrowing(Method):
     moves the middle of the interval to the mean of the region, again and again, until no interval
     changes or it was moved `iterations` times; the interval is always wide enough to hold the
     seed's own value. `spread`: half the width of the moved intervals, in standard deviations of the
-    region, instead of `tolerance`. `connectivity`: 4 or 8 in 2D; 6, 18 or 26 in 3D; by default 8 and 26.
+    region, instead of `tolerance`. `connectivity`: 4 or 8 in 2D; 6, 18 or 26 in 3D; by default 8
+    and 26.
 
     Regions are defined each by itself. A pixel of several belongs to the seed that comes first: in
     the file, by its number, or by the raster order of the peaks.

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from pipeline.errors import MethodError
 from pipeline.features import ColorSpace, check_space
 from pipeline.lattice import Lattice
+from pipeline.lengths import Length, Lengths
 from pipeline.methods.base import Context, Method, Round, State
 from pipeline.methods.checks import check_spacing
 from pipeline.methods.masks import ObjectMask
@@ -52,7 +53,8 @@ class Slic(Method):
     farther than this (in px, times `spacing`). `color_space: lab`: red, green and blue as CIE
     L*a*b*. `mask`: segment only these pixels; a threshold or any classifying method, as the
     watershed's `foreground`. `spacing`: size of a pixel along each axis, such as [3, 1, 1] for
-    volumes with thick planes; S is in the same unit. `min_size_factor`: connected parts of
+    volumes with thick planes; S is in the same unit. `size_um`: S in um, with the image's own
+    spacing. `min_size_factor`: connected parts of
     clusters smaller than this share of a mean cell are merged into a neighbour; 0 leaves them.
 
     Every connected part of a cluster becomes an object. Exact for any tiling: seeds lie on a grid
@@ -68,6 +70,7 @@ class Slic(Method):
     method: Literal["slic"]
     segments: int | None = Field(default=None, ge=1)
     size_px: float | None = Field(default=None, ge=2, le=1e6)
+    size_um: float | None = Field(default=None, gt=0)
     compactness: float = Field(default=10.0, ge=1e-3, le=1e6)
     variant: Literal["slic", "slico"] = "slic"
     iterations: int = Field(default=10, ge=1, le=1000)
@@ -78,9 +81,11 @@ class Slic(Method):
     spacing: tuple[float, ...] | None = None
     min_size_factor: float = Field(default=0.25, ge=0, le=10)
 
+    lengths: ClassVar[Lengths] = {"size_um": Length("size_px", "lattice")}
+
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:
-        if self.segments is not None and self.size_px is not None:
+        if self.segments is not None and (self.size_px, self.size_um) != (None, None):
             raise ValueError("segments and size_px say the same; give one of them")
         if self.value_range is not None:
             low, high = self.value_range

@@ -11,13 +11,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.lengths import Frame, Length, Lengths
 from pipeline.lines import lines_round
 from pipeline.methods.base import Context, Method, Round, State
-from pipeline.methods.checks import check_connectivity, check_single_channel, or_full
+from pipeline.methods.checks import check_connectivity, check_single_channel, check_spacing, or_full
 from pipeline.methods.masks import ObjectMask
 from pipeline.methods.threshold import Threshold
 from pipeline.watershed.flood import FLOODED, MARGIN_PX, OPEN_TILE, FloodWindows
@@ -34,6 +35,9 @@ from pipeline.watershed.open import REGIONS_MARKED, MarkRegions, open_tiles
 from pipeline.watershed.open_markers import markers_round
 from pipeline.watershed.relax import RESOLVED, Relax, Resolve
 
+Apart = Annotated[int, Field(ge=0, le=200)]
+Smoothing = Annotated[float, Field(ge=0, le=50)]
+
 
 class Watershed(Method):
     """Split touching objects where the flood from their markers meets.
@@ -43,16 +47,18 @@ class Watershed(Method):
     kmeans, k: 3, object_classes: [3]}`. `masked`: false floods every finite pixel. `landscape`:
     "distance" floods from the middle of each object (distance to the background), "intensity" from
     its brightest (or darkest) spot, "gradient" from where the image is flat up to its edges,
-    "objectness" from where the network of `foreground` is surest of an object's middle.
-    `markers`: where the flood begins: `{from: peaks}` of the landscape, `{from: threshold, value}`,
-    `{from: h_minima, h}`, `{from: grid, size_px, compactness}` for superpixels, or given beside the
-    image by `{from: points, file}` or `{from: labels, file}`, or objects that the recipe has made
-    before by `{from: label, label}`. `min_distance_px`: peaks of one
-    component are farther apart than this (largest coordinate difference); the highest wins, then
-    the first in raster order. `smooth_px`: standard deviation of the smoothing of distances within
-    a component; grey values are smoothed by `preprocess`. `max_distance_px`: distances count up to
-    here. `lines`: leave a line of background between objects. `connectivity`: 4 or 8 in 2D; 6, 18
-    or 26 in 3D; by default 8 and 26.
+    "objectness" from where the network of `foreground` is surest of an object's middle. `markers`:
+    where the flood begins: `{from: peaks}` of the landscape, `{from: threshold, value}`, `{from:
+    h_minima, h}`, `{from: grid, size_px, compactness}` for superpixels, or given beside the image
+    by `{from: points, file}` or `{from: labels, file}`, or objects that the recipe has made before
+    by `{from: label, label}`. `min_distance_px`: peaks of one component are farther apart than this
+    (largest coordinate difference); the highest wins, then the first in raster order. `smooth_px`:
+    standard deviation of the smoothing of distances within a component; grey values are smoothed by
+    `preprocess`. `max_distance_px`: distances count up to here.
+    `min_distance_um`, `smooth_um`, `max_distance_um`: the same in um. `spacing`: sides of a voxel,
+    z, y, x, or "auto" for the image's own. Distances are then those in the specimen, in px of the
+    shortest side; a length in um makes it "auto". `lines`: leave a line of background between
+    objects. `connectivity`: 4 or 8 in 2D; 6, 18 or 26 in 3D; by default 8 and 26.
 
     Exact for any tiling: see `pipeline.kernels.flood` for the definition and its ties.
 
@@ -66,14 +72,26 @@ class Watershed(Method):
     masked: bool = True
     landscape: Kind = "distance"
     markers: AnyMarkers = PeakMarkers()
-    min_distance_px: int = Field(default=5, ge=0, le=200)
-    smooth_px: float = Field(default=1.0, ge=0, le=50)
+    min_distance_px: Apart | tuple[Apart, ...] = 5
+    smooth_px: Smoothing | tuple[Smoothing, ...] = 1.0
     max_distance_px: int = Field(default=256, ge=1, le=2000)
+    min_distance_um: float | None = Field(default=None, ge=0)
+    smooth_um: float | None = Field(default=None, ge=0)
+    max_distance_um: float | None = Field(default=None, gt=0)
+    spacing: Literal["auto"] | tuple[Annotated[float, Field(ge=1e-6, le=1e6)], ...] | None = None
     lines: bool = False
     connectivity: Literal[4, 8, 6, 18, 26] | None = None
 
+    lengths: ClassVar[Lengths] = {
+        "min_distance_um": Length("min_distance_px", "steps"),
+        "smooth_um": Length("smooth_px", "along"),
+        "max_distance_um": Length("max_distance_px", "finest whole"),
+    }
+
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:
+        if self.landscape != "distance":
+            self._check_no_distances()
         if not self.masked and self.landscape == "distance":
             raise ValueError(
                 "without a mask there is no background to take distances to; "
@@ -90,7 +108,8 @@ class Watershed(Method):
                 "follow; use `landscape: gradient` or `intensity`"
             )
         spacing = type(self).model_fields["min_distance_px"].default
-        if self.min_distance_px != spacing and not isinstance(self.markers, PeakMarkers):
+        spaced = self.min_distance_px != spacing or self.min_distance_um is not None
+        if spaced and not isinstance(self.markers, PeakMarkers):
             raise ValueError("min_distance_px is of peaks; leave it out, or use other markers")
         if self.lines and isinstance(self.markers, EarlierLabelMarkers):
             raise ValueError(
@@ -98,6 +117,24 @@ class Watershed(Method):
                 "`from: label`"
             )
         return self
+
+    def _check_no_distances(self) -> None:
+        if self.spacing is not None:
+            raise ValueError("spacing is of distances; leave it out, or use `landscape: distance`")
+        for um, length in self.markers.lengths.items():
+            if length.kind == "finest" and getattr(self.markers, um) is not None:
+                raise ValueError(
+                    f"markers.{um} is of distances; use {length.px}, or `landscape: distance`"
+                )
+
+    def in_px(self, frame: Frame, where: str) -> Self:
+        in_um = any(getattr(self, um) is not None for um in self.lengths)
+        wanted = self.spacing == "auto" or (self.spacing is None and in_um)
+        method = super().in_px(frame, where)
+        if not wanted or self.landscape != "distance":
+            return method
+        sides = frame.sides(f"{where}spacing")
+        return method.changed({"spacing": sides}, frame, where)
 
     def next_round(self, state: State, context: Context) -> Round | None:
         survey = self.foreground.model_round(state, context) if self._uses_foreground else None
@@ -128,6 +165,7 @@ class Watershed(Method):
             self.min_distance_px,
             self.max_distance_px,
             or_full(self.connectivity, context.grid.ndim),
+            None if self.spacing == "auto" else self.spacing,
         )
 
     def companions(self) -> dict[str, str]:
@@ -153,6 +191,11 @@ class Watershed(Method):
             check_single_channel(context)
         check_connectivity(self.connectivity, context)
         self.markers.check(context)
+        if self.spacing != "auto":
+            check_spacing("segment.spacing", self.spacing, context)
+        for field, value in (("min_distance", self.min_distance_px), ("smooth", self.smooth_px)):
+            if isinstance(value, tuple):
+                check_spacing(f"segment.{field}_px", value, context)
 
     def halo_px(self) -> int:
         return MARGIN_PX[1] + max(self.foreground.support_px(), self.landscape == "gradient")

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from pipeline.manifest import ImageRow
 from pipeline.output import LABELS, place_of
 from pipeline.sources import SourceSpec, discover, expand, open_source
 from pipeline.sources.ome_zarr_metadata import ome_attributes
+from pipeline.sources.seen import Seen
 from pipeline.storage import AnyPath, is_inside, path_of
 from pipeline.storage.zarr_store import zarr_place
 
@@ -141,7 +142,8 @@ def picture_spec(row: ImageRow, missing_chunks: str) -> SourceSpec:
     named = [i for i in images if len(images) == 1 or row.name.endswith(f"_s{i.series}")]
     if len(named) != 1:
         raise TilewrightError(f"{row.source}: which of its images this is cannot be told.")
-    return SourceSpec(named[0].reader, named[0].path, row.name, named[0].series, missing_chunks)
+    seen = Seen.of(row.details.get("seen"))
+    return replace(named[0], name=row.name, missing_chunks=missing_chunks, seen=seen)
 
 
 def _coarse_levels(group: AnyPath) -> list[Level]:

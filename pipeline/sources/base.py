@@ -15,6 +15,7 @@ from pipeline.box import Box
 from pipeline.errors import RecipeError, UnreadableError
 from pipeline.image import ImageInfo
 from pipeline.sources.formats import BY_READER
+from pipeline.sources.seen import PLAIN, Seen
 from pipeline.storage.reading import open_file
 
 MISSING_CHUNKS = ("error", "fill")
@@ -38,6 +39,8 @@ class SourceSpec:
     missing_chunks : str
         "error": a chunk or segment that the file does not hold is damage. "fill": it is the
         file's fill value, as writers mean it that leave out empty chunks.
+    seen : Seen
+        What a recipe sees of it.
     """
 
     reader: str
@@ -45,6 +48,7 @@ class SourceSpec:
     name: str
     series: str = ""
     missing_chunks: str = "error"
+    seen: Seen = PLAIN
 
 
 class Source(ABC):
@@ -159,6 +163,8 @@ def open_source(spec: SourceSpec) -> Source:
             f'source.missing_chunks is "{spec.missing_chunks}"; use one of '
             f"{', '.join(MISSING_CHUNKS)}."
         )
+    if not spec.seen.is_plain:
+        return _imported("pipeline.sources.seen_source", "SeenSource")(spec)
     return source_class(spec)(spec)
 
 
@@ -181,7 +187,10 @@ def source_class(spec: SourceSpec) -> type[Source]:
             f"is a file of {form.name}, and {', '.join(form.missing)} is not installed",
             f"Install it: pip install 'tilewright[{form.extra}]'.",
         )
-    module, name = form.source.split(":")
+    return _imported(*form.source.split(":"))
+
+
+def _imported(module: str, name: str) -> type[Source]:
     return cast(type[Source], getattr(importlib.import_module(module), name))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 from pipeline.box import Box
 from pipeline.gradient import gradient_magnitude
 from pipeline.kernels.components import components
-from pipeline.kernels.distance import distance_steps, squared_distance
+from pipeline.kernels.distance import distance_steps, metric_of, squared_distance
 from pipeline.kernels.ordering import Heights, grey_heights
+from pipeline.kernels.peaks import Distance
 from pipeline.kernels.smoothing import radius_px, smooth_within
+from pipeline.lengths import per_axis
 from pipeline.methods.base import State
 from pipeline.methods.classifier import Classifier
 from pipeline.view import TileView
@@ -46,25 +49,28 @@ class Landscape:
     kind : {"distance", "intensity", "gradient", "objectness"}
         Height is the distance to the background, the grey value, how flat the image is, or what the
         foreground's method says, see `Classifier.objectness`.
-    smooth_px : float
+    smooth_px : float or tuple of float
         Standard deviation of the smoothing of distances within an object.
     markers : Markers
         Where the flood begins.
-    min_distance_px : int
+    min_distance_px : int or tuple of int
         Two peaks of a component are farther apart than this (Chebyshev).
     max_distance_px : int
         Distances count up to here.
     connectivity : int
+    spacing : tuple of float or None
+        Sides of a voxel; a px of distances is then the shortest of them.
     """
 
     foreground: Classifier
     masked: bool
     kind: Kind
-    smooth_px: float
+    smooth_px: float | tuple[float, ...]
     markers: Markers
-    min_distance_px: int
+    min_distance_px: Distance
     max_distance_px: int
     connectivity: int
+    spacing: tuple[float, ...] | None = None
 
     def marked(
         self, view: TileView, halo_px: int, heights: Heights, region: NDArray[np.int32]
@@ -116,8 +122,10 @@ class Landscape:
             steep = gradient_magnitude(view.image(halo_px + 1))
             cut = view.window(halo_px).within(view.window(halo_px + 1))
             return np.negative(steep[cut], order="C")
-        squared = squared_distance(region > 0, self.max_distance_px)
-        return smooth_within(distance_steps(squared, STEPS_PER_PX), region, self.smooth_px)
+        metric = metric_of(self.spacing or (1.0,) * region.ndim, self.max_distance_px)
+        squared = squared_distance(region > 0, self.max_distance_px, metric)
+        steps = STEPS_PER_PX // math.isqrt(metric.parts)
+        return smooth_within(distance_steps(squared, steps), region, self.smooth_px)
 
     def altitudes(self, view: TileView, heights: Heights, box: Box) -> Heights:
         """What is flooded: heights of a box upside down, raised away from the cells of a grid."""
@@ -133,9 +141,10 @@ class Landscape:
         """How far away pixels can change a height, within one region."""
         if self.kind != "distance":
             return 0
-        return self.max_distance_px + (radius_px(self.smooth_px) if self.smooth_px else 0)
+        # A px is the shortest side of a voxel: along the others as many reach farther.
+        return self.max_distance_px + radius_px(max(per_axis(self.smooth_px, 1)))
 
     @property
     def peak_px(self) -> int:
         """How far away pixels can forbid a peak."""
-        return max(1, self.min_distance_px)
+        return max(1, *per_axis(self.min_distance_px, 1))

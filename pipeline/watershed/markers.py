@@ -9,16 +9,17 @@ from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from pipeline.annotations.points import point_pixels, read_points
 from pipeline.companions import Pattern
 from pipeline.kernels.components import components
-from pipeline.kernels.peaks import find_peaks
+from pipeline.kernels.peaks import Distance, find_peaks
 from pipeline.kernels.reconstruction import reconstruct
 from pipeline.kernels.relabel import first_pixels, numbered, occurring, relabel
 from pipeline.label_keys import label_keys
 from pipeline.lattice import Lattice
+from pipeline.lengths import InUm, Length, Lengths, known
 from pipeline.methods.base import Context
 from pipeline.methods.checks import check_label_image, check_spacing
 from pipeline.places import flat_in_window, linear_indices
@@ -70,7 +71,7 @@ class Marked:
         return labels, keys[found - 1]
 
 
-class Markers(BaseModel, ABC):
+class Markers(InUm, ABC):
     """One way to find markers."""
 
     model_config = ConfigDict(
@@ -125,18 +126,22 @@ class ZoneMarkers(Markers):
 class ThresholdMarkers(ZoneMarkers):
     """Pixels at least `value` high.
 
-    In a landscape of distances, px from the background; of intensity, grey values at least (dark
-    objects: at most) that; of the gradient, at most that.
+    In a landscape of distances, px from the background, or `value_um`; of intensity, grey values at
+    least (dark objects: at most) that; of the gradient, at most that.
     """
 
     kind: Literal["threshold"] = Field(alias="from")
-    value: float
+    value: float | None = None
+    value_um: float | None = Field(default=None, gt=0)
+
+    lengths: ClassVar[Lengths] = {"value_um": Length("value", "finest", required=True)}
 
     def scaled(self, factor: float) -> Self:
-        return self.model_copy(update={"value": self.value * factor})
+        return self.model_copy(update={"value": known(self.value) * factor})
 
     def zones(self, height: Heights, region: Ints, filled: Heights | None) -> tuple[Mask, Mask]:
-        limit = math.ceil(self.value) if height.dtype.kind == "i" else self.value
+        value = known(self.value)
+        limit = math.ceil(value) if height.dtype.kind == "i" else value
         high: Mask = (height >= limit) & (region > 0)
         return high, high
 
@@ -145,25 +150,28 @@ class HMinimaMarkers(ZoneMarkers):
     """Basins from which no lower place is reached without climbing by `h`.
 
     The extended minima of mathematical morphology: regional minima after all basins shallower
-    than `h` are filled. `h` in px where distances are flooded, else in grey values, rounded up to
-    a step of the landscape. Soille, Morphological Image Analysis, 2004, 6.3.4,
+    than `h` are filled. `h` in px (or `h_um`) where distances are flooded, else in grey values,
+    rounded up to a step of the landscape. Soille, Morphological Image Analysis, 2004, 6.3.4,
     doi:10.1007/978-3-662-05088-0
     """
 
     kind: Literal["h_minima"] = Field(alias="from")
-    h: float = Field(gt=0)
+    h: float | None = Field(default=None, gt=0)
+    h_um: float | None = Field(default=None, gt=0)
+
+    lengths: ClassVar[Lengths] = {"h_um": Length("h", "finest", required=True)}
 
     fills: ClassVar[bool] = True
 
     def scaled(self, factor: float) -> Self:
-        return self.model_copy(update={"h": self.h * abs(factor)})
+        return self.model_copy(update={"h": known(self.h) * abs(factor)})
 
     def fill(self, height: Heights) -> Heights:
         if height.dtype.kind == "f":
-            lower: Heights = height - np.float32(self.h)
+            lower: Heights = height - np.float32(known(self.h))
             return lower
         lowest = np.iinfo(np.int32).min
-        step = min(math.ceil(self.h), 2**31 - 1)
+        step = min(math.ceil(known(self.h)), 2**31 - 1)
         return np.maximum(height, lowest + step) - np.int32(step)
 
     def zones(self, height: Heights, region: Ints, filled: Heights | None) -> tuple[Mask, Mask]:
@@ -181,7 +189,8 @@ class GridMarkers(Markers):
     component that no middle part meets has one at its lowest place, so that all that is floodable
     is flooded. `compactness` raises the landscape by this much, in its grey values, at half a
     cell's side from the middle of the nearest cell, and in proportion elsewhere. `spacing`: size of
-    a pixel along each axis; `size_px`, the side of a cell, is in the same unit. Machairas et al.,
+    a pixel along each axis; `size_px`, the side of a cell, is in the same unit. `size_um`: the side
+    in um, with the image's own spacing. Machairas et al.,
     Waterpixels, 2015, doi:10.1109/TIP.2015.2451011
     """
 
@@ -189,6 +198,9 @@ class GridMarkers(Markers):
     size_px: float = Field(default=20.0, ge=2, le=1e6)
     compactness: float = Field(default=0.0, ge=0, le=1e6)
     spacing: tuple[Annotated[float, Field(ge=1e-6, le=1e6)], ...] | None = None
+    size_um: float | None = Field(default=None, gt=0)
+
+    lengths: ClassVar[Lengths] = {"size_um": Length("size_px", "lattice")}
 
     def lattice(self, shape: tuple[int, ...]) -> Lattice:
         """The cells of a frame."""
@@ -258,7 +270,7 @@ def marked_in_window(
     halo_px: int,
     height: Heights,
     region: Ints,
-    min_distance_px: int,
+    min_distance_px: Distance,
     connectivity: int,
 ) -> Marked:
     """Markers of regions that a window holds whole.
