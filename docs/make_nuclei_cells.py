@@ -38,7 +38,7 @@ def main() -> None:
     between = np.full((shown[0].shape[0], GAP, 3), 255, np.uint8)
     picture = np.concatenate([shown[0], between, shown[1]], axis=1)
     Image.fromarray(picture).save(ROOT / "docs" / "images" / "nuclei-cells.jpg", quality=88)
-    print({name: len(result.table) for name, result in found.items()})  # noqa: T201
+    print({name: len(result.table) for name, result in found.items()})
 
 
 def pixels() -> np.ndarray:

@@ -448,8 +448,8 @@ def test_every_method_of_ours_is_drawn() -> None:
         if point.dist is not None and point.dist.name == "tilewright"
     }
     # Given labels must have the image's size: tests/test_graph.py and test_given.py draw them. What
-    # needs a network is in tests/detection.
-    assert ours == {*PARAMETERS, "given", "mask_rcnn", "network", "panoptic"}
+    # needs a network is in tests/detection; what needs another label, in tests/test_volumes.py.
+    assert ours == {*PARAMETERS, "difference", "given", "mask_rcnn", "network", "panoptic"}
     assert not HAS_NETS or "network" in PARAMETERS
     assert ours <= set(method_names())
 
