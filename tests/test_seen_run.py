@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import tifffile
 import zarr
-from in_process import segment
 from scipy import ndimage
 from skimage.measure import label
 
@@ -18,6 +17,7 @@ from flows.request import Request
 from pipeline.recipe import parse_recipe
 from pipeline.status import status_text
 from pipeline.verify import verify_folder
+from tests.in_process import segment
 
 
 @pytest.fixture

@@ -12,8 +12,6 @@ import pandas as pd
 import pytest
 import tifffile
 import zarr
-from in_process import segment
-from test_several_labels import three_labels, tissue
 
 from flows.dry_run import dry_run
 from flows.request import Request
@@ -30,6 +28,8 @@ from pipeline.sources import SourceSpec
 from pipeline.status import status_text
 from pipeline.trial import Cut, run_labels
 from pipeline.verify import verify_folder
+from tests.in_process import segment
+from tests.test_several_labels import three_labels, tissue
 
 NAMES = ["nuclei", "cells", "cytoplasm"]
 
