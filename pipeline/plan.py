@@ -29,6 +29,7 @@ from pipeline.preprocess import final_dtype
 from pipeline.recipe import Recipe
 from pipeline.run_folder import RunFolder
 from pipeline.sources import SourceSpec
+from pipeline.sources.seen import PLANES_AT_ONCE
 from pipeline.storage import AnyPath, path_of
 
 #: A worker process with all libraries loaded, measured on Linux with Python 3.11.
@@ -277,7 +278,7 @@ def worker_peak_bytes(job: ImageJob) -> int:
     # Ingest: the region, its encoded shard, and the halves in 64 bits. Publication: the same of
     # labels and the tile's labels beside them; of probabilities, those of all classes together and
     # a tile of one class.
-    ingest = shard * size * info.shape[1] * 2 + shard * 10
+    ingest = shard * size * info.shape[1] * (2 + _planes_held(job)) + shard * 10
     publish = max(shard * 20, shard * 16 * soft + math.prod(grid.side) * 8 if soft else 0)
     whole = math.prod(info.chunks) * size if job.source.reader == "picture" else 0
     return WORKER_BASE_BYTES + max(tile, ingest, publish) + kept + 2 * whole
@@ -290,7 +291,7 @@ def _window_bytes(job: ImageJob, side: Sequence[int]) -> int:
     frame = info.shape[-len(side) :]
     window = math.prod(min(n, s + 2 * halo) for n, s in zip(frame, side, strict=True))
     size = np.dtype(info.dtype).itemsize
-    pixels = channels * size * 2 + size * min(1, measured)
+    pixels = channels * size * (2 + _planes_held(job)) + size * min(1, measured)
     if recipe.preprocess:
         pixels += 3 * max(4, final_dtype(recipe.preprocess, info.dtype).itemsize)
     if np.dtype(info.dtype).kind == "f":
@@ -300,6 +301,11 @@ def _window_bytes(job: ImageJob, side: Sequence[int]) -> int:
         # labels of regions 8, values and their squares 16 a channel, the gradient 24
         extra += max(0.0, 32.0 + 16.0 * channels - recipe.segment.peak_bytes_per_px())
     return int(window * (pixels + recipe.segment.peak_bytes_per_px() + extra))
+
+
+def _planes_held(job: ImageJob) -> int:
+    """Planes that are held beside the one that is seen, where a stack is projected."""
+    return PLANES_AT_ONCE if job.source.seen.project else 0
 
 
 def _largest_side(job: ImageJob, machine: Machine) -> int:

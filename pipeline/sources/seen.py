@@ -91,6 +91,8 @@ class Seen:
         )
 
 
+#: Planes of a stack that a projection holds together: the plan counts them.
+PLANES_AT_ONCE = 4
 #: The image as it is stored.
 PLAIN = Seen()
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.box import Box
 from pipeline.sources.base import Source, SourceSpec, open_source
-from pipeline.sources.seen import PLAIN
+from pipeline.sources.seen import PLAIN, PLANES_AT_ONCE
 
 
 class SeenSource(Source):
@@ -53,8 +53,8 @@ class SeenSource(Source):
     def _slabs(
         self, time: int, channels: Sequence[int], planes: Sequence[int], box: Box
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Some planes after the other, as many at once as the file stores together."""
-        together = self._stored.info.chunks[2]
+        """Some planes after the other: what the file stores together, but only a few at once."""
+        together = min(self._stored.info.chunks[2], PLANES_AT_ONCE)
         first = 0
         while first < len(planes):
             stop = first + 1

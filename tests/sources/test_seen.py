@@ -105,6 +105,22 @@ def test_a_box_is_a_part_of_the_whole(
         np.testing.assert_array_equal(whole, chosen)
 
 
+def test_few_planes_are_held_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = stack("uint8", (1, 2, 11, 9, 12))
+    held: list[int] = []
+    spec = replace(save_array(image, tmp_path), seen=Seen(project="max"))
+    with open_source(spec) as source:
+        stored: Any = getattr(source, "_stored")  # noqa: B009
+        monkeypatch.setattr(stored, "info", replace(stored.info, chunks=(1, 1, 11, 9, 12)))
+        read = stored.read
+        monkeypatch.setattr(
+            stored, "read", lambda t, c, box: held.append(box.shape[0]) or read(t, c, box)
+        )
+        found = source.read(0, [0, 1], Box.whole((1, 9, 12)))
+    np.testing.assert_array_equal(found[:, 0], image[0].max(axis=1))
+    assert held == [4, 4, 3]
+
+
 def sharpest(image: np.ndarray) -> np.ndarray:
     """The plane of each time whose Laplacian varies most; image is (T, Z, Y, X)."""
     found = [
