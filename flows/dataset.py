@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from flows.admission import Submit, admit_sources, list_sources
-from flows.finish import gather_tables, run_record
+from flows.finish import gather_quality, gather_tables, run_record
 from flows.progress import RunProgress
 from flows.request import TILE, Request, tile_of
 from flows.survey import survey_dataset
@@ -36,6 +36,7 @@ from pipeline.label_rows import result_details, shards_of
 from pipeline.manifest import ImageRow, Manifest, ManifestLedger
 from pipeline.methods.base import State
 from pipeline.plan import ImagePlan, Machine, check_disk, plan_image
+from pipeline.read_order import QUALITY
 from pipeline.record_files import open_record
 from pipeline.records import save
 from pipeline.run_folder import RunFolder
@@ -299,6 +300,7 @@ class DatasetRun:
         published = {r.plan for r in self.manifest.images() if r.status == "published"}
         self.folder.discard_leftovers(published)
         gather_tables(self.folder, self.manifest)
+        gather_quality(self.folder, self.manifest)
         self.write_record("finished")
         record = self.folder.read_run()
         try:
@@ -315,6 +317,7 @@ class DatasetRun:
 
     def _watch(self, step: str, tiles: int, pixels: int) -> None:
         stage = step.split("-")[0]  # "publish-fragments", "ingest-coarse"
+        stage = "ingest" if stage == QUALITY else stage
         if stage not in ("ingest", "publish"):
             stage = "segment"
         self.progress.advance(stage, tiles=tiles)
@@ -338,6 +341,7 @@ class DatasetRun:
             "tile_px": list(plan.job.grid.side),
             "predicted_cpu_seconds": plan.cpu_seconds,
             "peak_bytes_predicted": plan.peak_bytes,
+            "quality_digest": result[0].quality_digest,
             "output": plan.output.mode,
             "seen": asdict(plan.job.source.seen),
         }
@@ -367,7 +371,10 @@ class DatasetRun:
         name = plan.job.name
         labels = [part.job.recipe.label for part in plan.parts]
         for part, label in zip(plan.parts, labels, strict=True):
-            self.folder.publish_table(part.output.table, name, label if len(labels) > 1 else "")
+            target = self.folder.table_path(name, label if len(labels) > 1 else "")
+            self.folder.publish_table(part.output.table, target)
+        if plan.output.measures_quality:
+            self.folder.publish_table(plan.output.quality, self.folder.quality_path(name))
         if plan.output.mode == "in_place":
             source = path_of(plan.job.source.path)
             self.folder.publish_in_place(plan.output.root, labels, source, plan.output.zarr_format)

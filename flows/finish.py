@@ -17,6 +17,7 @@ from flows.request import Request
 from pipeline import __version__
 from pipeline.label_rows import label_rows, table_label
 from pipeline.manifest import Manifest
+from pipeline.quality.flags import flag_planes
 from pipeline.run_folder import RunFolder
 from pipeline.storage.folders import put_file
 from pipeline.table_file import TableFile, open_table
@@ -86,6 +87,28 @@ def gather_tables(folder: RunFolder, manifest: Manifest) -> int:
 def _with_label(schema: pa.Schema, label: str) -> pa.Schema:
     """The columns of a label's table, with the one that names the label if there are several."""
     return schema.insert(1, pa.field(LABEL_IMAGE, pa.string())) if label else schema
+
+
+def gather_quality(folder: RunFolder, manifest: Manifest) -> int:
+    """Write images.parquet from the quality of all published images, with flags.
+
+    Returns
+    -------
+    int
+        Number of rows.
+    """
+    found = [row for row in manifest.images() if row.status == "published"]
+    names = [row.name for row in found if row.details.get("quality_digest")]
+    if not names:
+        folder.quality.unlink(missing_ok=True)
+        return 0
+    tables = [pq.read_table(open_table(folder.quality_path(name))) for name in names]
+    flagged = flag_planes(pa.concat_tables(tables))
+    partial = folder.local / "images.parquet.partial"
+    with TableFile(partial, flagged.schema) as file:
+        file.add(flagged)
+    put_file(partial, folder.quality)
+    return len(flagged)
 
 
 def _with_all_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:

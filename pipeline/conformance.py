@@ -293,6 +293,8 @@ def _first_unlike(whole: Result, found: Result) -> str:
             return f"table row {row}, column {name}: {b[row]!r} instead of {a[row]!r}"
     if whole.digest != found.digest:
         return f"equal labels have the digests {whole.digest} and {found.digest}"
+    if whole.quality_digest != found.quality_digest:
+        return "the numbers of the image's quality differ"
     if whole.table_digest != found.table_digest:
         return f"equal tables have the digests {whole.table_digest} and {found.table_digest}"
     return ""

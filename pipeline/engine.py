@@ -3,7 +3,7 @@
 It is the same for a small image within one worker and for a large one spread over a cluster; only
 the executor, which performs orders, and the ledger, which remembers them, differ.
 
-    ingest -> [range survey] -> rounds of the method -> join -> publish -> table -> metadata
+    read -> [range survey] -> rounds of the method -> join -> publish -> table -> metadata
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from pipeline.methods.base import JoinRound, Round, State
 from pipeline.objects import class_table, empty_table, object_table
 from pipeline.orders import (
     CoarseOrder,
-    IngestOrder,
     MapOrder,
     Objects,
     Order,
@@ -41,6 +40,7 @@ from pipeline.orders import (
 from pipeline.output import FRAGMENTS, OutputPlan
 from pipeline.pyramid import Pyramid
 from pipeline.range_survey import RangeSurvey
+from pipeline.read_order import QUALITY, ReadOrder, write_quality
 from pipeline.recipe import PostprocessSection
 from pipeline.record_files import COMBINED, Part, open_record
 from pipeline.records import Record, save
@@ -76,6 +76,8 @@ class Published:
         Of all labels at level 0, whatever the tiling.
     table_digest : str
         Of the object table's content.
+    quality_digest : str
+        Of the table of the image's quality; empty where it was not measured.
     shards : dict
         Array name ("labels", "image", "probabilities", "fragments") -> digests of its shards,
         then of its coarse levels.
@@ -92,6 +94,7 @@ class Published:
     count: int
     digest: str
     table_digest: str
+    quality_digest: str
     shards: dict[str, list[str]]
     graph: dict[str, str]
     certificate: dict[str, Any]
@@ -140,12 +143,14 @@ class Engine:
             What dataset-wide rounds have found before.
         """
         shards: dict[str, list[str]] = {}
+        quality_digest = ""
         begun = self.ledger.state("begin")
         if begun is None:
             self.output.prepare()
             self.ledger.close_step("begin", {})
-        if self.output.image is not None:
-            shards["image"] = self._ingest(self.output.image)
+        if self.output.image is not None or self.output.measures_quality:
+            image, quality_digest = self._read()
+            shards |= {"image": image} if image else {}
         elif self.output.mode == "copy":
             self.job = self.job.reading(self.output.staged_source())
         state, pieces = self._rounds(dict(state or {}))
@@ -170,6 +175,7 @@ class Engine:
             joined.count,
             digest(*(item.encode() for item in level0)),
             table_digest,
+            quality_digest,
             shards,
             graph,
             certificate,
@@ -182,8 +188,8 @@ class Engine:
         """Tiles and shards that will be visited at least, by stage."""
         labels = self.output.labels(0)
         found = {"segment": len(self.job.grid) * self.job.recipe.segment.least_passes()}
-        if self.output.image is not None:
-            found = {"ingest": len(self.output.image.grid()), **found}
+        if self.output.image is not None or self.output.measures_quality:
+            found = {"ingest": len(labels.grid()), **found}
         more = sum(a is not None for a in (self.output.probabilities, self.output.fragments))
         return {**found, "publish": (1 + more) * len(labels.grid())}
 
@@ -192,13 +198,28 @@ class Engine:
         records = self._map(f"dataset-{step.name}", step, state)
         return [(tile, dict(record)) for tile, record in records]
 
-    def _ingest(self, pyramid: Pyramid) -> list[str]:
-        digests = self._write_shards(
-            "ingest", pyramid, lambda job, numbers: IngestOrder(job, numbers, pyramid)
-        )
-        self.output.finish_image()
-        self.job = self.job.reading(self.output.staged_source())
-        return digests
+    def _read(self) -> tuple[list[str], str]:
+        """Read the image where it comes from, once; returns digests of its shards and its quality.
+
+        It is copied where the output has it, and whatever reads it later reads the copy.
+        """
+        pyramid, quality = self.output.image, self.output.measures_quality
+        step = QUALITY if pyramid is None else "ingest"
+        grid = self.output.labels(0).grid()
+
+        def order(job: ImageJob, numbers: tuple[int, ...]) -> Order:
+            return ReadOrder(job, numbers, grid, pyramid, quality, self._record_path(step, numbers))
+
+        if pyramid is None:
+            digests: list[str] = []
+            receipts = self._visit_shards(step, grid, order)
+        else:
+            receipts, digests = self._write_shards(step, pyramid, order)
+        table = write_quality(self.output.quality, self.job, grid, receipts) if quality else ""
+        if pyramid is not None:
+            self.output.finish_image()
+            self.job = self.job.reading(self.output.staged_source())
+        return digests, table
 
     def _rounds(self, state: State) -> tuple[State, Callable[[int], Mapping[str, Any]]]:
         pieces: dict[int, Mapping[str, Any]] = {}
@@ -310,10 +331,10 @@ class Engine:
             step,
             labels,
             lambda job, numbers: PublishOrder(job, numbers, labels, objects, self._scratch),
-        )
+        )[1]
 
     def _publish_probabilities(self, pyramid: Pyramid) -> list[str]:
-        digests = self._write_shards(
+        _, digests = self._write_shards(
             "publish-probabilities",
             pyramid,
             lambda job, numbers: PublishProbabilitiesOrder(job, numbers, pyramid, self._scratch),
@@ -326,25 +347,36 @@ class Engine:
         step: str,
         pyramid: Pyramid,
         order: Callable[[ImageJob, tuple[int, ...]], Order],
-    ) -> list[str]:
-        """Write all shards of a pyramid, then its coarse levels; returns their digests."""
+    ) -> tuple[list[Receipt], list[str]]:
+        """Write all shards of a pyramid, then its coarse levels; returns their digests, too."""
         begun = time.perf_counter()
-        done = self.ledger.receipts(step)
-        if not done and self.ledger.state(f"{step}-created") is None:
+        if not self.ledger.receipts(step) and self.ledger.state(f"{step}-created") is None:
             pyramid.create()
             self.ledger.close_step(f"{step}-created", {})
-        self.watch(step, sum(len(receipt.numbers) for receipt in done), 0)
         grid: TileGrid = pyramid.grid()
-        todo = pending(range(len(grid)), done)
-        orders = (order(self.job, numbers) for numbers in self._batches(todo))
+        receipts = self._visit_shards(step, grid, order)
         found: dict[int, str] = {}
-        for receipt in [*done, *self._perform(step, orders)]:
-            found.update(zip(receipt.numbers, receipt.digests, strict=True))
+        for receipt in receipts:
+            # A record has its digest behind those of the shards.
+            found.update(zip(receipt.numbers, receipt.digests, strict=False))
         (last,) = self.ledger.receipts(f"{step}-coarse") or self._perform(
             f"{step}-coarse", [CoarseOrder(self.job, (0,), pyramid)]
         )
         self._seconds[step] = time.perf_counter() - begun
-        return [*(found[n] for n in range(len(grid))), *last.digests]
+        return receipts, [*(found[n] for n in range(len(grid))), *last.digests]
+
+    def _visit_shards(
+        self, step: str, grid: TileGrid, order: Callable[[ImageJob, tuple[int, ...]], Order]
+    ) -> list[Receipt]:
+        """Perform the orders of all shards that are not done; returns the receipts of all."""
+        begun = time.perf_counter()
+        done = self.ledger.receipts(step)
+        self.watch(step, sum(len(receipt.numbers) for receipt in done), 0)
+        todo = pending(range(len(grid)), done)
+        orders = (order(self.job, numbers) for numbers in self._batches(todo))
+        receipts = [*done, *self._perform(step, orders)]
+        self._seconds[step] = time.perf_counter() - begun
+        return receipts
 
     def _perform(self, step: str, orders: Iterable[Order]) -> Iterator[Receipt]:
         for order, answer in self.execute(orders):

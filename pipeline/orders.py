@@ -16,7 +16,6 @@ from functools import partial
 
 import numpy as np
 
-from pipeline.box import Box
 from pipeline.files import digest
 from pipeline.grid import Tile
 from pipeline.job import ImageJob
@@ -29,7 +28,7 @@ from pipeline.record_files import COMBINED, flatten, open_record
 from pipeline.records import Record, save
 from pipeline.scratch import FileScratch, Scratch
 from pipeline.storage import path_of
-from pipeline.view import TileView, opened
+from pipeline.view import TileView
 
 
 def _peak() -> int:
@@ -47,7 +46,7 @@ class Receipt:
     numbers : tuple of int
         Tiles or shards that are done.
     digests : tuple of str
-        One a number (published pixels), or one for the record file.
+        One a number (published pixels), then one for the record file, if there is one.
     path : str
         The record file; empty where the record came back itself.
     record : dict of ndarray
@@ -154,10 +153,22 @@ class MapOrder(Order):
         return output.record, describe_pieces(view, output.labels)
 
     def _receipt(self, record: Record, pixels: int, seconds: float) -> Receipt:
-        if not self.record_path:
-            return Receipt(self.numbers, (), "", record, pixels, seconds)
-        found = save(path_of(self.record_path), record)
-        return Receipt(self.numbers, (found,), self.record_path, {}, pixels, seconds)
+        return receipt_of(self.numbers, (), record, self.record_path, pixels, seconds)
+
+
+def receipt_of(
+    numbers: tuple[int, ...],
+    digests: tuple[str, ...],
+    record: Record,
+    path: str,
+    pixels: int,
+    seconds: float,
+) -> Receipt:
+    """The receipt of an order that leaves a record: in a file, where a path is given."""
+    if not path:
+        return Receipt(numbers, digests, "", record, pixels, seconds)
+    found = save(path_of(path), record)
+    return Receipt(numbers, (*digests, found), path, {}, pixels, seconds)
 
 
 @dataclass(frozen=True)
@@ -183,24 +194,6 @@ class ShardOrder(Order):
             pixels += shard.core.size
         seconds = time.perf_counter() - begun
         return Receipt(self.numbers, tuple(digests), pixels=pixels, seconds=seconds)
-
-
-@dataclass(frozen=True)
-class IngestOrder(ShardOrder):
-    """Copy some shards of the image into its pyramid."""
-
-    def regions(self) -> Callable[[Tile], Pixels]:
-        source = opened(self.job.source, self.job.plan)
-        channels = range(self.pyramid.info.shape[1])
-
-        def region(shard: Tile) -> Pixels:
-            if self.pyramid.ndim == 3:
-                return source.read(shard.frame, channels, shard.core)
-            t, z = divmod(shard.frame, self.pyramid.info.shape[2])
-            box = Box((z, *shard.core.start), (z + 1, *shard.core.stop))
-            return source.read(t, channels, box)[:, 0]
-
-        return region
 
 
 @dataclass(frozen=True)

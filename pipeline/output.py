@@ -65,6 +65,16 @@ class OutputPlan:
     earlier: tuple[str, ...] = ()
 
     @property
+    def measures_quality(self) -> bool:
+        """Whether the image's quality is measured with this label, which is then its first."""
+        return self.recipe.measure.quality and not self.earlier
+
+    @property
+    def quality(self) -> AnyPath:
+        """Staged table of the image's quality, beside that of its objects; no label's name."""
+        return self.table.with_name("_quality.parquet")
+
+    @property
     def image(self) -> Pyramid | None:
         """The image's pyramid; None where it is not written."""
         if self.mode != "copy" or self.earlier:

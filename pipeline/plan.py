@@ -329,7 +329,8 @@ def seconds_per_megapixel(job: ImageJob) -> float:
     copied = output_mode(job.recipe, job.source) == "copy"
     copy = 0.03 * job.info.shape[1] if copied else 0.0
     soft = 0.06 * probability_count(job.recipe)
-    return 0.06 + filters + copy + soft + job.recipe.segment.cpu_seconds_per_megapixel()
+    quality = 0.015 * job.info.shape[1] if job.recipe.measure.quality else 0.0
+    return 0.06 + filters + copy + soft + quality + job.recipe.segment.cpu_seconds_per_megapixel()
 
 
 def check_disk(plans: Sequence[ImagePlan], folder: RunFolder) -> None:

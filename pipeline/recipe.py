@@ -106,9 +106,11 @@ class PostprocessSection(InUm, Section):
 
 
 class MeasureSection(Section):
-    """`channels`: whose intensities are measured, by name or number; by default all."""
+    """`channels`: whose intensities are measured, by name or number; by default all. `quality`:
+    measure focus, noise, saturation and illumination of every plane of every channel."""
 
     channels: tuple[int | str, ...] | None = None
+    quality: bool = True
 
 
 class OutputSection(Section):

@@ -60,6 +60,7 @@ class RunFolder:
         self.report = self.root / "report.html"
         self.recipe = self.root / RECIPE
         self.objects = self.root / "objects.parquet"
+        self.quality = self.root / "images.parquet"
 
     def image_path(self, name: str) -> AnyPath:
         """Where the results of an image are published."""
@@ -69,6 +70,10 @@ class RunFolder:
         """Where the object table of one image is kept, of several labels each one's."""
         folder = self.hidden / "tables"
         return (folder / label if label else folder) / f"{name}.parquet"
+
+    def quality_path(self, name: str) -> AnyPath:
+        """Where the table of one image's quality is kept."""
+        return self.hidden / "quality" / f"{name}.parquet"
 
     def work_path(self, work: str) -> AnyPath:
         return self.work / work
@@ -141,9 +146,8 @@ class RunFolder:
         """
         self._replace(staged, self.image_path(name), f"{name}.ome.zarr", plan)
 
-    def publish_table(self, staged: AnyPath, name: str, label: str = "") -> None:
-        """The same of its object table, of several labels each one's."""
-        target = self.table_path(name, label)
+    def publish_table(self, staged: AnyPath, target: AnyPath) -> None:
+        """The same of one of its tables."""
         if isinstance(staged, StorePath) and isinstance(target, StorePath):
             staged.copy_to(target)
         elif isinstance(staged, Path) and isinstance(target, Path):
@@ -234,8 +238,10 @@ class RunFolder:
         Path, StorePath or None
             Where it is now; None if there was nothing.
         """
-        names = ("images", "objects.parquet", "report.html", RECORDS, RECIPE, RUN_JSON)
-        found = [p for p in (*(self.root / n for n in names), self.hidden / "tables") if p.exists()]
+        own = [self.images, self.objects, self.quality, self.report, self.recipe]
+        own += [self.root / RECORDS, self.root / RUN_JSON]
+        own += [self.hidden / "tables", self.hidden / "quality"]
+        found = [p for p in own if p.exists()]
         delete_folder(self.work)
         delete_folder(self.hidden / "staging")
         if isinstance(self.root, StorePath):

@@ -53,7 +53,7 @@ class Result:
     labels : ndarray of shape (T, Z, Y, X), uint32 or uint64
     table : pyarrow.Table
         One row an object.
-    digest, table_digest : str
+    digest, table_digest, quality_digest : str
     certificate : dict
         As the engine reports them.
     probabilities : ndarray of shape (T, K, Z, Y, X), float32, or None
@@ -68,6 +68,7 @@ class Result:
     table: pa.Table
     digest: str
     table_digest: str
+    quality_digest: str
     certificate: dict[str, Any]
     probabilities: NDArray[np.float32] | None = None
     graph: StoredGraph | None = None
@@ -149,6 +150,7 @@ def _result(output: OutputPlan, done: Published) -> Result:
         pq.read_table(output.table),
         done.digest,
         done.table_digest,
+        done.quality_digest,
         done.certificate,
         _probabilities(output),
         StoredGraph.open(output.graph) if output.recipe.merge is not None else None,

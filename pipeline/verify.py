@@ -102,6 +102,8 @@ def _damage_of(folder: RunFolder, manifest: Manifest, row: ImageRow) -> Iterator
             if digest(*level0) != labelled.digest:
                 yield f"{array}: the records of its shards contradict the certified digest"
     tables: dict[AnyPath, str] = {}
+    if quality := row.details.get("quality_digest"):
+        tables[folder.quality_path(row.name)] = quality
     for one in label_rows(row):
         tables[folder.table_path(one.name, table_label(one))] = one.details["table_digest"]
         graph = path_of(one.details["location"]) / place_of(GRAPHS, one.details["label"])

@@ -12,6 +12,7 @@ from pipeline.manifest import Manifest
 from pipeline.report import sections
 from pipeline.report.again import retry_command
 from pipeline.report.gallery import gallery
+from pipeline.report.quality import image_quality
 from pipeline.report.summary import summarize
 from pipeline.report.wording import escaped
 from pipeline.run_folder import RunFolder
@@ -36,6 +37,7 @@ def write_report(folder: RunFolder, manifest: Manifest, record: dict[str, Any]) 
         sections.failures(record, found, retry_command(folder, record["archive"])),
         sections.certificate(record, folder),
         gallery(found, record),
+        image_quality(folder),
         sections.timing(found, record),
         sections.all_images(found),
         sections.recipe(record),

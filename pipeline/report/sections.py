@@ -16,6 +16,7 @@ from pipeline.run_folder import RunFolder
 #: Place of the engine's own steps; those of the method come second, in the order of its rounds.
 STEPS_AROUND = {
     "ingest": 0,
+    "quality": 0,
     "join": 2,
     "publish": 3,
     "publish-probabilities": 4,
