@@ -7,6 +7,7 @@ follows the data that it is about.
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +32,8 @@ from pipeline.errors import (
     WorkError,
 )
 from pipeline.files import digest
+from pipeline.flat_field.profiles import PROFILES, write_profiles
+from pipeline.flat_field.survey import DARK, FLAT
 from pipeline.image_run import engines, run_all
 from pipeline.label_rows import result_details, shards_of
 from pipeline.manifest import ImageRow, Manifest, ManifestLedger
@@ -170,7 +173,9 @@ class DatasetRun:
         known = self.manifest.get(key)
         path = self.folder.hidden / "dataset" / f"{together}.npz"
         if known is not None:
-            return {**open_record(str(path), known)}
+            state = {**open_record(str(path), known)}
+            self._publish_profiles(plans[0], state)
+            return state
         found = survey_dataset(plans, self.submit, perform)
         for plan in plans:
             if plan.job.name in found.failed:
@@ -178,7 +183,15 @@ class DatasetRun:
                 _raise_if_fatal(error, self.folder)
                 self.quarantine(plan.job.name, plan.job.source.path, plan.job.plan, error)
         self.manifest.put(key, save(path, found.state))
+        self._publish_profiles(plans[0], found.state)
         return found.state
+
+    def _publish_profiles(self, plan: ImagePlan, state: State) -> None:
+        """Write the flat-field profiles that were estimated, if any."""
+        if FLAT in state:
+            names = [plan.job.info.channels[number] for number in plan.job.channels]
+            written = write_profiles(self.folder.profiles, names, state[FLAT], state[DARK])
+            self.manifest.put(PROFILES, json.dumps(written))
 
     def _forget_removed(self, names: set[str]) -> None:
         """Quarantined files that the user took out of the archive are no news any more."""

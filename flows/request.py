@@ -56,8 +56,9 @@ class Request:
         if self.is_partial and self.recipe.is_dataset_wide():
             asked = f"--only {self.only}" if self.only is not None else "watching an archive"
             raise RecipeError(
-                f"{asked}: the recipe looks at the whole dataset (`scope: dataset`), so "
-                "a part of it would get other labels. Take all of it, or use `scope: image`."
+                f"{asked}: the recipe looks at the whole dataset (`scope: dataset`, or an "
+                "estimated flat_field), so a part of it would get other labels. Take all of it, or "
+                "use `scope: image`, or a profile."
             )
 
     @property

@@ -50,6 +50,7 @@ def survey_dataset(
         step = left[0].job.recipe.next_round(state, left[0].job.context)
         if step is None or step.scope != "dataset":
             return Surveyed(state, failed)
+        step = step.over([plan.job.context for plan in left])
         state = _round(step, left, state, submit, perform, failed)
 
 
@@ -87,7 +88,7 @@ def _round(
 
 def _orders(plan: ImagePlan, step: Round, state: State) -> Iterator[MapOrder]:
     tile_px = max(1, plan.pixels // len(plan.job.grid))
-    numbers = step.tiles(plan.job.grid, state)
+    numbers = step.tiles_of(plan.job.context, state)
     size = max(1, ORDER_PX // tile_px)
     for k in range(0, len(numbers), size):
         chosen = tuple(numbers[k : k + size])

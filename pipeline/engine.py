@@ -47,7 +47,7 @@ from pipeline.records import Record, save
 from pipeline.scratch import FileScratch, MemoryScratch, Scratch
 from pipeline.storage import path_of
 from pipeline.table_file import TableFile
-from pipeline.view import RANGE, TileView
+from pipeline.view import RANGE, TileView, engine_keys
 
 #: Performs orders in any order, several at once, and hands back each with its receipt or error.
 Executor = Callable[[Iterable[Order]], Iterator[tuple[Order, Receipt | BaseException]]]
@@ -248,8 +248,8 @@ class Engine:
         pieces: dict[int, Mapping[str, Any]] = {}
         records = list(self._map(name, step, state, pieces))
         if known is None:
-            # The range is the engine's: a method may return a state of its own keys only.
-            kept = {RANGE: state[RANGE]} if RANGE in state else {}
+            # These are the engine's: a method may return a state of its own keys only.
+            kept = {key: state[key] for key in engine_keys(state)}
             known = {**kept, **step.reduce(records, state)}
             self.ledger.close_step(name, known)
         return known, pieces
@@ -263,7 +263,9 @@ class Engine:
     ) -> Iterator[tuple[int, Record]]:
         """Map a round over its tiles; yields their records, and keeps their pieces."""
         begun = time.perf_counter()
-        keys = state if step.reads is None else {RANGE, *step.reads} & state.keys()
+        keys = set(state)
+        if step.reads is not None:
+            keys &= engine_keys(state) | set(step.reads)
         shared = self._share(name, {key: state[key] for key in keys})
         done = self.ledger.receipts(name)
         todo = pending(step.tiles(self.job.grid, state), done)

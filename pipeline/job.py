@@ -67,6 +67,7 @@ class ImageJob:
             dtype=final_dtype(self.recipe.preprocess, self.info.dtype).name,
             info=self.info,
             companions=self.companions,
+            selected=self.channels,
         )
 
     @property

@@ -162,7 +162,7 @@ def plan_image(
     peak = max(peaks)
     if peak > machine.bytes_per_worker:
         job = parts[peaks.index(peak)].job
-        fixed = job.recipe.segment.extra_bytes(job.context)
+        fixed = job.recipe.extra_bytes(job.context)
         part = f" ({_gib(fixed)} of it with tiles of any size)" if fixed else ""
         raise PlanError(
             f"{spec.name}: a tile of {side} px takes {_gib(peak)} of memory in a worker{part}, "
@@ -267,7 +267,7 @@ def output_mode(recipe: Recipe, spec: SourceSpec) -> Literal["copy", "none", "in
 def worker_peak_bytes(job: ImageJob) -> int:
     """Predicted peak of a worker, libraries included."""
     info, grid = job.info, job.grid
-    tile = _window_bytes(job, grid.side) + job.recipe.segment.extra_bytes(job.context)
+    tile = _window_bytes(job, grid.side) + job.recipe.extra_bytes(job.context)
     small = grid.frames * math.prod(grid.shape) <= SMALL_PX
     soft = probability_count(job.recipe)
     merged = job.recipe.merge is not None
@@ -312,7 +312,7 @@ def _largest_side(job: ImageJob, machine: Machine) -> int:
     recipe = job.recipe
     if recipe.resources.tile_px:
         return recipe.resources.tile_px
-    room = machine.bytes_per_worker - WORKER_BASE_BYTES - recipe.segment.extra_bytes(job.context)
+    room = machine.bytes_per_worker - WORKER_BASE_BYTES - recipe.extra_bytes(job.context)
     for side in SIDES[recipe.ndim]:
         if _window_bytes(job, (side,) * recipe.ndim) <= 0.8 * room:
             return side

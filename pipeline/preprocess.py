@@ -7,19 +7,16 @@ are the same bits in every window.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, Field
 from scipy import ndimage
 
-from pipeline.lengths import InUm, Length, Lengths, per_axis
-
-Pixels = NDArray[Any]
-
+from pipeline.filter import Filter, Pixels, Place, PlainFilter
+from pipeline.flat_field.filter import FlatField
+from pipeline.lengths import Length, Lengths, per_axis
 
 #: A standard deviation in px: the same on every axis, or one an axis.
 Sigma = Annotated[float, Field(gt=0, le=200)]
@@ -43,28 +40,7 @@ Radii500 = Annotated[
 ]
 
 
-class Filter(InUm, ABC):
-    """A step of the recipe's `preprocess:` list."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @abstractmethod
-    def halo_px(self) -> int:
-        """Pixels on every side that a result depends on."""
-
-    @abstractmethod
-    def apply(self, image: Pixels) -> Pixels:
-        """Filter one channel of shape (Y, X) or (Z, Y, X)."""
-
-    def value_range(self, low: float, high: float) -> tuple[float, float]:
-        """Range of the results, given the range of the image."""
-        return low, high
-
-    def dtype(self, before: np.dtype[np.generic]) -> np.dtype[np.generic]:
-        return before
-
-
-class Gaussian(Filter):
+class Gaussian(PlainFilter):
     """Gaussian blur; the result is float32.
 
     `sigma_px`: the standard deviation, or one an axis; `sigma_um`: the same in um. The kernel ends
@@ -91,7 +67,7 @@ class Gaussian(Filter):
         return np.dtype(np.float32)
 
 
-class Median(Filter):
+class Median(PlainFilter):
     """Median over a square (cube in 3D) of side 2 `radius_px` + 1.
 
     `radius_px` may be one number an axis; `radius_um`: the same in um.
@@ -112,7 +88,7 @@ class Median(Filter):
         return result
 
 
-class SubtractBackground(Filter):
+class SubtractBackground(PlainFilter):
     """White top-hat: the image less its opening by a square (cube in 3D).
 
     What is narrower than 2 `radius_px` + 1 stays, slow changes of the background go. `radius_px`
@@ -152,7 +128,7 @@ class SubtractBackground(Filter):
         return before if before.kind in "uf" else np.dtype(f"u{before.itemsize}")
 
 
-Step = Annotated[Gaussian | Median | SubtractBackground, Field(discriminator="filter")]
+Step = Annotated[Gaussian | Median | SubtractBackground | FlatField, Field(discriminator="filter")]
 
 
 def total_halo_px(steps: Sequence[Filter]) -> int:
@@ -160,10 +136,10 @@ def total_halo_px(steps: Sequence[Filter]) -> int:
     return sum(step.halo_px() for step in steps)
 
 
-def apply_all(steps: Sequence[Filter], image: Pixels) -> Pixels:
+def apply_all(steps: Sequence[Filter], image: Pixels, place: Place) -> Pixels:
     """Run the steps over one channel."""
     for step in steps:
-        image = step.apply(image)
+        image = step.apply_at(image, place)
     return image
 
 
@@ -175,10 +151,12 @@ def final_dtype(steps: Sequence[Filter], dtype: str) -> np.dtype[np.generic]:
     return kind
 
 
-def final_range(steps: Sequence[Filter], low: float, high: float) -> tuple[float, float]:
+def final_range(
+    steps: Sequence[Filter], low: float, high: float, place: Place
+) -> tuple[float, float]:
     """Range of the values after the steps."""
     for step in steps:
-        low, high = step.value_range(low, high)
+        low, high = step.range_at(low, high, place)
     return low, high
 
 

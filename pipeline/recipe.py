@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from pipeline.errors import RecipeError
+from pipeline.flat_field.filter import FlatField
 from pipeline.graph.rounds import merge_facts, merge_round
 from pipeline.graph.ways import AnyMerging
 from pipeline.image import ImageInfo
@@ -182,7 +183,10 @@ class Recipe(OfParts, Section):
         return (self,)
 
     def next_round(self, state: State, context: Context) -> Round | None:
-        """The round that follows `state`: the method's, then those of merging."""
+        """The round that follows `state`: the filters', the method's, then those of merging."""
+        for one in self.preprocess:
+            if (before := one.next_round(state, context)) is not None:
+                return before
         step = self.segment.next_round(state, context)
         if step is None and self.merge is not None:
             return merge_round(self.merge, state, context)
@@ -198,10 +202,22 @@ class Recipe(OfParts, Section):
 
     def check(self, context: Context) -> None:
         """Raise MethodError if the recipe does not apply to an image."""
+        for step in self.preprocess:
+            step.check(context)
         self.segment.check(context)
         if self.merge is not None:
             self.merge.check(context)
             self.merge.check_count(self.segment.expected_objects(context) or 0, context)
+
+    def is_dataset_wide(self) -> bool:
+        """Whether the first rounds look at all images together."""
+        filters = any(step.is_dataset_wide() for step in self.preprocess)
+        return filters or self.segment.is_dataset_wide()
+
+    def extra_bytes(self, context: Context) -> int:
+        """Memory that does not grow with the window."""
+        filters = sum(step.extra_bytes(context) for step in self.preprocess)
+        return filters + self.segment.extra_bytes(context)
 
     def certificate(self, state: State) -> dict[str, Any]:
         """What was proven or measured of "tiled equals untiled"."""
@@ -276,6 +292,11 @@ def check_recipe(recipe: Recipe, where: str) -> None:
         raise RecipeError(
             f"{where}source.dims: {recipe.segment.__class__.__name__.lower()} is not defined "
             f"in {recipe.source.dims}."
+        )
+    if any(isinstance(step, FlatField) for step in recipe.preprocess[1:]):
+        raise RecipeError(
+            f"{where}:\n  preprocess: flat_field corrects what the camera saw, so it comes first, "
+            "and once."
         )
     if recipe.segment.classes() and recipe.merge is not None:
         raise RecipeError(

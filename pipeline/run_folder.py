@@ -61,6 +61,7 @@ class RunFolder:
         self.recipe = self.root / RECIPE
         self.objects = self.root / "objects.parquet"
         self.quality = self.root / "images.parquet"
+        self.profiles = self.root / "profiles"
 
     def image_path(self, name: str) -> AnyPath:
         """Where the results of an image are published."""
@@ -240,7 +241,7 @@ class RunFolder:
         """
         own = [self.images, self.objects, self.quality, self.report, self.recipe]
         own += [self.root / RECORDS, self.root / RUN_JSON]
-        own += [self.hidden / "tables", self.hidden / "quality"]
+        own += [self.hidden / "tables", self.hidden / "quality", self.profiles]
         found = [p for p in own if p.exists()]
         delete_folder(self.work)
         delete_folder(self.hidden / "staging")

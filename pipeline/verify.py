@@ -11,6 +11,7 @@ import pyarrow as pa
 import zarr
 
 from pipeline.files import digest
+from pipeline.flat_field.profiles import PROFILES, damaged_profiles
 from pipeline.image import ImageInfo
 from pipeline.label_rows import array_row, label_rows, table_label
 from pipeline.manifest import ImageRow, Manifest
@@ -75,6 +76,7 @@ def verify_folder(out: AnyPath) -> Verified:
 def _verify(folder: RunFolder, manifest: Manifest) -> Verified:
     images = shards = certified = 0
     damaged: list[str] = []
+    damaged += damaged_profiles(folder.profiles, manifest.get(PROFILES))
     open_level.cache_clear()
     for row in manifest.images():
         if row.status != "published":

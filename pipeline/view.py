@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.box import Box
+from pipeline.filter import PREPROCESS, Place
 from pipeline.grid import Tile, TileGrid
 from pipeline.job import ImageJob
 from pipeline.joined import WholeObjects, labels_name
@@ -23,6 +24,11 @@ Array = NDArray[Any]
 
 #: Key of the surveyed value range in the state: shape (C, 2), float64, of all channels.
 RANGE = "image.range"
+
+
+def engine_keys(state: State) -> set[str]:
+    """Keys of what views read for themselves, whatever a round reads or returns."""
+    return {key for key in state if key == RANGE or key.startswith(PREPROCESS)}
 
 
 @functools.lru_cache(maxsize=4)
@@ -107,7 +113,10 @@ class TileView:
         if not steps:
             return pixels
         cut = box.within(wide)
-        return np.stack([np.ascontiguousarray(apply_all(steps, one)[cut]) for one in pixels])
+        filtered = (
+            apply_all(steps, one, self._place(channel, wide)) for channel, one in enumerate(pixels)
+        )
+        return np.stack([np.ascontiguousarray(one[cut]) for one in filtered])
 
     def valid(self, halo_px: int = 0) -> NDArray[np.bool_] | None:
         """Where all segmented channels of the window are finite; None if every dtype value is."""
@@ -154,7 +163,8 @@ class TileView:
     def value_range(self, channel: int = 0) -> tuple[float, float]:
         """Range that preprocessed pixels of a segmented channel cannot leave."""
         number = self.job.channels[channel]
-        return final_range(self.job.recipe.preprocess, *self.raw_range(number))
+        place = self._place(channel, self.grid.frame_box)
+        return final_range(self.job.recipe.preprocess, *self.raw_range(number), place)
 
     def raw_range(self, number: int) -> tuple[float, float]:
         """Range of a channel of the file: its dtype's, or as surveyed."""
@@ -163,6 +173,12 @@ class TileView:
             return natural
         low, high = self._state[RANGE][number]
         return float(low), float(high)
+
+    def _place(self, channel: int, box: Box) -> Place:
+        """Where pixels of a segmented channel lie, for the filters."""
+        number = self.job.channels[channel]
+        name = self.job.info.channels[number]
+        return Place(box, self.grid.frame_box, channel, name, number, self._state)
 
     def _read(self, source: Source, channels: Sequence[int], box: Box) -> Array:
         t, z = self._position()

@@ -10,8 +10,8 @@ from scipy import ndimage
 from skimage.morphology import opening
 
 from pipeline.box import Box, grid
+from pipeline.filter import Place, PlainFilter
 from pipeline.preprocess import (
-    Filter,
     Gaussian,
     Median,
     SubtractBackground,
@@ -22,7 +22,7 @@ from pipeline.preprocess import (
     total_halo_px,
 )
 
-FILTERS: list[Filter] = [
+FILTERS: list[PlainFilter] = [
     Gaussian(filter="gaussian", sigma_px=0.1),
     Gaussian(filter="gaussian", sigma_px=0.7),
     Gaussian(filter="gaussian", sigma_px=1.9),
@@ -43,7 +43,7 @@ def drawn(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
     return generator.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
 
 
-def name(step: Filter) -> str:
+def name(step: PlainFilter) -> str:
     return "-".join(str(value) for value in step.model_dump().values())
 
 
@@ -51,7 +51,7 @@ def name(step: Filter) -> str:
 @pytest.mark.parametrize("step", FILTERS, ids=name)
 @pytest.mark.parametrize("shape", [(31, 37), (9, 14, 17)])
 def test_windows_with_the_halo_give_the_same_bits(
-    step: Filter, dtype: str, shape: tuple[int, ...]
+    step: PlainFilter, dtype: str, shape: tuple[int, ...]
 ) -> None:
     image = drawn(shape, dtype)
     whole = step.apply(image)
@@ -64,7 +64,7 @@ def test_windows_with_the_halo_give_the_same_bits(
 
 
 @pytest.mark.parametrize("step", FILTERS, ids=name)
-def test_the_halo_is_no_larger_than_needed(step: Filter) -> None:
+def test_the_halo_is_no_larger_than_needed(step: PlainFilter) -> None:
     halo = step.halo_px()
     if halo == 0:
         assert np.array_equal(step.apply(image := drawn((9, 9), "float32")), image)
@@ -141,8 +141,9 @@ def test_results_stay_within_the_stated_range(dtype: str) -> None:
     image = drawn((20, 21), dtype)
     bounds = float(image.min()), float(image.max())
     for steps in itertools.product(FILTERS, repeat=2):
-        found = apply_all(steps, image)
-        low, high = final_range(steps, *bounds)
+        place = Place(Box.whole(image.shape), Box.whole(image.shape))
+        found = apply_all(steps, image, place)
+        low, high = final_range(steps, *bounds, place)
         slack = 1e-6 * max(abs(bounds[0]), abs(bounds[1]))
         assert found.dtype == final_dtype(steps, dtype)
         assert found.min() >= low - slack

@@ -56,6 +56,8 @@ class Context:
         The image as it is stored.
     companions : dict
         Files beside the image, by what they are for, see `Method.companions`.
+    selected : tuple of int
+        Numbers of the channels that are segmented.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Context:
     dtype: str
     info: ImageInfo
     companions: Mapping[str, Companion] = field(default_factory=dict)
+    selected: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,14 @@ class Round(ABC):
     def tiles(self, grid: TileGrid, state: State) -> Sequence[int]:
         """Numbers of the tiles to visit; all of them unless overridden."""
         return range(len(grid))
+
+    def tiles_of(self, context: Context, state: State) -> Sequence[int]:
+        """The same for one of the images that a dataset-wide round looks at."""
+        return self.tiles(context.grid, state)
+
+    def over(self, contexts: Sequence[Context]) -> Round:
+        """The dataset-wide round as it is for these images, before it is mapped."""
+        return self
 
     @abstractmethod
     def map(self, view: TileView, state: State) -> Output:

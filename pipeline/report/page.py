@@ -11,6 +11,7 @@ from pipeline.files import write_atomically
 from pipeline.manifest import Manifest
 from pipeline.report import sections
 from pipeline.report.again import retry_command
+from pipeline.report.flat_fields import flat_fields
 from pipeline.report.gallery import gallery
 from pipeline.report.quality import image_quality
 from pipeline.report.summary import summarize
@@ -38,6 +39,7 @@ def write_report(folder: RunFolder, manifest: Manifest, record: dict[str, Any]) 
         sections.certificate(record, folder),
         gallery(found, record),
         image_quality(folder),
+        flat_fields(folder, manifest),
         sections.timing(found, record),
         sections.all_images(found),
         sections.recipe(record),
