@@ -73,6 +73,9 @@ class DryRun:
         for recipe in first:
             of_label = f" for {recipe.label}" if len(first) > 1 else ""
             yield f"passes over the pixels{of_label}: {recipe.segment.passes()}"
+        yield from dict.fromkeys(
+            n for recipe in first for s in recipe.preprocess for n in s.notes()
+        )
         # Images may decide what they say, see `Method.for_image`.
         listed = self.plans[:LISTED]
         jobs = (part.job for plan in listed for part in plan.parts)

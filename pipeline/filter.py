@@ -75,6 +75,10 @@ class Filter(InUm, ABC):
         """Whether it looks at all images together before any image goes on."""
         return False
 
+    def notes(self) -> tuple[str, ...]:
+        """What else a user should know before the run: lines of the plan."""
+        return ()
+
     def next_round(self, state: State, context: Context) -> Round | None:
         """The round that must come before the filter can work; None where there is none left."""
         return None

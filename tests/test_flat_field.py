@@ -13,6 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from flows.dry_run import dry_run
 from flows.request import Request
 from pipeline.box import Box, grid
 from pipeline.conformance import check_image
@@ -157,14 +158,17 @@ def archive_of(folder: Path, pictures: list[NDArray[Any]]) -> Path:
     return folder
 
 
-def run(request: Request) -> Path:
+def run(request: Request, small: bool = True) -> Path:
     """All stages, with the survey of the dataset."""
     with opened(request) as stages:
         admitted = stages.admit()
         plans = stages.plan(admitted)
         state = stages.survey(plans, stages.dataset_identity(admitted))
         plans = [plan for plan in plans if not stages.is_quarantined(plan)]
-        stages.segment_small(plans, state)
+        if small:
+            stages.segment_small(plans, state)
+        for plan in [] if small else plans:
+            stages.segment_large(plan, state)
         stages.finish()
     return request.out
 
@@ -188,7 +192,7 @@ def test_dataset(tmp_path: Path) -> None:
     assert verify_folder(out).damaged == []
     assert "Flat field" in (out / "report.html").read_text()
 
-    other = run(Request(recipe, archive, tmp_path / "other", tile_px=40))
+    other = run(Request(recipe, archive, tmp_path / "other", tile_px=40), small=False)
     assert digest_of(other) == digest_of(out)
     assert (other / "profiles/0-flat.tif").read_bytes() == (
         out / "profiles/0-flat.tif"
@@ -234,6 +238,12 @@ def test_another_image_makes_another_plan(tmp_path: Path) -> None:
     with opened(request) as stages:
         after = {plan.job.name: plan.job.plan for plan in stages.plan(stages.admit())}
     assert all(after[name] != plan for name, plan in before.items())
+
+
+def test_the_plan_says_so(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path / "archive", fields(9, (50, 60)))
+    text = dry_run(Request(recipe_of({"estimate": "basic"}), archive, tmp_path / "out")).text()
+    assert "flat field: 100 frames of the dataset are looked at first, at most" in text
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,12 @@ from pipeline.quality.flags import flag_planes
 from pipeline.quality.spectrum import block_side, blocks_within, power_of, slope
 from pipeline.quality.table import NUMBERS, SCHEMA
 from pipeline.recipe import parse_recipe
+from pipeline.table_file import table_digest
 from pipeline.trial import Cut, plan_array, run_tiled, run_untiled, save_array
 from pipeline.verify import verify_folder
-from tests.in_process import segment
+from tests.in_process import opened, segment
+from workers.submit import run_serially
+from workers.tasks import perform
 
 RECIPE: dict[str, Any] = {"segment": {"method": "threshold", "foreground": {"value": 100}}}
 
@@ -273,6 +276,44 @@ def test_images_parquet_and_report(tmp_path: Path) -> None:
     assert [item.split(":")[-1] for item in verify_folder(out).damaged] == [
         " the table was changed"
     ]
+
+
+@pytest.mark.parametrize("mode", ["copy", "none"])
+def test_large_images_have_the_same_table(mode: str, tmp_path: Path) -> None:
+    """Their sums travel by files, shard by shard; a run that goes on takes what is there."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    tifffile.imwrite(
+        archive / "a.tif",
+        picture((3, 50, 2100), "uint16"),
+        metadata={"axes": "ZYX"},
+        photometric="minisblack",
+    )
+    recipe = parse_recipe({**RECIPE, "label": "a", "output": {"image": mode}}, "recipe")
+    small = segment(Request(recipe, archive, tmp_path / "small"), small=True)
+    request = Request(recipe, archive, tmp_path / "large", tile_px=600)
+    with opened(request, interrupted(after=3)) as run:
+        (plan,) = run.plan(run.admit())
+        with pytest.raises(KeyboardInterrupt):
+            run.segment_large(plan, {})
+    large = segment(request, small=False)
+    assert table_digest(large.quality) == table_digest(small.quality)
+    assert verify_folder(large.root).damaged == []
+
+
+def interrupted(after: int) -> Any:
+    """A `submit` that ends the run behind some answers of the orders of an image."""
+    left = [after]
+
+    def submit(work: Any, batches: Any) -> Any:
+        for pair in run_serially(work, batches):
+            if work is perform:
+                if not left[0]:
+                    raise KeyboardInterrupt
+                left[0] -= 1
+            yield pair
+
+    return submit
 
 
 def test_images_parquet_goes_with_its_option(tmp_path: Path) -> None:

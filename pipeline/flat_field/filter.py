@@ -66,6 +66,11 @@ class FlatField(Filter):
     def is_dataset_wide(self) -> bool:
         return self.estimate is not None
 
+    def notes(self) -> tuple[str, ...]:
+        if self.estimate is None:
+            return ()
+        return (f"flat field: {self.pictures} frames of the dataset are looked at first, at most",)
+
     def next_round(self, state: State, context: Context) -> Round | None:
         if self.estimate is None or FLAT in state:
             return None
