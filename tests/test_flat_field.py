@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from pipeline.flat_field.filter import FlatField
 from pipeline.flat_field.profiles import read_pixels
 from pipeline.preprocess import final_range
 from pipeline.recipe import parse_recipe
+from pipeline.run_folder import RunFolder
 from pipeline.trial import Cut, run_untiled
 from pipeline.verify import verify_folder
 from tests.in_process import opened
@@ -158,7 +158,7 @@ def archive_of(folder: Path, pictures: list[NDArray[Any]]) -> Path:
     return folder
 
 
-def run(request: Request, small: bool = True) -> Path:
+def run(request: Request, small: bool = True) -> RunFolder:
     """All stages, with the survey of the dataset."""
     with opened(request) as stages:
         admitted = stages.admit()
@@ -170,11 +170,11 @@ def run(request: Request, small: bool = True) -> Path:
         for plan in [] if small else plans:
             stages.segment_large(plan, state)
         stages.finish()
-    return request.out
+    return stages.folder
 
 
-def digest_of(out: Path) -> str:
-    found = json.loads((out / "run.json").read_text())
+def digest_of(folder: RunFolder) -> str:
+    found = folder.read_run()
     return str(found["certificate"]["labels_digest"])
 
 
@@ -185,7 +185,8 @@ def test_dataset(tmp_path: Path) -> None:
     pictures = fields(20, shape)
     archive = archive_of(tmp_path / "archive", pictures)
     recipe = recipe_of({"estimate": "basic", "pictures": 15})
-    out = run(Request(recipe, archive, tmp_path / "out"))
+    done = run(Request(recipe, archive, tmp_path / "out"))
+    out = tmp_path / "out"
     flat = tifffile.imread(out / "profiles" / "0-flat.tif")
     assert flat.shape == (64, 64)
     np.testing.assert_allclose(flat, shading((64, 64)), atol=0.02)
@@ -193,16 +194,16 @@ def test_dataset(tmp_path: Path) -> None:
     assert "Flat field" in (out / "report.html").read_text()
 
     other = run(Request(recipe, archive, tmp_path / "other", tile_px=40), small=False)
-    assert digest_of(other) == digest_of(out)
-    assert (other / "profiles/0-flat.tif").read_bytes() == (
+    assert digest_of(other) == digest_of(done)
+    assert (other.profiles / "0-flat.tif").read_bytes() == (
         out / "profiles/0-flat.tif"
     ).read_bytes()
 
     again = recipe_of({"profile": str(out / "profiles" / "0-flat.tif"), "resize": True})
-    assert digest_of(run(Request(again, archive, tmp_path / "again"))) == digest_of(out)
+    assert digest_of(run(Request(again, archive, tmp_path / "again"))) == digest_of(done)
 
     plain = parse_recipe({"label": "a", "segment": OTSU}, "recipe")
-    table = run(Request(plain, archive, tmp_path / "plain")) / "objects.parquet"
+    table = run(Request(plain, archive, tmp_path / "plain")).objects
     before, after = pq.read_table(table), pq.read_table(out / "objects.parquet")
     # A disc has 81 px at most: light that is taken for objects makes larger ones.
     assert max(before["area_px"].to_pylist()) > 2000
@@ -224,9 +225,9 @@ def test_resume_takes_the_known_profile(tmp_path: Path) -> None:
         stages.segment_small(plans[:4], state)
     profile = (tmp_path / "out/profiles/0-flat.tif").read_bytes()
     (tmp_path / "out/profiles/0-flat.tif").unlink()
-    out = run(request)
-    assert (out / "profiles/0-flat.tif").read_bytes() == profile
-    assert digest_of(out) == digest_of(run(Request(request.recipe, archive, tmp_path / "whole")))
+    done = run(request)
+    assert (done.profiles / "0-flat.tif").read_bytes() == profile
+    assert digest_of(done) == digest_of(run(Request(request.recipe, archive, tmp_path / "whole")))
 
 
 def test_another_image_makes_another_plan(tmp_path: Path) -> None:

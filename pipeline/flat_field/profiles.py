@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
@@ -20,7 +19,7 @@ from pipeline.box import Box
 from pipeline.errors import TilewrightError
 from pipeline.files import digest, write_atomically
 from pipeline.sources import discover, expand, open_source
-from pipeline.storage import AnyPath
+from pipeline.storage import AnyPath, absolute_path, path_of
 
 Floats = NDArray[np.float32]
 
@@ -61,16 +60,16 @@ class ProfileFile:
 
 @functools.lru_cache(maxsize=16)
 def _pixels(path: str, expected: str) -> Floats:
-    pixels = read_pixels(Path(path))
+    pixels = read_pixels(path_of(path))
     if digest(np.ascontiguousarray(pixels).data.cast("B")) != expected:
         raise ValueError(f"{path}: has changed since the run began")
     return pixels
 
 
-def read_pixels(path: Path) -> Floats:
+def read_pixels(path: AnyPath) -> Floats:
     """Pixels (C, Y, X) of a NumPy array or of an image in any format that images may have."""
     if path.suffix.lower() == ".npy":
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
+        array: NDArray[Any] = np.load(BytesIO(path.read_bytes()), allow_pickle=False)
         if array.ndim not in (2, 3):
             raise ValueError(f"{path}: an array of shape (Y, X) or (C, Y, X), not {array.shape}")
         found = array.reshape(-1, *array.shape[-2:])
@@ -97,7 +96,7 @@ def _file(given: Any) -> ProfileFile:
         return given
     if not isinstance(given, str):
         raise ValueError("a profile is named by a path")  # noqa: TRY004 - for pydantic
-    path = Path(given).absolute()
+    path = absolute_path(path_of(given))
     try:
         pixels = read_pixels(path)
     except (TilewrightError, OSError) as error:
