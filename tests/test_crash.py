@@ -301,6 +301,7 @@ def test_a_run_continues_from_every_place(
     ]
     assert digests[0] == digests[1]
     assert table_digest(out / "objects.parquet") == table_digest(expected / "objects.parquet")
+    assert table_digest(out / "images.parquet") == table_digest(expected / "images.parquet")
     assert not verify_folder(out).damaged
     assert not list((out / ".tilewright" / "work").glob("*"))
     assert not list(source.glob(".tilewright-*"))
