@@ -15,6 +15,7 @@ from xxhash import xxh3_128
 
 from flows.request import Request
 from pipeline import __version__
+from pipeline.csv_table import write_csv
 from pipeline.label_rows import label_rows, table_label
 from pipeline.manifest import Manifest
 from pipeline.run_folder import RunFolder
@@ -86,6 +87,11 @@ def gather_tables(folder: RunFolder, manifest: Manifest) -> int:
 def _with_label(schema: pa.Schema, label: str) -> pa.Schema:
     """The columns of a label's table, with the one that names the label if there are several."""
     return schema.insert(1, pa.field(LABEL_IMAGE, pa.string())) if label else schema
+
+
+def write_csv_of(folder: RunFolder) -> str:
+    """Write objects.csv from objects.parquet; returns its digest."""
+    return write_csv(folder.objects_csv, folder.objects, folder.local / "objects.csv.partial")
 
 
 def _with_all_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
