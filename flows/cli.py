@@ -287,6 +287,8 @@ def _say_result(record: dict[str, Any], out: str) -> None:
             err=True,
         )
     typer.echo(f"Labels:  {out}/images\nObjects: {out}/objects.parquet\nReport:  {out}/report.html")
+    if record["recipe"].get("output", {}).get("outlines"):
+        typer.echo(f"Outlines: {out}/outlines")
 
 
 register(app, _end)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from flows.admission import Submit, admit_sources, list_sources
-from flows.finish import gather_quality, gather_tables, run_record
+from flows.finish import gather_quality, gather_tables, run_record, write_csv_of
 from flows.progress import RunProgress
 from flows.request import TILE, Request, tile_of
 from flows.survey import survey_dataset
@@ -42,7 +42,7 @@ from pipeline.plan import ImagePlan, Machine, check_disk, plan_image
 from pipeline.read_order import QUALITY
 from pipeline.record_files import open_record
 from pipeline.records import save
-from pipeline.run_folder import RunFolder
+from pipeline.run_folder import CSV, RunFolder
 from pipeline.sources import SourceSpec
 from pipeline.storage import AnyPath, StorePath, is_url, path_of
 from pipeline.storage.folders import delete_folder
@@ -313,6 +313,11 @@ class DatasetRun:
         published = {r.plan for r in self.manifest.images() if r.status == "published"}
         self.folder.discard_leftovers(published)
         gather_tables(self.folder, self.manifest)
+        if (
+            any(part.output.csv for part in self.request.recipe.parts)
+            and self.folder.objects.exists()
+        ):
+            self.manifest.put(CSV, write_csv_of(self.folder))
         gather_quality(self.folder, self.manifest)
         self.write_record("finished")
         record = self.folder.read_run()
@@ -384,10 +389,14 @@ class DatasetRun:
         name = plan.job.name
         labels = [part.job.recipe.label for part in plan.parts]
         for part, label in zip(plan.parts, labels, strict=True):
-            target = self.folder.table_path(name, label if len(labels) > 1 else "")
-            self.folder.publish_table(part.output.table, target)
+            told = label if len(labels) > 1 else ""
+            self.folder.publish_file(part.output.table, self.folder.table_path(name, told))
+            if part.job.recipe.output.outlines is not None:
+                self.folder.publish_file(
+                    part.output.outlines, self.folder.outlines_path(name, told)
+                )
         if plan.output.measures_quality:
-            self.folder.publish_table(plan.output.quality, self.folder.quality_path(name))
+            self.folder.publish_file(plan.output.quality, self.folder.quality_path(name))
         if plan.output.mode == "in_place":
             source = path_of(plan.job.source.path)
             self.folder.publish_in_place(plan.output.root, labels, source, plan.output.zarr_format)

@@ -72,7 +72,8 @@ class DryRun:
         peak = max(plan.peak_bytes for plan in self.plans)
         for recipe in first:
             of_label = f" for {recipe.label}" if len(first) > 1 else ""
-            yield f"passes over the pixels{of_label}: {recipe.segment.passes()}"
+            more = ", and 1 to measure" if recipe.gathered() else ""
+            yield f"passes over the pixels{of_label}: {recipe.segment.passes()}{more}"
         yield from dict.fromkeys(
             n for recipe in first for s in recipe.preprocess for n in s.notes()
         )

@@ -15,6 +15,7 @@ from xxhash import xxh3_128
 
 from flows.request import Request
 from pipeline import __version__
+from pipeline.csv_table import write_csv
 from pipeline.label_rows import label_rows, table_label
 from pipeline.manifest import Manifest
 from pipeline.quality.flags import flag_planes
@@ -109,6 +110,11 @@ def gather_quality(folder: RunFolder, manifest: Manifest) -> int:
         file.add(flagged)
     put_file(partial, folder.quality)
     return len(flagged)
+
+
+def write_csv_of(folder: RunFolder) -> str:
+    """Write objects.csv from objects.parquet; returns its digest."""
+    return write_csv(folder.objects_csv, folder.objects, folder.local / "objects.csv.partial")
 
 
 def _with_all_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -3,7 +3,8 @@
 It is the same for a small image within one worker and for a large one spread over a cluster; only
 the executor, which performs orders, and the ledger, which remembers them, differ.
 
-    read -> [range survey] -> rounds of the method -> join -> publish -> table -> metadata
+    read -> [range survey] -> rounds of the method -> join -> publish -> [measure] -> table
+         -> metadata
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.extra_files import write_extra_files
 from pipeline.files import digest
 from pipeline.graph.tables import write_graph
 from pipeline.grid import TileGrid
@@ -25,6 +27,7 @@ from pipeline.join import join_classes, join_pieces
 from pipeline.joined import Joined
 from pipeline.ledger import Ledger, pending
 from pipeline.lookup import save_joined
+from pipeline.measurements.measure_round import MeasureRound
 from pipeline.methods.base import JoinRound, Round, State
 from pipeline.objects import class_table, empty_table, object_table
 from pipeline.orders import (
@@ -81,6 +84,8 @@ class Published:
     shards : dict
         Array name ("labels", "image", "probabilities", "fragments") -> digests of its shards,
         then of its coarse levels.
+    files : dict
+        What else was written of the objects ("outlines", "tables") -> its digest.
     certificate : dict
         What was proven or measured of "tiled equals untiled".
     seconds : dict
@@ -96,6 +101,7 @@ class Published:
     table_digest: str
     quality_digest: str
     shards: dict[str, list[str]]
+    files: dict[str, str]
     graph: dict[str, str]
     certificate: dict[str, Any]
     seconds: dict[str, float]
@@ -164,7 +170,9 @@ class Engine:
             shards[FRAGMENTS] = self._publish("publish-fragments", self.output.fragments, before)
         if self.output.probabilities is not None:
             shards["probabilities"] = self._publish_probabilities(self.output.probabilities)
-        table_digest = self._write_table(pieces, joined, state)
+        measured = self._measure(state) if self.job.recipe.gathered() else None
+        table_digest = self._write_table(pieces, joined, state, measured)
+        files = write_extra_files(self.job, self.output, joined, measured)
         graph: dict[str, str] = {}
         if self.job.recipe.merge is not None:
             graph = write_graph(self.output.graph, state, self._labels_of_keys(pieces, joined))
@@ -177,6 +185,7 @@ class Engine:
             table_digest,
             quality_digest,
             shards,
+            files,
             graph,
             certificate,
             dict(self._seconds),
@@ -188,6 +197,8 @@ class Engine:
         """Tiles and shards that will be visited at least, by stage."""
         labels = self.output.labels(0)
         found = {"segment": len(self.job.grid) * self.job.recipe.segment.least_passes()}
+        if self.job.recipe.gathered():
+            found["segment"] += len(self.job.grid)
         if self.output.image is not None or self.output.measures_quality:
             found = {"ingest": len(labels.grid()), **found}
         more = sum(a is not None for a in (self.output.probabilities, self.output.fragments))
@@ -262,6 +273,27 @@ class Engine:
         pieces: dict[int, Mapping[str, Any]] | None = None,
     ) -> Iterator[tuple[int, Record]]:
         """Map a round over its tiles; yields their records, and keeps their pieces."""
+        for numbers, whole in self._mapped(name, step, state):
+            if pieces is not None:
+                emitted = {n: Part(whole, n, "pieces") for n in numbers}
+                pieces.update({n: part for n, part in emitted.items() if part})
+            for tile in (COMBINED, *numbers):
+                record = dict(Part(whole, tile, "round"))
+                if record:
+                    yield tile, record
+
+    def _measure(self, state: State) -> Callable[[int], Mapping[str, Any]]:
+        """Map the recipe's measurements over all tiles; their records stay where they are."""
+        step = MeasureRound(self.job.recipe.gathered())
+        found: dict[int, Mapping[str, Any]] = {}
+        for numbers, whole in self._mapped(step.name, step, state):
+            found.update({n: Part(whole, n, "round") for n in numbers})
+        return found.__getitem__
+
+    def _mapped(
+        self, name: str, step: Round, state: State
+    ) -> Iterator[tuple[tuple[int, ...], Mapping[str, Any]]]:
+        """Map a round over its tiles; yields numbers of tiles with their records in one."""
         begun = time.perf_counter()
         keys = set(state)
         if step.reads is not None:
@@ -284,15 +316,7 @@ class Engine:
         )
         for receipt in [*done, *self._perform(name, orders)]:
             known = open_record(receipt.path, receipt.digests[0]) if receipt.path else None
-            whole = receipt.record if known is None else known
-            if pieces is not None:
-                emitted = {n: Part(whole, n, "pieces") for n in receipt.numbers}
-                pieces.update({n: part for n, part in emitted.items() if part})
-            tiles = (COMBINED, *receipt.numbers)
-            for tile in tiles:
-                record = dict(Part(whole, tile, "round"))
-                if record:
-                    yield tile, record
+            yield receipt.numbers, receipt.record if known is None else known
         self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - begun
 
     def _join(
@@ -390,14 +414,21 @@ class Engine:
             yield answer
 
     def _write_table(
-        self, pieces: Callable[[int], Mapping[str, Any]], joined: Joined, state: State
+        self,
+        pieces: Callable[[int], Mapping[str, Any]],
+        joined: Joined,
+        state: State,
+        measured: Callable[[int], Mapping[str, Any]] | None,
     ) -> str:
         begun = time.perf_counter()
         view = TileView(self.job, self.job.grid.tile(0), self._scratch or _NO_SCRATCH, state)
         ranges = [view.raw_range(channel) for channel in self.job.measured]
         with TableFile(self.output.table, empty_table(self.job).schema) as file:
-            rows = class_table if self.job.recipe.segment.classes() else object_table
-            for table in rows(self.job, pieces, joined, ranges):
+            if self.job.recipe.segment.classes():
+                tables = class_table(self.job, pieces, joined, ranges)
+            else:
+                tables = object_table(self.job, pieces, joined, ranges, measured)
+            for table in tables:
                 file.add(table)
         self._seconds["table"] = time.perf_counter() - begun
         return file.digest

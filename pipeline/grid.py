@@ -129,6 +129,11 @@ class TileGrid:
         """Number of the tile's band: all anchors of one band precede those of the next."""
         return tile.frame * self.counts[0] + tile.index[0]
 
+    def bands(self) -> list[list[int]]:
+        """Numbers of the tiles of every band."""
+        tiles = itertools.groupby(range(len(self)), lambda n: self.band(self.tile(n)))
+        return [list(group) for _, group in tiles]
+
     def _at(self, frame: int, ranges: Sequence[range]) -> Iterator[Tile]:
         for index in itertools.product(*ranges):
             number = 0

@@ -80,6 +80,12 @@ class ImageJob:
         """Halo of a first visit, preprocessing included."""
         return self.recipe.segment.halo_px() + total_halo_px(self.recipe.preprocess)
 
+    @property
+    def frame_pixel_size_um(self) -> tuple[float, ...]:
+        """Micrometres a pixel along the frame's axes; NaN where the file does not say."""
+        sizes = self.info.pixel_size_um[3 - self.grid.ndim :]
+        return tuple(float("nan") if size is None else size for size in sizes)
+
     def reading(self, source: SourceSpec) -> ImageJob:
         """The same request with its pixels read elsewhere."""
         return replace(self, source=source)

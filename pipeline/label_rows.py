@@ -75,7 +75,7 @@ def result_details(parts: Sequence[LabelPlan], results: Sequence[Published]) -> 
     each = [_details(part, result) for part, result in zip(parts, results, strict=True)]
     if len(each) == 1:
         return each[0], results[0].digest
-    own = ("label", "objects", "classes", "certificate", "table_digest", "graph")
+    own = ("label", "objects", "classes", "certificate", "table_digest", "graph", "files")
     labels = [
         {**{key: one[key] for key in own}, "digest": result.digest}
         for one, result in zip(each, results, strict=True)
@@ -90,6 +90,7 @@ def result_details(parts: Sequence[LabelPlan], results: Sequence[Published]) -> 
             "peak_bytes_measured": max(one["peak_bytes_measured"] for one in each),
             "table_digest": digest(*(one["table_digest"].encode() for one in each)),
             "graph": {},
+            "files": {},
             "labels": labels,
         },
         digest(*(result.digest.encode() for result in results)),
@@ -107,6 +108,7 @@ def _details(part: LabelPlan, result: Published) -> Details:
         "peak_bytes_measured": result.peak_bytes,
         "table_digest": result.table_digest,
         "graph": result.graph,
+        "files": result.files,
     }
 
 

@@ -18,12 +18,12 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
 from pipeline.errors import RecipeError
 from pipeline.graph.ways import AnyMerging
+from pipeline.measurements.section import MeasureSection
 from pipeline.methods.base import Method
 from pipeline.names import nearest
 from pipeline.output import FRAGMENTS
 from pipeline.preprocess import Step
 from pipeline.recipe import (
-    MeasureSection,
     OutputSection,
     PostprocessSection,
     Recipe,

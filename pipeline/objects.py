@@ -14,24 +14,25 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.grid import TileGrid
+from pipeline.intensities import SAFE, channel_columns
 from pipeline.job import ImageJob
 from pipeline.join import Pieces
 from pipeline.joined import Joined
 from pipeline.kernels.measure import SECOND_PAIRS, Quantum
 from pipeline.label_keys import parent_column
+from pipeline.measurements.bands import FamilyBands, Measured
+from pipeline.measurements.rows import Column, Rows, concatenate, select
 from pipeline.pieces import fact_key
-from pipeline.shape import axes_and_direction
-
-Column = NDArray[Any]
-Rows = dict[str, Column]
-
-#: Above it, sums of products may leave the 53 bits that a float holds; they are taken in whole
-#: numbers of any size. Both ways give the same bits, for which one is taken depends on the tiles.
-SAFE = 2.0**50
+from pipeline.shape import axes_and_direction, eccentricity, equivalent_diameter
 
 
 def object_table(
-    job: ImageJob, pieces: Pieces, joined: Joined, ranges: Sequence[tuple[float, float]]
+    job: ImageJob,
+    pieces: Pieces,
+    joined: Joined,
+    ranges: Sequence[tuple[float, float]],
+    measured: Measured | None = None,
 ) -> Iterator[pa.Table]:
     """Rows in the order of the objects' first pixels, one table a band of tiles.
 
@@ -45,18 +46,27 @@ def object_table(
     joined : Joined
     ranges : sequence of (low, high)
         Value range of each measured channel, as `TileView.raw_range` gives it.
+    measured : callable, optional
+        Record of a tile that the measuring pass left; needed where the recipe asks for one.
     """
-    bands = _bands(job)
+    bands = job.grid.bands()
     first, last = _band_span(joined, bands)
     wide = last > first
     over = [_pieces_rows(job, pieces(n), n, joined, wide) for band in bands for n in band]
     held = _whole_rows(over)
+    more = []
+    if measured is not None:
+        families = job.recipe.measure.families()
+        more = [FamilyBands.of(job, family, measured, bands, first) for family in families]
     for number, band in enumerate(bands):
         inside = _whole_rows([_pieces_rows(job, pieces(n), n, joined, ~wide) for n in band])
-        begun = _select(held, first[held["label"].astype(np.int64)] == number)
-        rows = _concatenate([inside, begun])
+        begun = select(held, first[held["label"].astype(np.int64)] == number)
+        rows = concatenate([inside, begun])
         if len(rows["label"]):
-            yield _finish(job, _select(rows, np.argsort(rows["anchor"])), ranges)
+            # Families want labels in their order, which need not be that of first pixels.
+            rows = select(rows, np.argsort(rows["label"]))
+            table = _finish(job, rows, ranges, [one.rows(number) for one in more])
+            yield table.take(np.argsort(rows["anchor"]))
 
 
 def class_table(
@@ -74,7 +84,7 @@ def class_table(
         held = _no_rows(job)
         for tile in tiles:
             rows = _pieces_rows(job, pieces(tile.number), tile.number, joined, everything)
-            held = _whole_rows([held, _select(rows, rows["area"] > 0)])
+            held = _whole_rows([held, select(rows, rows["area"] > 0)])
         if len(held["label"]):
             yield _finish(job, held, ranges)
 
@@ -82,15 +92,13 @@ def class_table(
 def empty_table(job: ImageJob) -> pa.Table:
     """The table of an image without objects: the same columns, no rows."""
     ranges = [(0.0, 1.0)] * len(job.measured)
-    return _finish(job, _no_rows(job), ranges)
+    more = [family.no_rows(job) for family in job.recipe.measure.families()]
+    return _finish(job, _no_rows(job), ranges, more)
 
 
-def _bands(job: ImageJob) -> list[list[int]]:
-    grid = job.grid
-    return [
-        list(group)
-        for _, group in itertools.groupby(range(len(grid)), lambda n: grid.band(grid.tile(n)))
-    ]
+def first_bands(grid: TileGrid, joined: Joined) -> NDArray[np.int64]:
+    """Band of the first pixel of every label."""
+    return _band_span(joined, grid.bands())[0]
 
 
 def _band_span(
@@ -144,23 +152,15 @@ def _no_rows(job: ImageJob) -> Rows:
     return rows
 
 
-def _concatenate(parts: Sequence[Rows]) -> Rows:
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-
-
-def _select(rows: Rows, index: NDArray[Any]) -> Rows:
-    return {key: column[index] for key, column in rows.items()}
-
-
 def _whole_rows(parts: Sequence[Rows]) -> Rows:
     """Add up the pieces of each label; `sums` and `seconds` then count from `start`.
 
     Facts are those of the piece that holds the object's first pixel: filled holes bring none.
     """
-    rows = _concatenate(parts)
+    rows = concatenate(parts)
     if len(rows["label"]) == 0:
         return rows
-    rows = _select(rows, np.lexsort((rows["anchor"], rows["label"])))
+    rows = select(rows, np.lexsort((rows["anchor"], rows["label"])))
     heads = np.flatnonzero(np.diff(rows["label"].astype(np.int64), prepend=-1))
     counts = np.diff(np.append(heads, len(rows["label"])))
     start = np.minimum.reduceat(rows["start"], heads)
@@ -209,7 +209,10 @@ def _whole_channel(channel: Column, heads: NDArray[np.int64]) -> Column:
     return added
 
 
-def _finish(job: ImageJob, rows: Rows, ranges: Sequence[tuple[float, float]]) -> pa.Table:
+def _finish(
+    job: ImageJob, rows: Rows, ranges: Sequence[tuple[float, float]], more: Sequence[Rows] = ()
+) -> pa.Table:
+    """The table of whole objects; `more` are the rows of the recipe's families of measurements."""
     columns: dict[str, Any] = {
         "image": pa.array([job.name] * len(rows["label"]), pa.string()),
         "label": rows["label"],
@@ -223,8 +226,11 @@ def _finish(job: ImageJob, rows: Rows, ranges: Sequence[tuple[float, float]]) ->
     }
     for i, channel in enumerate(job.measured):
         quantum = Quantum.of(np.dtype(job.info.dtype), *ranges[i])
-        for key, column in _channel_columns(rows[f"channel.{i}"], quantum).items():
+        for key, column in channel_columns(rows[f"channel.{i}"], quantum).items():
             columns[f"{key}_{job.info.channels[channel]}"] = column
+    known = {**columns, "ranges": ranges}
+    for family, found in zip(job.recipe.measure.families() if more else (), more, strict=True):
+        columns.update(family.finish(job, found, known))
     return pa.table(columns)
 
 
@@ -249,7 +255,7 @@ def _frame_columns(job: ImageJob, frame: Column) -> dict[str, Column]:
 
 def _place_columns(job: ImageJob, rows: Rows) -> dict[str, Column]:
     columns: dict[str, Column] = {"area_px": rows["area"].astype(np.int64)}
-    sizes = _pixel_size(job)
+    sizes = job.frame_pixel_size_um
     unit = "area_um2" if job.grid.ndim == 2 else "volume_um3"
     columns[unit] = rows["area"].astype(np.float64) * np.prod(sizes)
     mean = (rows["sums"] / np.maximum(rows["area"], 1)[:, None]).astype(np.float64)
@@ -272,34 +278,17 @@ def _shape_columns(job: ImageJob, rows: Rows) -> dict[str, Column]:
         value = (rows["seconds"][:, k] / area).astype(np.float64) - mean[:, i] * mean[:, j]
         covariance[:, i, j] = covariance[:, j, i] = value
     covariance = covariance[:, 3 - ndim :, 3 - ndim :]
-    sizes = _pixel_size(job)
+    sizes = job.frame_pixel_size_um
     columns = axes_and_direction(covariance, "px")
     in_um = axes_and_direction(covariance * np.outer(sizes, sizes), "um")
     columns.update({key: column for key, column in in_um.items() if key.endswith("_um")})
+    size = rows["area"].astype(np.float64)
+    columns["equivalent_diameter_px"] = equivalent_diameter(size, ndim)
+    columns["equivalent_diameter_um"] = equivalent_diameter(size * np.prod(sizes), ndim)
+    if ndim == 2:
+        columns["eccentricity"] = eccentricity(covariance)
+    columns["extent"] = size / np.maximum(np.prod(rows["stop"] - rows["start"], axis=1), 1)
     return columns
-
-
-def _channel_columns(channel: Column, quantum: Quantum) -> dict[str, Column]:
-    """Smallest, mean, largest value and standard deviation, from sums in steps."""
-    count, low, high, total = (channel[:, i] for i in range(4))
-    known = count > 0
-    # Counted from the object's smallest value, squares lose nothing to cancellation.
-    largest = float(count.max(initial=0)) * float(high.max(initial=0)) ** 2
-    exact = object if largest > SAFE else np.int64
-    n, m, s = (column.astype(exact) for column in (count, low, total))
-    square = channel[:, 4].astype(exact) * 2**32 + channel[:, 5].astype(exact)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        safe = np.where(known, count, 1)
-        mean = ((s - n * m) / safe).astype(np.float64)
-        spread = ((square - 2 * m * s + n * m * m) / safe).astype(np.float64)
-    deviation = np.sqrt(np.maximum(spread - mean**2, 0.0))
-    values = {
-        "min": quantum.offset + quantum.step * low,
-        "mean": quantum.offset + quantum.step * (mean + low),
-        "max": quantum.offset + quantum.step * high,
-        "std": quantum.step * deviation,
-    }
-    return {key: np.where(known, value, np.nan) for key, value in values.items()}
 
 
 def _at_border(job: ImageJob, rows: Rows) -> Column:
@@ -312,9 +301,3 @@ def _at_border(job: ImageJob, rows: Rows) -> Column:
 
 def _axes(job: ImageJob) -> str:
     return "yx" if job.grid.ndim == 2 else "zyx"
-
-
-def _pixel_size(job: ImageJob) -> list[float]:
-    """Micrometres a pixel along the frame's axes; NaN where the file does not say."""
-    sizes = job.info.pixel_size_um[3 - job.grid.ndim :]
-    return [float("nan") if size is None else size for size in sizes]

@@ -22,10 +22,14 @@ LABELS = "labels"
 PROBABILITIES = "probabilities"
 #: Tables of the graph that regions were merged on.
 GRAPHS = "graphs"
+#: The object table as AnnData.
+TABLES = "tables"
+#: The outlines of the objects, a file beside the images.
+OUTLINES = "outlines"
 #: What the regions were merged from, a label image of its own.
 FRAGMENTS = "fragments"
 #: What may belong to a label, in the order in which it is published.
-PARTS = (FRAGMENTS, GRAPHS, PROBABILITIES, LABELS)
+PARTS = (FRAGMENTS, GRAPHS, TABLES, PROBABILITIES, LABELS)
 
 
 def place_of(part: str, label: str) -> str:
@@ -134,7 +138,14 @@ class OutputPlan:
             absent.add(FRAGMENTS)
         if self.probabilities is None:
             absent.add(PROBABILITIES)
+        if self.recipe.output.table is None:
+            absent.add(TABLES)
         return tuple(part for part in PARTS if part not in absent)
+
+    @property
+    def outlines(self) -> AnyPath:
+        """Staged outlines, where the recipe asks for them."""
+        return self.table.with_name(f"{self.table.stem}.geojson")
 
     @property
     def graph(self) -> AnyPath:

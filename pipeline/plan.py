@@ -24,6 +24,7 @@ from pipeline.errors import MethodError, PlanError
 from pipeline.grid import TileGrid
 from pipeline.job import ImageJob, choose_channels, plan_id
 from pipeline.labels_recipe import AnyRecipe
+from pipeline.measurements.measure_round import widest_halo
 from pipeline.output import OutputPlan
 from pipeline.preprocess import final_dtype
 from pipeline.recipe import Recipe
@@ -208,6 +209,7 @@ def _label_plans(
             {**companions, **staged_labels(root, recipe.segment.earlier_labels(), info)},
         )
         recipe.check(job.context)
+        recipe.measure.check(job)
         table = staging / ("objects.parquet" if len(recipes) == 1 else f"{recipe.label}.parquet")
         zarr_format = _format(spec) if in_place else 3
         output = OutputPlan(root, table, recipe, info, spec, mode, zarr_format, earlier)
@@ -268,6 +270,7 @@ def worker_peak_bytes(job: ImageJob) -> int:
     """Predicted peak of a worker, libraries included."""
     info, grid = job.info, job.grid
     tile = _window_bytes(job, grid.side) + job.recipe.extra_bytes(job.context)
+    tile = max(tile, _gathering_bytes(job, grid.side))
     small = grid.frames * math.prod(grid.shape) <= SMALL_PX
     soft = probability_count(job.recipe)
     merged = job.recipe.merge is not None
@@ -308,13 +311,26 @@ def _planes_held(job: ImageJob) -> int:
     return PLANES_AT_ONCE if job.source.seen.project else 0
 
 
+def _gathering_bytes(job: ImageJob, side: Sequence[int]) -> int:
+    """What the measuring pass takes for a tile."""
+    gathered = job.recipe.gathered()
+    if not gathered:
+        return 0
+    halo = widest_halo(job, gathered)[-len(side) :]
+    window = math.prod(s + 2 * h for s, h in zip(side, halo, strict=True))
+    size = np.dtype(job.info.dtype).itemsize
+    return int(window * (max(one.bytes_per_px for one in gathered) + 2 * size))
+
+
 def _largest_side(job: ImageJob, machine: Machine) -> int:
     recipe = job.recipe
     if recipe.resources.tile_px:
         return recipe.resources.tile_px
     room = machine.bytes_per_worker - WORKER_BASE_BYTES - recipe.extra_bytes(job.context)
     for side in SIDES[recipe.ndim]:
-        if _window_bytes(job, (side,) * recipe.ndim) <= 0.8 * room:
+        sides = tuple(min(side, n) for n in job.grid.shape)
+        measuring = _gathering_bytes(job, sides)
+        if max(_window_bytes(job, (side,) * recipe.ndim), measuring) <= 0.8 * room:
             return side
     return SIDES[recipe.ndim][-1]
 
@@ -330,7 +346,11 @@ def seconds_per_megapixel(job: ImageJob) -> float:
     copy = 0.03 * job.info.shape[1] if copied else 0.0
     soft = 0.06 * probability_count(job.recipe)
     quality = 0.015 * job.info.shape[1] if job.recipe.measure.quality else 0.0
-    return 0.06 + filters + copy + soft + quality + job.recipe.segment.cpu_seconds_per_megapixel()
+    # Final labels are looked up and numbered once for all that is measured.
+    more = job.recipe.gathered()
+    measured = sum((one.cpu_seconds_per_megapixel(job) for one in more), 0.03 if more else 0.0)
+    own = job.recipe.segment.cpu_seconds_per_megapixel()
+    return 0.06 + filters + copy + soft + quality + measured + own
 
 
 def check_disk(plans: Sequence[ImagePlan], folder: RunFolder) -> None:

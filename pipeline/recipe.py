@@ -24,9 +24,12 @@ from pipeline.graph.rounds import merge_facts, merge_round
 from pipeline.graph.ways import AnyMerging
 from pipeline.image import ImageInfo
 from pipeline.lengths import Frame, InUm, Length, Lengths, in_px
+from pipeline.measurements.family import Gathering
+from pipeline.measurements.section import MeasureSection
 from pipeline.methods.base import Context, Method, Round, State
 from pipeline.methods.registry import method_class
 from pipeline.names import nearest
+from pipeline.outlines.corners import Corners
 from pipeline.preprocess import Step
 from pipeline.recipe_file import find_file, read_file, recipes_folder
 from pipeline.recipe_parts import OfParts
@@ -106,25 +109,24 @@ class PostprocessSection(InUm, Section):
     }
 
 
-class MeasureSection(Section):
-    """`channels`: whose intensities are measured, by name or number; by default all. `quality`:
-    measure focus, noise, saturation and illumination of every plane of every channel."""
-
-    channels: tuple[int | str, ...] | None = None
-    quality: bool = True
-
-
 class OutputSection(Section):
     """`image`: "copy" writes the image's pyramid beside the labels, "none" leaves it out,
     "in_place" adds the labels to the source OME-Zarr; by default "copy" for images that had to be
     converted and "none" for those that are OME-Zarr already.
     `pyramid`: write smaller copies of the labels (and image) for viewers. `fragments`: where
     regions are merged, publish what they were merged from too, as a label image of its own.
+    `csv`: objects.csv beside objects.parquet. `table`: "anndata" writes each image's table beside
+    its labels too. `outlines`: "geojson" writes outlines/<image>.geojson for QuPath, with objects
+    that are each a `outline_type`.
     """
 
     image: Literal["copy", "none", "in_place"] | None = None
     pyramid: bool = True
     fragments: bool = True
+    csv: bool = False
+    table: Literal["anndata"] | None = None
+    outlines: Literal["geojson"] | None = None
+    outline_type: Literal["detection", "annotation"] = "detection"
 
 
 class ResourcesSection(Section):
@@ -228,6 +230,11 @@ class Recipe(OfParts, Section):
         """What the method tells of whole objects, name -> dtype; of merged regions nothing."""
         return self.segment.fact_columns() if self.merge is None else {}
 
+    def gathered(self) -> tuple[Gathering, ...]:
+        """What is gathered of whole objects in a pass over their final labels."""
+        outlines = (Corners(),) if self.output.outlines is not None else ()
+        return (*self.measure.families(), *outlines)
+
     @property
     def parent_label(self) -> str | None:
         """The earlier label whose numbers the objects have, see `Method.parent_label`."""
@@ -307,6 +314,12 @@ def check_recipe(recipe: Recipe, where: str) -> None:
         raise RecipeError(
             f"{where}postprocess: it acts on objects, and `segment` gives a map of classes. "
             "Leave it out, or make objects: `output: labels`."
+        )
+    if recipe.segment.classes() and recipe.gathered():
+        raise RecipeError(
+            f"{where}measure, output.outlines: shapes, rings, outlines and the like are of "
+            "objects, and `segment` gives a map of classes. Leave them out, or make objects: "
+            "`output: labels`."
         )
 
 

@@ -14,11 +14,12 @@ from typing import Any, Literal
 import yaml
 import zarr
 
+from pipeline.anndata_table import is_ours, list_table
 from pipeline.errors import OutputError
 from pipeline.files import digest, write_atomically
 from pipeline.hold import held
 from pipeline.manifest import Manifest
-from pipeline.output import FRAGMENTS, GRAPHS, LABELS, PARTS, place_of
+from pipeline.output import FRAGMENTS, GRAPHS, LABELS, OUTLINES, PARTS, TABLES, place_of
 from pipeline.storage import AnyPath, StorePath, absolute_path
 from pipeline.storage.folders import copy_folder, delete_folder, is_copy, is_group
 from pipeline.storage.lease import leased
@@ -28,6 +29,8 @@ from pipeline.stored_records import fetch_records, newest_records, put_records
 RUN_JSON = "run.json"
 RECIPE = "recipe.yaml"
 RECORDS = "run.sqlite"
+#: Key of the digest of objects.csv in the records.
+CSV = "objects.csv"
 
 
 #: Where a machine keeps what belongs to runs whose output lies in stores.
@@ -62,6 +65,8 @@ class RunFolder:
         self.objects = self.root / "objects.parquet"
         self.quality = self.root / "images.parquet"
         self.profiles = self.root / "profiles"
+        self.objects_csv = self.root / CSV
+        self.outlines = self.root / OUTLINES
 
     def image_path(self, name: str) -> AnyPath:
         """Where the results of an image are published."""
@@ -75,6 +80,10 @@ class RunFolder:
     def quality_path(self, name: str) -> AnyPath:
         """Where the table of one image's quality is kept."""
         return self.hidden / "quality" / f"{name}.parquet"
+
+    def outlines_path(self, name: str, label: str = "") -> AnyPath:
+        """Where the outlines of one image's objects are, of several labels each one's."""
+        return (self.outlines / label if label else self.outlines) / f"{name}.geojson"
 
     def work_path(self, work: str) -> AnyPath:
         return self.work / work
@@ -147,8 +156,8 @@ class RunFolder:
         """
         self._replace(staged, self.image_path(name), f"{name}.ome.zarr", plan)
 
-    def publish_table(self, staged: AnyPath, target: AnyPath) -> None:
-        """The same of one of its tables."""
+    def publish_file(self, staged: AnyPath, target: AnyPath) -> None:
+        """Move a staged file into place, or copy it in a store; it replaces what was there."""
         if isinstance(staged, StorePath) and isinstance(target, StorePath):
             staged.copy_to(target)
         elif isinstance(staged, Path) and isinstance(target, Path):
@@ -209,8 +218,10 @@ class RunFolder:
             if (staged / place).exists():
                 zarr.open_group(zarr_place(target.parent), mode="a", zarr_format=version)
                 self._replace(staged / place, target, f"{source.name}/{place}", "replaced")
-            elif target.exists():
+            elif target.exists() and not (place.startswith(TABLES) and not is_ours(target)):
                 self._keep(target, f"{source.name}/{place}", "replaced")
+        if (source / place_of(TABLES, label)).exists():
+            list_table(source / place_of(TABLES, label), version)
         return [Path(place).name for place in reversed(ours) if place.startswith(LABELS)]
 
     def take_back(self, staged: AnyPath, name: str) -> None:
@@ -239,8 +250,8 @@ class RunFolder:
         Path, StorePath or None
             Where it is now; None if there was nothing.
         """
-        own = [self.images, self.objects, self.quality, self.report, self.recipe]
-        own += [self.root / RECORDS, self.root / RUN_JSON]
+        own = [self.images, self.outlines, self.objects, self.objects_csv, self.quality]
+        own += [self.report, self.recipe, self.root / RECORDS, self.root / RUN_JSON]
         own += [self.hidden / "tables", self.hidden / "quality", self.profiles]
         found = [p for p in own if p.exists()]
         delete_folder(self.work)

@@ -1,4 +1,4 @@
-"""Axes and orientation of the ellipse (ellipsoid) with an object's second moments."""
+"""Axes, orientation and eccentricity of the ellipse with an object's second moments."""
 
 from __future__ import annotations
 
@@ -57,3 +57,22 @@ def _spatial(covariance: NDArray[np.float64], unit: str) -> dict[str, NDArray[An
     }
     columns.update({f"major_direction_{a}": major[:, i] for i, a in enumerate("zyx")})
     return columns
+
+
+def equivalent_diameter(size: NDArray[np.float64], ndim: int) -> NDArray[np.float64]:
+    """Diameter of the circle (ball) of an area (volume)."""
+    return np.asarray((2 * ndim * size / np.pi) ** (1 / ndim))
+
+
+def eccentricity(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """That of the ellipse: 0 for a circle, towards 1 for a line.
+
+    Parameters
+    ----------
+    covariance : ndarray of shape (n, 2, 2)
+        Of the pixels' coordinates (y, x).
+    """
+    axes = _planar(covariance, "px")
+    major, minor = axes["axis_major_px"], axes["axis_minor_px"]
+    squares = 1 - (minor / np.where(major > 0, major, 1)) ** 2
+    return np.where(major > 0, np.sqrt(np.maximum(squares, 0)), 0.0)

@@ -257,6 +257,7 @@ def plan_labels(
             {**companions, **staged_labels(root, part.segment.earlier_labels(), info)},
         )
         part.check(job.context)
+        part.measure.check(job)
         table = space / f"{part.label}.parquet"
         output = OutputPlan(root, table, part, info, spec, "none", earlier=earlier)
         earlier += output.listed

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import zarr
 
-from pipeline.files import digest
+from pipeline.extra_files import damaged_files
+from pipeline.files import digest, digest_of_file
 from pipeline.flat_field.profiles import PROFILES, damaged_profiles
 from pipeline.image import ImageInfo
 from pipeline.label_rows import array_row, label_rows, table_label
@@ -18,8 +19,9 @@ from pipeline.manifest import ImageRow, Manifest
 from pipeline.orders import digest_levels
 from pipeline.output import FRAGMENTS, GRAPHS, LABELS, PROBABILITIES, place_of, probabilities_info
 from pipeline.pyramid import Pyramid, open_level, read_shard
-from pipeline.run_folder import RunFolder
+from pipeline.run_folder import CSV, RunFolder
 from pipeline.storage import AnyPath, path_of
+from pipeline.storage.reading import open_file
 from pipeline.storage.zarr_store import zarr_place
 from pipeline.table_file import table_digest
 
@@ -86,7 +88,20 @@ def _verify(folder: RunFolder, manifest: Manifest) -> Verified:
         shards += sum(len(manifest.shards(row.name, array)) for array in manifest.arrays(row.name))
         damaged += [f"{row.name}: {item}" for item in found]
         certified += bool(not found and row.details["certificate"].get("exact"))
+    damaged += _damaged_csv(folder, manifest)
     return Verified(images, shards, damaged, certified)
+
+
+def _damaged_csv(folder: RunFolder, manifest: Manifest) -> Iterator[str]:
+    expected = manifest.get(CSV)
+    if expected is None:
+        return
+    try:
+        with open_file(str(folder.objects_csv)) as stream:
+            if digest_of_file(stream) != expected:
+                yield f"{folder.objects_csv}: the table was changed"
+    except OSError as error:
+        yield f"{folder.objects_csv}: the table cannot be read ({error})"
 
 
 def _damage_of(folder: RunFolder, manifest: Manifest, row: ImageRow) -> Iterator[str]:
@@ -117,6 +132,8 @@ def _damage_of(folder: RunFolder, manifest: Manifest, row: ImageRow) -> Iterator
                 yield f"{path}: the table was changed"
         except (OSError, pa.ArrowException) as error:
             yield f"{path}: the table cannot be read ({error})"
+    for one in label_rows(row):
+        yield from damaged_files(folder, one)
 
 
 def _damaged_shards(pyramid: Pyramid, array: str, known: list[str]) -> Iterator[str]:

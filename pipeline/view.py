@@ -74,7 +74,7 @@ class TileView:
     def context(self) -> Context:
         return self.job.context
 
-    def window(self, halo_px: int = 0) -> Box:
+    def window(self, halo_px: int | Sequence[int] = 0) -> Box:
         """The core grown by a halo, clipped at the frame's border."""
         return self.tile.core.grow(halo_px, self.grid.frame_box)
 
@@ -143,7 +143,7 @@ class TileView:
         labels: Array = self._read(opened(source, self.job.plan), [0], box)[0]
         return labels
 
-    def objects(self, halo_px: int = 0) -> NDArray[np.unsignedinteger[Any]]:
+    def objects(self, halo_px: int | Sequence[int] = 0) -> NDArray[np.unsignedinteger[Any]]:
         """Numbers of the whole objects of a window, as joined before the round.
 
         Returns

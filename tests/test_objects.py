@@ -13,9 +13,10 @@ from scipy import ndimage
 from skimage.measure import regionprops_table
 
 from pipeline.engine import Engine, perform_here
+from pipeline.intensities import channel_columns
 from pipeline.kernels.measure import Quantum
 from pipeline.ledger import MemoryLedger
-from pipeline.objects import _channel_columns, empty_table
+from pipeline.objects import empty_table
 from pipeline.output import OutputPlan
 from pipeline.pyramid import open_level
 from pipeline.recipe import parse_recipe
@@ -251,7 +252,7 @@ def test_measurements_do_not_depend_on_the_objects_measured_with_them() -> None:
         square = sum(q * q for q in steps)
         rows.append([19, min(steps), max(steps), sum(steps), square >> 32, square % 2**32])
     channel, quantum = np.array(rows, np.int64), Quantum(0.0, 2.0**-31)
-    together, alone = (_channel_columns(part, quantum) for part in (channel, channel[1:]))
+    together, alone = (channel_columns(part, quantum) for part in (channel, channel[1:]))
     for key, column in alone.items():
         assert np.array_equal(together[key][1:], column)
 
@@ -280,7 +281,7 @@ def test_rows_do_not_depend_on_what_they_are_computed_with() -> None:
             for v in values
         ]
     )
-    together = _channel_columns(rows, Quantum(0.0, 1.0))
+    together = channel_columns(rows, Quantum(0.0, 1.0))
     for number in range(len(count)):
-        alone = _channel_columns(rows[number : number + 1], Quantum(0.0, 1.0))
+        alone = channel_columns(rows[number : number + 1], Quantum(0.0, 1.0))
         assert {k: v[0] for k, v in alone.items()} == {k: v[number] for k, v in together.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pandas as pd
 import pytest
 import tifffile
 import zarr
+from shapely.geometry import shape
+from skimage.measure import regionprops
 
 from flows.dry_run import dry_run
 from flows.request import Request
@@ -21,6 +24,7 @@ from flows.viewer.layers import make_layers
 from pipeline.errors import ImageError
 from pipeline.labels_recipe import LabelsRecipe
 from pipeline.manifest import Manifest, ManifestLedger
+from pipeline.measurements.section import MeasureSection
 from pipeline.report.contact_sheet import contact_sheet
 from pipeline.run_folder import RunFolder
 from pipeline.scores.find import find_labels
@@ -286,3 +290,40 @@ def test_a_missing_earlier_label_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(ImageError, match="nuclei"):
         open_source(SourceSpec("ome_zarr", str(tmp_path / "labels" / "nuclei"), "nuclei"))
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_every_label_has_its_measurements_and_outlines(
+    small: bool, archive: Path, tmp_path: Path
+) -> None:
+    output = {"csv": True, "table": "anndata", "outlines": "geojson"}
+    asked = request(archive, tmp_path / "out", tile_px=32, output=output)
+    measure = MeasureSection(shape=True, ring_px=2, neighbours=True)
+    recipe = asked.recipe
+    assert isinstance(recipe, LabelsRecipe)
+    labels = {
+        name: part.model_copy(update={"measure": measure}) for name, part in recipe.labels.items()
+    }
+    recipe = recipe.model_copy(update={"labels": labels})
+    folder = segment(replace(asked, recipe=recipe), small=small)
+    assert verify_folder(folder.root).damaged == []
+    table = pd.read_parquet(folder.objects)
+    for name in NAMES:
+        published = zarr.open_array(folder.image_path("0") / "labels" / name / "0", mode="r")
+        pixels = np.squeeze(np.asarray(published[...])).astype(np.int64)
+        rows = table[(table["image"] == "0") & (table["label_image"] == name)]
+        regions = {region.label: region for region in regionprops(pixels)}
+        for row in rows.itertuples():
+            region = regions[row.label]
+            assert row.area_px == region.area
+            assert row.perimeter_px == pytest.approx(region.perimeter, abs=1e-9)
+            assert row.convex_area_px == region.area_convex
+        text = folder.outlines_path("0", name).read_text("utf-8")
+        features = json.loads(text)["features"]
+        assert [int(f["properties"]["name"]) for f in features] == rows["label"].tolist()
+        areas = [shape(f["geometry"]).area for f in features]
+        assert areas == rows["area_px"].tolist()
+    tables = zarr.open_group(folder.image_path("0") / "tables", mode="r")
+    assert tables.attrs["tables"] == NAMES
+    folder.outlines_path("0", "cells").write_text("{}")
+    assert len(verify_folder(folder.root).damaged) == 1

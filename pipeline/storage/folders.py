@@ -8,8 +8,10 @@ all of it. The metadata are also what is deleted first.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -59,6 +61,29 @@ def put_file(file: Path, target: AnyPath) -> None:
         return
     target.write_bytes(file.read_bytes())
     file.unlink()
+
+
+@contextmanager
+def written_here(target: AnyPath) -> Iterator[Path]:
+    """A file or folder on disk to write to, which then lies at `target`.
+
+    On disk it is the target itself; for a store it is temporary, and what is in it is put there
+    when all is written, the metadata at its root last.
+    """
+    if isinstance(target, Path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield target
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder) / target.name
+        yield here
+        if here.is_file():
+            put_file(here, target)
+            return
+        delete_folder(target)
+        names = [item.relative_to(here).as_posix() for item in here.rglob("*") if item.is_file()]
+        for part in reversed(_roots_apart(names)):
+            _at_once(lambda name: put_file(here / name, target / name), part)
 
 
 def _roots_apart(names: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -84,6 +84,32 @@ def test_a_run_into_a_bucket_equals_one_on_disk(small, work, request_, archive, 
     assert found == {name for name in local if (request_.out / name).is_file()}
 
 
+@pytest.mark.parametrize("small", [True, False], ids=["small", "large"])
+def test_tables_and_outlines_in_a_bucket_equal_those_on_disk(small, request_, bucket):
+    output = {"csv": True, "table": "anndata", "outlines": "geojson"}
+    recipe = parse_recipe(
+        {"segment": {"method": "threshold"}, "label": "blobs", "output": output}, "test"
+    )
+    here = replace(request_, recipe=recipe)
+    there = replace(here, out=bucket / "out")
+    for request in (here, there):
+        segment(request, small=small)
+    assert not verify_folder(there.out).damaged
+    found = {i.name for i in there.out.walk() if not i.name.startswith((".tilewright", "run"))}
+    for name in sorted(found):
+        if name.startswith("outlines/") or name.endswith(".csv") or "/tables/" in name:
+            assert (there.out / name).read_bytes() == (here.out / name).read_bytes(), name
+    assert sum(name.startswith("outlines/") for name in found) == 4
+    assert any("/tables/blobs/X/" in name for name in found)
+    (there.out / "outlines" / "i1.geojson").unlink()
+    (there.out / "images" / "i2.ome.zarr/tables/blobs/obs/label/c/0").write_bytes(b"")
+    (there.out / "objects.csv").write_bytes(b"image\n")
+    damaged = verify_folder(there.out).damaged
+    assert [part in line for part, line in zip(("i1", "i2", "csv"), damaged, strict=True)] == [
+        True
+    ] * 3
+
+
 def test_a_rerun_changes_no_object(request_, bucket):
     stored = replace(request_, out=bucket / "out")
     segment(stored)

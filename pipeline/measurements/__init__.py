@@ -1,0 +1,1 @@
+"""Measurements of whole objects: one file a family, merged from tiles exactly."""

@@ -1,0 +1,1 @@
+"""Outlines of whole objects along the sides of their pixels, as polygons."""

@@ -1,0 +1,204 @@
+"""Families of measurements as recipes and plans see them."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.admission import Admitted
+from pipeline.engine import Engine, perform_here
+from pipeline.errors import MethodError, RecipeError
+from pipeline.ledger import MemoryLedger
+from pipeline.measurements.measure_round import MeasureRound, widest_halo
+from pipeline.measurements.spacing import crofton_weights
+from pipeline.output import OutputPlan
+from pipeline.plan import Machine, plan_image, seconds_per_megapixel
+from pipeline.recipe import parse_recipe
+from pipeline.run_folder import RunFolder
+from pipeline.sources import open_source
+from pipeline.trial import plan_array, save_array
+from pipeline.view import TileView
+from tests.measurements.given_labels import measured
+
+THRESHOLD = {"method": "threshold", "foreground": {"value": 100}}
+
+
+@pytest.mark.parametrize(
+    ("measure", "dtype", "message"),
+    [
+        ({"quantiles": [0.5]}, "float32", r"measure\.quantiles counts values.* float32"),
+        ({"texture": True}, "float32", r"measure\.texture\.range is not given.* float32"),
+        ({"texture": {"range": [4, 4]}}, "uint8", "holds no value"),
+        ({"ring_um": 3}, "uint8", r"measure\.ring_um is in micrometres.*measure\.ring_px"),
+    ],
+)
+def test_what_does_not_apply_to_an_image_is_refused(
+    measure: dict[str, Any], dtype: str, message: str, tmp_path: Path
+) -> None:
+    recipe = parse_recipe({"segment": THRESHOLD, "measure": measure}, "recipe")
+    image = np.zeros((8, 9), dtype)
+    with pytest.raises(MethodError, match=message):
+        plan_array(recipe, save_array(image, tmp_path), 8, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"measure": {"ring_px": 2, "ring_um": 2}}, "give ring_px or ring_um"),
+        ({"measure": {"quantiles": [1.5]}}, "less than or equal to 1"),
+        ({"measure": {"shape": ["perimetre"]}}, "perimeter"),
+        ({"measure": {"textur": True}}, "unknown key.*texture"),
+        ({"measure": {"shape": True}, "segment": {**THRESHOLD, "output": "classes"}}, "of objects"),
+        (
+            {"output": {"outlines": "geojson"}, "segment": {**THRESHOLD, "output": "classes"}},
+            "of objects",
+        ),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused(content: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe({"segment": THRESHOLD, **content}, "recipe")
+
+
+def test_a_ring_narrower_than_a_pixel_is_refused(tmp_path: Path) -> None:
+    labels = np.ones((8, 9), np.uint8)
+    with pytest.raises(MethodError, match="narrower than a pixel"):
+        measured(labels, labels[None, None], tmp_path, 8, measure={"ring_um": 0.3})
+
+
+def test_rings_in_micrometres_follow_the_voxels_shape(tmp_path: Path) -> None:
+    labels = np.zeros((7, 15, 15), np.uint8)
+    labels[3, 7, 7] = 1
+    image = np.arange(labels.size, dtype=np.uint16).reshape(1, *labels.shape)
+    content: dict[str, Any] = {"measure": {"ring_um": 2.1}, "source": {"dims": "3d"}}
+    z, y, x = np.indices(labels.shape)
+    square = (2 * (z - 3)) ** 2 + (0.5 * (y - 7)) ** 2 + (0.5 * (x - 7)) ** 2
+    inside = (square <= 2.1**2) & (square > 0)
+    for side in (3, 20):
+        _, table, _ = measured(labels, image, tmp_path, side, (2.0, 0.5, 0.5), **content)
+        assert table["ring_area_px"].to_pylist() == [int(inside.sum())]
+        assert table["ring_sum_a"].to_pylist() == [float(image[0][inside].sum())]
+
+
+@pytest.mark.parametrize("sizes", [(1.0, 1.0), (0.5, 0.2), (1.0, 1.0, 1.0), (2.0, 0.5, 0.4)])
+def test_crofton_weights_measure_balls_of_any_pixel(sizes: tuple[float, ...]) -> None:
+    # Against the circle or ball itself: directions are few, so a few percent remain.
+    from pipeline.kernels.configurations import crossings, half_steps
+
+    ndim, radius = len(sizes), 10.0
+    reach = [int(radius / size) + 2 for size in sizes]
+    places = np.indices([2 * n + 1 for n in reach]).reshape(ndim, -1).T - reach
+    inside = ((places * sizes) ** 2).sum(axis=1) <= radius**2
+    ball = inside.reshape([2 * n + 1 for n in reach]).astype(np.uint32)
+    whole = ball[None] if ndim == 2 else ball
+    steps = half_steps(ndim)
+    halo = (0, 1, 1) if ndim == 2 else (1, 1, 1)
+    found = crossings(whole, halo, 1, steps)[0] @ crofton_weights(sizes)
+    true = 2 * np.pi * radius if ndim == 2 else 4 * np.pi * radius**2
+    assert abs(found / true - 1) < 0.05
+
+
+def test_faces_of_voxels_are_counted(tmp_path: Path) -> None:
+    labels = np.zeros((5, 6, 7), np.uint8)
+    labels[1:4, 1:4, 1:5] = 1
+    labels[2, 2, 2] = 0
+    image = labels[None] * 9
+    content: dict[str, Any] = {"measure": {"shape": True}, "source": {"dims": "3d"}}
+    _, table, _ = measured(labels, image, tmp_path, 2, (3.0, 2.0, 1.0), **content)
+    row = table.to_pylist()[0]
+    outer = 2 * (3 * 4 * (2 * 1) + 3 * 4 * (3 * 1) + 3 * 3 * (3 * 2))
+    assert row["surface_faces_um2"] == outer + 2 * (2 * 1 + 3 * 1 + 3 * 2)
+    assert row["surface_faces_px2"] == 2 * (12 + 12 + 9) + 6
+    assert row["euler_number"] == 2  # a cavity counts like a part
+    assert row["solidity"] == 35 / 36
+
+
+def test_merged_regions_are_measured_as_a_whole(tmp_path: Path) -> None:
+    labels = np.repeat(np.repeat(np.arange(1, 17).reshape(4, 4), 5, 0), 6, 1).astype(np.uint8)
+    image = np.where(labels % 4 < 2, 40, 200)[None, None].astype(np.uint8)
+    content: dict[str, Any] = {
+        "merge": {"by": "threshold", "weight": "mean_color", "value": 20},
+        "measure": {"shape": True, "neighbours": True},
+    }
+    tables = [measured(labels, image, tmp_path, side, **content) for side in (3, 40)]
+    assert tables[0][2] == tables[1][2]
+    rows = tables[0][1].to_pylist()
+    assert len(rows) > 1
+    for row in rows:
+        assert row["solidity"] == 1
+        assert row["neighbours_touching"] >= 1
+    assert sum(row["area_px"] for row in rows) == labels.size
+
+
+def test_nothing_is_mapped_where_nothing_is_asked_for(tmp_path: Path) -> None:
+    steps: list[str] = []
+    for measure, expected in (({}, False), ({"shape": ["euler"]}, True)):
+        recipe = parse_recipe({"segment": THRESHOLD, "measure": measure}, "recipe")
+        job = plan_array(recipe, save_array(np.zeros((8, 9), np.uint8), tmp_path), 4, tmp_path)
+        output = OutputPlan(
+            tmp_path / "s", tmp_path / "o.parquet", recipe, job.info, job.source, "none"
+        )
+        steps.clear()
+        engine = Engine(
+            job, output, perform_here, MemoryLedger(), 1, lambda step, *_: steps.append(step)
+        )
+        engine.run()
+        assert ("measure" in steps) == expected
+
+
+def test_the_plan_knows_of_the_pass(tmp_path: Path) -> None:
+    image = np.zeros((3000, 2500), np.uint8)
+    spec = save_array(image, tmp_path)
+    with open_source(spec) as source:
+        item = Admitted(spec, source.info, source.fingerprint())
+    folder, machine = RunFolder(tmp_path / "out"), Machine(2, 4 * 2**30)
+    plans = []
+    for measure in ({}, {"texture": True}):
+        recipe = parse_recipe({"segment": THRESHOLD, "measure": measure}, "recipe")
+        plans.append(plan_image(item, recipe, folder, machine, 1024))
+    assert plans[1].peak_bytes > plans[0].peak_bytes
+    assert seconds_per_megapixel(plans[1].job) > seconds_per_megapixel(plans[0].job)
+
+
+@pytest.mark.parametrize("dims", ["2d", "3d"])
+@pytest.mark.parametrize(
+    "measure",
+    [
+        {"shape": True},
+        {"weighted_centroid": True},
+        {"quantiles": [0.5]},
+        {"ring_px": 4},
+        {"texture": True},
+        {"neighbours": {"within_px": 4}},
+    ],
+)
+def test_a_tile_takes_no_more_memory_than_planned(
+    measure: dict[str, Any], dims: str, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(0)
+    blocks = generator.integers(0, 255, (24, 24) if dims == "2d" else (5, 8, 8)).astype(np.uint8)
+    image = np.kron(blocks, np.ones((12,) * blocks.ndim, np.uint8))
+    image = np.where(image > 100, image - generator.integers(0, 9, image.shape), 0).astype(np.uint8)
+    content = {"segment": THRESHOLD, "measure": measure, "source": {"dims": dims}}
+    recipe = parse_recipe(content, "recipe")
+    job = plan_array(recipe, save_array(image, tmp_path), 1000, tmp_path)
+    output = OutputPlan(
+        tmp_path / "s", tmp_path / "o.parquet", recipe, job.info, job.source, "none"
+    )
+    engine = Engine(job, output, perform_here, MemoryLedger())
+    engine.run()
+    families = recipe.gathered()
+    view = TileView(job, job.grid.tile(0), engine._scratch, {}, engine._objects.seen())  # type: ignore[arg-type]
+    step = MeasureRound(families)
+    tracemalloc.start()
+    step.map(view, {})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    core = (1, *job.grid.side)[-3:]
+    window = np.prod(np.array(core) + 2 * np.array(widest_halo(job, families)))
+    fixed = 2**26 if "texture" in measure else 2**16  # the table of pairs
+    assert peak <= window * (max(f.bytes_per_px for f in families) + 2) + fixed
