@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from flows.request import Request
 from pipeline.admission import Admitted, Refused, admit, renamed
 from pipeline.companions import without_companions
 from pipeline.errors import ImageError
+from pipeline.names import readable
 from pipeline.sources import SourceSpec, discover, distinct_names
+from pipeline.sources.archive import matches, none_matches
+from pipeline.sources.fields import gather, stitched
+from pipeline.sources.formats import split_suffix
 
 #: Runs a function over batches, on a cluster or here; answers come in any order.
 Submit = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[tuple[Any, Any]]]
@@ -20,7 +26,7 @@ BATCH_FILES = 32
 
 
 def list_sources(request: Request) -> list[SourceSpec]:
-    """List the files of a request; their names do not depend on `--only`.
+    """List the images of a request, by names alone; they do not depend on `--only`.
 
     Raises
     ------
@@ -28,16 +34,37 @@ def list_sources(request: Request) -> list[SourceSpec]:
         If there is nothing to do.
     """
     source = request.recipe.source
-    missing, seen = source.missing_chunks, source.seen()
+    root = Path(os.path.abspath(request.archive))  # noqa: PTH100 - resolve() would rename links
     patterns = request.recipe.companion_patterns()
-    images = without_companions(discover(request.archive), patterns)
-    specs = [replace(spec, missing_chunks=missing, seen=seen) for spec in distinct_names(images)]
+    found = without_companions(discover(request.archive), patterns)
+    specs = [replace(spec, missing_chunks=source.missing_chunks) for spec in found]
+    if source.files is not None:
+        specs = gather(specs, root, source.files)
+    if source.layout is not None:
+        specs = stitched(specs, root, source.layout)
+    # What a recipe sees is of the whole image, not of each of its parts.
+    specs = [replace(spec, seen=source.seen()) for spec in distinct_names(specs)]
     if request.paths is not None:
-        specs = [spec for spec in specs if spec.path in request.paths]
-    if request.only is None:
-        return specs
-    wanted = {spec.path for spec in discover(request.archive, request.only)}
-    return [spec for spec in specs if spec.path in wanted]
+        specs = [spec for spec in specs if not request.paths.isdisjoint(spec.paths)]
+    return specs if request.only is None else _only(specs, request.only, root)
+
+
+def _only(specs: Sequence[SourceSpec], only: str, root: Path) -> list[SourceSpec]:
+    """Those whose name, or one of whose files, is meant by a glob."""
+    kept = [spec for spec in specs if matches(_texts(spec, root), only)]
+    if specs and not kept:
+        raise none_matches(str(root), only, len(specs), specs[0].name)
+    return kept
+
+
+def _texts(spec: SourceSpec, root: Path) -> Iterator[str]:
+    yield spec.name
+    for path in spec.paths:
+        relative = Path(path).name if Path(path) == root else os.path.relpath(path, root)
+        yield readable(relative)
+        folder, _, last = readable(relative).rpartition("/")
+        stem = split_suffix(last)[0]
+        yield f"{folder}/{stem}" if folder else stem
 
 
 def admit_sources(specs: Sequence[SourceSpec], submit: Submit) -> list[Admitted | Refused]:

@@ -17,6 +17,7 @@ from pipeline.sources.formats import file_suffixes, format_of, split_suffix
 from pipeline.sources.hcs import group_attributes, plate_images
 from pipeline.sources.names import distinct_names
 from pipeline.sources.parts import Part, Site
+from pipeline.sources.seen import PLAIN
 from pipeline.sources.stitching import put_together
 from pipeline.storage import AnyPath, StorePath, absolute_path, is_url, path_of
 from pipeline.storage.paths import Entry
@@ -103,7 +104,7 @@ def expand(spec: SourceSpec) -> list[SourceSpec]:
     images = source_class(spec).list_images(spec)
     if spec.layout is None or len(images) == 1:
         return [replace(image, layout=None) for image in images]
-    parts = tuple(Part(replace(image, layout=None)) for image in images)
+    parts = tuple(Part(replace(image, layout=None, seen=PLAIN)) for image in images)
     return [put_together(replace(spec, reader="composed", parts=parts))]
 
 

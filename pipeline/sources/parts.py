@@ -64,14 +64,14 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where on a plate an image was taken.
+    """Where an image was taken.
 
     Parameters
     ----------
     plate : str
-        Its path in the archive without suffix, with "/".
+        Path of the plate in the archive without suffix, with "/"; else of the fields' folder.
     row, column : str
-        As the archive names them: "A", "1" or "01".
+        Of the well, as the archive names them: "A", "1" or "01"; "" where there are only fields.
     field : str
         "" is the whole well.
     acquisition : int or None
