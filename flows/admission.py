@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from flows.request import Request
 from pipeline.admission import Admitted, Refused, admit, renamed
 from pipeline.companions import without_companions
 from pipeline.errors import ImageError
-from pipeline.names import readable
 from pipeline.sources import SourceSpec, discover, distinct_names
 from pipeline.sources.archive import matches, none_matches
-from pipeline.sources.fields import gather, stitched
+from pipeline.sources.fields import gather, relative_name, stitched
 from pipeline.sources.formats import split_suffix
+from pipeline.storage import AnyPath, absolute_path
 
 #: Runs a function over batches, on a cluster or here; answers come in any order.
 Submit = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[tuple[Any, Any]]]
@@ -34,7 +32,7 @@ def list_sources(request: Request) -> list[SourceSpec]:
         If there is nothing to do.
     """
     source = request.recipe.source
-    root = Path(os.path.abspath(request.archive))  # noqa: PTH100 - resolve() would rename links
+    root = absolute_path(request.archive)
     patterns = request.recipe.companion_patterns()
     found = without_companions(discover(request.archive), patterns)
     specs = [replace(spec, missing_chunks=source.missing_chunks) for spec in found]
@@ -49,7 +47,7 @@ def list_sources(request: Request) -> list[SourceSpec]:
     return specs if request.only is None else _only(specs, request.only, root)
 
 
-def _only(specs: Sequence[SourceSpec], only: str, root: Path) -> list[SourceSpec]:
+def _only(specs: Sequence[SourceSpec], only: str, root: AnyPath) -> list[SourceSpec]:
     """Those whose name, or one of whose files, is meant by a glob."""
     kept = [spec for spec in specs if matches(_texts(spec, root), only)]
     if specs and not kept:
@@ -57,12 +55,12 @@ def _only(specs: Sequence[SourceSpec], only: str, root: Path) -> list[SourceSpec
     return kept
 
 
-def _texts(spec: SourceSpec, root: Path) -> Iterator[str]:
+def _texts(spec: SourceSpec, root: AnyPath) -> Iterator[str]:
     yield spec.name
     for path in spec.paths:
-        relative = Path(path).name if Path(path) == root else os.path.relpath(path, root)
-        yield readable(relative)
-        folder, _, last = readable(relative).rpartition("/")
+        relative = relative_name(path, root)
+        yield relative
+        folder, _, last = relative.rpartition("/")
         stem = split_suffix(last)[0]
         yield f"{folder}/{stem}" if folder else stem
 

@@ -13,6 +13,7 @@ from pipeline.image import AXES, ImageInfo
 from pipeline.pyramid import Pyramid, level_count
 from pipeline.recipe import Recipe
 from pipeline.sources import SourceSpec
+from pipeline.sources.parts import Site
 from pipeline.sources.seen import PLAIN
 from pipeline.storage import AnyPath
 from pipeline.storage.folders import delete_folder
@@ -63,6 +64,15 @@ class OutputPlan:
     mode: Literal["copy", "none", "in_place"]
     zarr_format: Literal[2, 3] = 3
     earlier: tuple[str, ...] = ()
+
+    @property
+    def site(self) -> Site | None:
+        """Where in a published plate the image belongs; None where it stands by itself.
+
+        Labels without their image make no field that the format knows.
+        """
+        site = self.source.site
+        return site if site is not None and site.row and self.mode == "copy" else None
 
     @property
     def image(self) -> Pyramid | None:
@@ -188,6 +198,7 @@ class OutputPlan:
             series="",
             missing_chunks="error",
             seen=PLAIN,
+            parts=(),
         )
 
     def finish(self, labels: Pyramid, count: int) -> None:

@@ -14,6 +14,7 @@ from pipeline.names import readable
 from pipeline.sources.base import SourceSpec
 from pipeline.sources.file_names import FilesSection
 from pipeline.sources.parts import Five, Layout, Part, Site
+from pipeline.storage import AnyPath
 
 #: Groups that files of one field differ in, with their axes.
 ALONG = {"t": "t", "channel": "c", "z": "z"}
@@ -49,14 +50,14 @@ class _Field:
     fault: str = ""
 
 
-def gather(specs: Sequence[SourceSpec], root: Path, files: FilesSection) -> list[SourceSpec]:
+def gather(specs: Sequence[SourceSpec], root: AnyPath, files: FilesSection) -> list[SourceSpec]:
     """Put the files of each field together, as their names say.
 
     Parameters
     ----------
     specs : sequence of SourceSpec
         Of an archive; fields of OME-Zarr plates know where they belong and stay as they are.
-    root : Path
+    root : Path or StorePath
         The archive.
     files : FilesSection
 
@@ -75,7 +76,7 @@ def gather(specs: Sequence[SourceSpec], root: Path, files: FilesSection) -> list
     others: list[SourceSpec] = []
     strange: list[SourceSpec] = []
     for spec in specs:
-        relative = _relative(spec, root)
+        relative = relative_name(spec.path, root)
         if spec.site is not None or (spec.fault and spec.reader == "ome_zarr"):
             others.append(spec)
         elif files.ignores(relative):
@@ -99,7 +100,7 @@ def gather(specs: Sequence[SourceSpec], root: Path, files: FilesSection) -> list
     return sorted([*others, *strange, *found], key=lambda spec: (spec.name, spec.path))
 
 
-def _require_apart(others: Sequence[SourceSpec], fields: Iterable[_Key], root: Path) -> None:
+def _require_apart(others: Sequence[SourceSpec], fields: Iterable[_Key], root: AnyPath) -> None:
     zarr = {spec.site.plate for spec in others if spec.site}
     if twice := sorted(zarr & {key.plate for key in fields if key.row}):
         raise RecipeError(
@@ -108,16 +109,16 @@ def _require_apart(others: Sequence[SourceSpec], fields: Iterable[_Key], root: P
         )
 
 
-def _folder_name(root: Path) -> str:
+def _folder_name(root: AnyPath) -> str:
     return f"{readable(root.name)}/" if root.is_dir() and root.name else ""
 
 
-def _relative(spec: SourceSpec, root: Path) -> str:
-    path = Path(spec.path)
-    return readable(path.name if path == root else path.relative_to(root).as_posix())
+def relative_name(path: str, root: AnyPath) -> str:
+    """A file's path below the archive; its name where it is the archive."""
+    return readable(root.name if path == str(root) else path.removeprefix(f"{root}/").lstrip("/"))
 
 
-def _key(said: Mapping[str, str], root: Path) -> _Key:
+def _key(said: Mapping[str, str], root: AnyPath) -> _Key:
     folder = f"{said.get('folder', '')}/".removeprefix(_folder_name(root)).strip("/")
     plate = said.get("plate", "")
     if plate and folder.rpartition("/")[2] != plate:
@@ -215,7 +216,7 @@ def natural(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in pieces]
 
 
-def stitched(specs: Sequence[SourceSpec], root: Path, layout: Layout) -> list[SourceSpec]:
+def stitched(specs: Sequence[SourceSpec], root: AnyPath, layout: Layout) -> list[SourceSpec]:
     """Put the fields of each well together to one image; the images of one file, too.
 
     Fields of a plate's several acquisitions are several images. A field has the same place on the
@@ -244,7 +245,7 @@ def stitched(specs: Sequence[SourceSpec], root: Path, layout: Layout) -> list[So
     return sorted([*alone, *made], key=lambda spec: (spec.name, spec.path))
 
 
-def _well(well: Site, root: Path, fields: Sequence[SourceSpec], layout: Layout) -> SourceSpec:
+def _well(well: Site, root: AnyPath, fields: Sequence[SourceSpec], layout: Layout) -> SourceSpec:
     """One image of a well's fields; the field that comes first on the grid is the first part."""
     order = sorted(range(len(fields)), key=lambda i: layout.cells[i])
     ordered = [fields[i] for i in order]
