@@ -286,7 +286,10 @@ def _say_result(record: dict[str, Any], out: str) -> None:
             fg=typer.colors.YELLOW,
             err=True,
         )
-    typer.echo(f"Labels:  {out}/images\nObjects: {out}/objects.parquet\nReport:  {out}/report.html")
+    wells = f"Wells:   {out}/wells.parquet\n" if record.get("plates") else ""
+    typer.echo(
+        f"Labels:  {out}/images\nObjects: {out}/objects.parquet\n{wells}Report:  {out}/report.html"
+    )
 
 
 register(app, _end)

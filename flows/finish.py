@@ -117,7 +117,10 @@ def run_record(
     """The content of run.json."""
     counts = manifest.counts()
     objects = pixels = 0
+    plates: set[str] = set()
     for row in manifest.images():
+        if (site := row.details.get("site")) and site["row"]:
+            plates.add(site["plate"])
         objects += row.details.get("objects", 0)
         pixels += row.details.get("pixels", 0)
     return {
@@ -133,6 +136,7 @@ def run_record(
             "objects": objects,
             "pixels": pixels,
         },
+        "plates": sorted(plates),
         "classes": request.recipe.class_names(),
         "certificate": certificate(manifest),
         "timings": dict(timings),

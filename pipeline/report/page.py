@@ -12,6 +12,7 @@ from pipeline.manifest import Manifest
 from pipeline.report import sections
 from pipeline.report.again import retry_command
 from pipeline.report.gallery import gallery
+from pipeline.report.plates import PLATE_STYLE, plates
 from pipeline.report.summary import summarize
 from pipeline.report.wording import escaped
 from pipeline.run_folder import RunFolder
@@ -35,13 +36,15 @@ def write_report(folder: RunFolder, manifest: Manifest, record: dict[str, Any]) 
         sections.headline(record, found),
         sections.failures(record, found, retry_command(folder, record["archive"])),
         sections.certificate(record, folder),
+        plates(folder),
         gallery(found, record),
         sections.timing(found, record),
         sections.all_images(found),
         sections.recipe(record),
         sections.versions(record),
     ]
-    page = html_page(f"{record['recipe']['label']}: {Path(record['archive']).name}", body)
+    title = f"{record['recipe']['label']}: {Path(record['archive']).name}"
+    page = html_page(title, body, PLATE_STYLE)
     # File names need not be Unicode: what is not becomes a question mark.
     write_atomically(folder.report, page.encode("utf-8", "replace"))
 
