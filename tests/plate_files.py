@@ -92,6 +92,7 @@ def write_image(
         chunks=tuple(min(n, 64) for n in pixels.shape),
         zarr_format=form,
         chunk_key_encoding=separate,
+        dimension_names=list(axes) if form == 3 else None,
         config={"write_empty_chunks": True},
     )
 
@@ -103,7 +104,8 @@ def write_group(path: Path, ome: Mapping[str, Any], version: str) -> Path:
     if not ome:
         return path
     if form == 3:
-        group.attrs["ome"] = {"version": version, **ome}
+        marked = {k: {"version": version, **v} if k == "plate" else v for k, v in ome.items()}
+        group.attrs["ome"] = {"version": version, **marked}
     else:
         marked = {
             k: {"version": version, **v} if isinstance(v, dict) else v for k, v in ome.items()
