@@ -128,6 +128,25 @@ def test_labels_go_into_the_plate_itself(tmp_path: Path, version: str) -> None:
     assert not list(folder.images.rglob("*"))
 
 
+@pytest.mark.parametrize("image", ["copy", "none", "in_place"])
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_stage_positions_survive(tmp_path: Path, image: str, version: str) -> None:
+    places = {place: (3.5 * k, -20.25) for k, place in enumerate(halves())}
+    write_plate(tmp_path / "p.zarr", halves(), version, places)
+    folder = run(tmp_path / "p.zarr", tmp_path / "out", output={"image": image})
+    manifest = folder.reading()
+    groups = {row.name: Path(row.details["location"]) for row in manifest.images()}
+    manifest.close()
+    for (row, column, field), (y, x) in places.items():
+        group = groups[f"p/{row}/{column}/{field}"]
+        for one in [group / "labels/cells", *([] if image == "none" else [group])]:
+            level = ome_of(one)["multiscales"][0]["datasets"][0]
+            assert level["coordinateTransformations"] == [
+                {"type": "scale", "scale": [0.5, 0.5]},
+                {"type": "translation", "translation": [y, x]},
+            ]
+
+
 def test_without_the_images_labels_lie_in_folders_of_the_plate(tmp_path: Path) -> None:
     fields = halves()
     write_plate(tmp_path / "p.zarr", fields)
@@ -418,6 +437,21 @@ def test_only_and_fresh(tmp_path: Path, here: Callable[..., Any]) -> None:
     text = here("plan", given, tmp_path / "p.zarr").output
     assert "plate p: 2 wells with 2 images each" in text
     here("verify", out)
+
+
+def test_an_archive_that_is_watched_takes_a_field_when_any_of_its_files_is_new(
+    tmp_path: Path,
+) -> None:
+    from flows.admission import list_sources
+
+    for name in ("A1_1_x", "A1_1_y", "A2_1_x", "A2_1_y"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", well(0))
+    for source in ({}, {"fields": "stitched"}):
+        given = recipe(source={"files": "{well}_{field}_{channel}.tif", **source})
+        new = frozenset({str(tmp_path / "A2_1_y.tif")})
+        (spec,) = list_sources(Request(given, tmp_path, tmp_path / "out", paths=new))
+        assert "/A/2" in spec.name
+        assert len(spec.paths) == 2
 
 
 def test_attributes_of_both_versions_are_read_alike(tmp_path: Path) -> None:
