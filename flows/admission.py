@@ -67,7 +67,7 @@ def _texts(spec: SourceSpec, root: AnyPath) -> Iterator[str]:
 
 def admit_sources(specs: Sequence[SourceSpec], submit: Submit) -> list[Admitted | Refused]:
     """Open the files; one that kills its worker does not take its neighbours along."""
-    batches = [specs[k : k + BATCH_FILES] for k in range(0, len(specs), BATCH_FILES)]
+    batches = list(_batches(specs))
     found: list[Admitted | Refused] = []
     alone: list[Sequence[SourceSpec]] = []
     for batch, answer in submit(admit, batches):
@@ -80,6 +80,20 @@ def admit_sources(specs: Sequence[SourceSpec], submit: Submit) -> list[Admitted 
     found.sort(key=lambda item: (item.spec.path, item.spec.series))
     names = distinct_names([item.spec for item in found])
     return [renamed(item, spec) for item, spec in zip(found, names, strict=True)]
+
+
+def _batches(specs: Sequence[SourceSpec]) -> Iterator[Sequence[SourceSpec]]:
+    """As many files each; an image may be made of hundreds."""
+    batch: list[SourceSpec] = []
+    files = 0
+    for spec in specs:
+        if batch and files + len(spec.paths) > BATCH_FILES:
+            yield batch
+            batch, files = [], 0
+        batch.append(spec)
+        files += len(spec.paths)
+    if batch:
+        yield batch
 
 
 def _refused(spec: SourceSpec, error: BaseException) -> Refused:

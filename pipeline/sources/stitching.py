@@ -60,9 +60,9 @@ def put_together(spec: SourceSpec) -> SourceSpec:
 
 
 def _look(part: Part) -> _Looked:
-    images = source_class(part.spec).list_images(part.spec) if not part.spec.series else [part.spec]
     if part.spec.fault:
         raise UnreadableError(part.spec.path, part.spec.fault)
+    images = source_class(part.spec).list_images(part.spec) if not part.spec.series else [part.spec]
     if len(images) != 1:
         raise UnreadableError(
             part.spec.path,
