@@ -21,6 +21,7 @@ def write_plate(
     version: str = "0.4",
     positions: Mapping[Place, tuple[float, float]] | None = None,
     size_um: float = 0.5,
+    acquisitions: Mapping[str, int] | None = None,
 ) -> Path:
     """Write a plate whose fields are planes, (Y, X) or (C, Y, X).
 
@@ -34,6 +35,8 @@ def write_plate(
         (row, column, field) -> (y, x) on the stage in um.
     size_um : float
         Of a pixel.
+    acquisitions : dict, optional
+        field -> number of its acquisition.
     """
     wells: dict[tuple[str, str], list[str]] = {}
     for (row, column, name), pixels in fields.items():
@@ -42,18 +45,21 @@ def write_plate(
         write_image(path / row / column / name, pixels, version, at, size_um)
     rows, columns = (sorted({well[k] for well in wells}) for k in (0, 1))
     for (row, column), names in wells.items():
-        images = [{"path": name} for name in names]
+        known = acquisitions or {}
+        images = [{"path": n, **({"acquisition": known[n]} if n in known else {})} for n in names]
         write_group(path / row / column, {"well": {"images": images}}, version)
     listed = [
         {"path": f"{r}/{c}", "rowIndex": rows.index(r), "columnIndex": columns.index(c)}
         for r, c in wells
     ]
-    plate = {
+    plate: dict[str, Any] = {
         "name": path.name,
         "rows": [{"name": row} for row in rows],
         "columns": [{"name": column} for column in columns],
         "wells": listed,
     }
+    if acquisitions:
+        plate["acquisitions"] = [{"id": number} for number in sorted(set(acquisitions.values()))]
     for row in rows:
         write_group(path / row, {}, version)
     return write_group(path, {"plate": plate}, version)

@@ -234,6 +234,92 @@ def test_a_plate_of_files_by_their_names(tmp_path: Path) -> None:
     assert len(list(done.hidden.glob("previous/*/plate7/B/03/2.ome.zarr"))) == 1
 
 
+def test_planes_and_times_in_files_of_their_own(tmp_path: Path) -> None:
+    volume = np.stack([well(k) for k in (0, 1)] * 2).reshape(2, 2, SIDE, 2 * SIDE)
+    (tmp_path / "p").mkdir()
+    for t in range(2):
+        for z in range(2):
+            tifffile.imwrite(tmp_path / "p" / f"a_t{t}_z{z + 9}.tif", volume[t, z])
+    source = {"files": "{field}_t{t}_z{z}.tif", "dims": "3d"}
+    segment = {**RECIPE["segment"], "connectivity": 26}
+    for tile in (17, 200):
+        folder = run(
+            tmp_path / "p", tmp_path / f"out{tile}", tile, False, source=source, segment=segment
+        )
+        group = folder.images / "a.ome.zarr"
+        found = labels_at(group)
+        for t in range(2):
+            alone = ndimage.label(volume[t] > 150, np.ones((3, 3, 3)))[0]
+            assert_same_objects(found[t], alone)
+
+
+def assert_same_objects(a: np.ndarray, b: np.ndarray) -> None:
+    """The same objects, whatever their numbers: those of later times go on counting."""
+    pairs = np.unique(np.stack([a.ravel(), b.ravel()]), axis=1)
+    assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
+
+
+def test_a_watershed_of_a_stitched_well_is_that_of_the_unsplit_image(tmp_path: Path) -> None:
+    segment = {"method": "watershed", "min_distance_px": 4, "smooth_px": 1.0}
+    steps = [{"filter": "gaussian", "sigma_px": 1}]
+    (tmp_path / "unsplit").mkdir()
+    for number, (row, column) in enumerate(WELLS):
+        tifffile.imwrite(tmp_path / "unsplit" / f"{row}{column}.tif", well(number))
+    archive = write_plate(tmp_path / "p.zarr", halves(), "0.5")
+    more = {"segment": segment, "preprocess": steps}
+    whole = run(tmp_path / "unsplit", tmp_path / "whole", **more)
+    source = {"fields": "stitched", "grid": {"columns": 2}}
+    for tile in (20, 37):
+        folder = run(archive, tmp_path / f"out{tile}", tile, False, source=source, **more)
+        for row, column in WELLS:
+            want = labels_at(whole.images / f"{row}{column}.ome.zarr")
+            assert want.max() > 3
+            got = labels_at(folder.images / "p.ome.zarr" / row / column / "0")
+            np.testing.assert_array_equal(got, want)
+
+
+def test_acquisitions_stay_apart(tmp_path: Path) -> None:
+    fields = {("A", "1", str(k)): well(k)[:8, :9] for k in range(4)}
+    numbers = {"0": 0, "1": 0, "2": 5, "3": 5}
+    archive = write_plate(tmp_path / "p.zarr", fields, "0.5", acquisitions=numbers)
+    folder = run(archive, tmp_path / "apart", output={"image": "copy"})
+    plate = folder.images / "p.ome.zarr"
+    assert len(valid(plate)) == 4
+    assert ome_of(plate)["plate"]["acquisitions"] == [{"id": 0}, {"id": 5}]
+    assert ome_of(plate / "A/1")["well"]["images"][2] == {"path": "2", "acquisition": 5}
+    source = {"fields": "stitched", "grid": {"columns": 2}}
+    folder = run(archive, tmp_path / "stitched", source=source)
+    assert set(statuses(folder)) == {"p/A/1/acquisition0", "p/A/1/acquisition5"}
+    plate = folder.images / "p.ome.zarr"
+    assert valid(plate) == ["A/1/acquisition0", "A/1/acquisition5"]
+    group = plate / "A/1/acquisition5"
+    want = np.concatenate([fields["A", "1", "2"], fields["A", "1", "3"]], axis=1)
+    np.testing.assert_array_equal(zarr.open_array(group / "0", mode="r")[...], want)
+
+
+def test_threads_that_publish_into_one_well_do_not_lose_a_field(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from pipeline.sources.parts import Site
+
+    sites = [Site("d/p", row, "1", f"f.{k}") for row in "AB" for k in range(12)]
+    folders = [plate_layout.field_folder(tmp_path, site) for site in sites]
+
+    def publish(k: int) -> None:
+        folders[k].mkdir(parents=True)
+        plate_layout.list_field(folders[k], sites[k])
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(publish, range(len(sites))))
+    assert all(map(plate_layout.is_listed, folders))
+    plate = tmp_path / "d/p.ome.zarr"
+    assert ome_of(plate)["plate"]["field_count"] == 12
+    assert [i["path"] for i in ome_of(plate / "B/1")["well"]["images"]][10] == "fx2E10"
+    for folder in folders:
+        plate_layout.strike_field(folder)
+    assert not (plate / "zarr.json").exists()
+
+
 class Stopped(BaseException):
     """The machine is switched off."""
 

@@ -182,9 +182,9 @@ def _usual(fields: Iterable[_Field], k: int) -> list[str]:
 
 def _incomplete(one: _Field, tokens: Sequence[Sequence[str]]) -> str:
     t, c, z = tokens
-    wanted = list(itertools.product(t, c, z))
+    wanted = dict.fromkeys(itertools.product(t, c, z))
     lacking = [place for place in wanted if place not in one.files]
-    extra = [place for place in one.files if place not in set(wanted)]
+    extra = [place for place in one.files if place not in wanted]
     for verb, places in (("lacks", lacking), ("alone has", extra)):
         if places:
             shown = "; ".join(map(_spelled, places[:NAMED]))

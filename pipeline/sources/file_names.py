@@ -97,6 +97,8 @@ class FilesSection(BaseModel):
             raise ValueError(f"{unknown[0]!r} is none of {', '.join(GROUPS)}{hint}")
         if not names:
             raise ValueError('name what changes, for example "{well}_{field}_{channel}.tif"')
+        if len(set(self.channels.values())) < len(self.channels):
+            raise ValueError("channels: two channels cannot have one name")
         if "well" in names and names & {"row", "column"}:
             raise ValueError("give the well, or row and column, not both")
         if ("row" in names) != ("column" in names):

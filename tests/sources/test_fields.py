@@ -156,6 +156,7 @@ def test_a_pattern_that_fits_nothing(tmp_path):
         ({"template": "a.tif"}, "name what changes"),
         ("{row}_{field}", "give both"),
         ("{well}{row}{column}", "not both"),
+        ({"template": "{channel}", "channels": {"a": "x", "b": "x"}}, "cannot have one name"),
         ("{wel l}", r"\{wel l\} is no group"),
     ],
 )
