@@ -168,7 +168,8 @@ class OutputPlan:
             {"label": name, "active": True, "color": color, "window": window}
             for (name, color), window in zip(_display(self.info), windows, strict=True)
         ]
-        name = self.source.name.rpartition("/")[2]
+        # Fields are called "0", "1" in every well.
+        name = self.source.name if self.site else self.source.name.rpartition("/")[2]
         image.write_metadata({"omero": {"channels": channels}}, name)
 
     def finish_probabilities(self) -> None:

@@ -111,6 +111,7 @@ def test_a_plate_in_is_the_same_plate_with_labels_out(tmp_path: Path, version: s
     found = ome_of(plate)["plate"]
     assert (found["name"], found["field_count"]) == ("p", 2)
     assert [c["name"] for c in found["columns"]] == ["1", "3"]
+    assert ome_of(plate / "B/3/1")["multiscales"][0]["name"] == "p/B/3/1"
     assert not verify_folder(folder.root).damaged
 
 
