@@ -58,7 +58,8 @@ PRESETS = {
     ),
     "cellvoyager": Preset(
         r"(?P<plate>[^/]+)_(?P<well>[A-Z]{1,2}\d{2})_T(?P<t>\d+)F(?P<field>\d+)L\d+A\d+Z(?P<z>\d+)"
-        r"(?P<channel>C\d+)\.(?:tiff?|png)"
+        r"(?P<channel>C\d+)\.(?:tiff?|png)",
+        ("*DC_* #*_CAM*", "*SC_BP*_CH*"),  # the camera's offset and the shading
     ),
     "incucyte": Preset(
         r"(?P<plate>[^/]+)_(?P<well>[A-Z]\d{1,2})_(?P<field>\d+)"

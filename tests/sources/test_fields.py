@@ -97,7 +97,11 @@ def test_one_channel_a_file_without_wells(tmp_path):
         ),
         (
             "cellvoyager",
-            [f"AP_#65_P24_T0001F002L01A0{c}Z01C0{c}.tif" for c in (1, 2)],
+            [
+                *(f"AP_#65_P24_T0001F002L01A0{c}Z01C0{c}.tif" for c in (1, 2)),
+                "DC_sCMOS #1_CAM1.tif",
+                "SC_BP445-45_40x_M10_CH01.tif",
+            ],
             Site("AP_#65", "P", "24", "002"),
             ((0, 1, 0), "AP_#65_P24_T0001F002L01A02Z01C02.tif", "C02"),
         ),
@@ -113,8 +117,8 @@ def test_presets(tmp_path, preset, names, site, place):
     (spec,) = gathered(fill(tmp_path, *names), preset)
     assert spec.site == site
     assert told([spec])[spec.name][-1] == place
-    thumbs = sum("thumb" in name for name in names)
-    assert len(spec.parts) == len(names) - thumbs
+    others = [name for name in names if "thumb" in name or name.startswith(("DC_", "SC_"))]
+    assert len(spec.parts) == len(names) - len(others)
 
 
 def test_what_a_field_lacks_is_named_and_costs_that_field(tmp_path):
