@@ -7,6 +7,7 @@ Parts are opened when a region meets them, and only the last few stay open.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -24,8 +25,20 @@ from pipeline.sources.stitching import put_together
 
 Pixels = NDArray[np.generic]
 
-#: Parts that stay open: a tile meets four fields, times channels.
-OPEN_PARTS = 16
+#: Parts that stay open: a tile meets four fields, times channels. An open one may hold all of its
+#: decoded pixels, so that fewer large ones stay, but the four fields of a corner always.
+OPEN_PARTS, FEWEST_OPEN = 16, 4
+OPEN_BYTES = 256 << 20
+#: Most that a part keeps decoded, unless it is a picture: see `tiff_pixels`, which is not imported
+#: where nothing is read.
+KEPT_BYTES = 64 << 20
+
+
+def open_parts(spec: SourceSpec, itemsize: int) -> tuple[int, int]:
+    """How many parts of a resolved spec stay open, and the bytes of the largest one."""
+    largest = max((math.prod(part.shape or ()) for part in spec.parts), default=0) * itemsize
+    most = min(OPEN_PARTS, max(FEWEST_OPEN, OPEN_BYTES // max(1, largest)))
+    return min(len(spec.parts), most), largest
 
 
 class ComposedSource(Source):
@@ -49,7 +62,9 @@ class ComposedSource(Source):
         self._lock = threading.Lock()
         self._start = np.array([part.offset for part in self.spec.parts], np.int64)
         self._stop = self._start + np.array([part.shape for part in self.spec.parts], np.int64)
+        self._most = FEWEST_OPEN
         self.info = self._describe(self._any_info())
+        self._most, _ = open_parts(self.spec, np.dtype(self.info.dtype).itemsize)
 
     @classmethod
     def list_images(cls, spec: SourceSpec) -> list[SourceSpec]:
@@ -148,7 +163,7 @@ class ComposedSource(Source):
             source.close()
             raise
         self._open[number] = source
-        if len(self._open) > OPEN_PARTS:
+        if len(self._open) > self._most:
             self._open.popitem(last=False)[1].close()
         return source
 

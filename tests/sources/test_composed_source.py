@@ -140,6 +140,18 @@ def test_a_read_opens_what_it_meets_and_few_stay_open(tmp_path, monkeypatch):
     assert opened.now == 0
 
 
+def test_of_large_parts_fewer_stay_open(tmp_path, monkeypatch):
+    pixels = RNG.integers(0, 255, (4, 400), np.uint8)
+    (spec,) = expand(image(*fields(tmp_path, pixels, 100)))
+    monkeypatch.setattr(composed, "OPEN_BYTES", 16 * 6)  # a part has 16 bytes
+    opened = Opened(monkeypatch)
+    with open_source(spec) as source:
+        np.testing.assert_array_equal(whole(source)[0, 0, 0], pixels)
+    assert opened.most == 6 + 1
+    assert composed.open_parts(spec, 1) == (6, 16)
+    assert composed.open_parts(spec, 8) == (composed.FEWEST_OPEN, 128)
+
+
 def test_a_damaged_part_damages_only_reads_that_meet_it(tmp_path):
     pixels = RNG.integers(0, 255, (8, 40), np.uint8)
     parts = fields(tmp_path, pixels, 4)
