@@ -51,7 +51,8 @@ def _only(specs: Sequence[SourceSpec], only: str, root: AnyPath) -> list[SourceS
     """Those whose name, or one of whose files, is meant by a glob."""
     kept = [spec for spec in specs if matches(_texts(spec, root), only)]
     if specs and not kept:
-        raise none_matches(str(root), only, len(specs), specs[0].name)
+        first = specs[0].name if specs[0].site else relative_name(specs[0].path, root)
+        raise none_matches(str(root), only, len(specs), first)
     return kept
 
 
