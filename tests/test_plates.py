@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from flows.request import Request
 from pipeline import plate_layout
+from pipeline.labels_recipe import parse_any_recipe
 from pipeline.manifest import Manifest
 from pipeline.recipe import parse_recipe
 from pipeline.run_folder import RunFolder
@@ -546,3 +547,44 @@ def test_attributes_of_both_versions_are_read_alike(tmp_path: Path) -> None:
         plate = write_plate(tmp_path / version, halves(), version)
         found = ome_attributes(dict(zarr.open_group(plate, mode="r").attrs))
         assert len(found["plate"]["wells"]) == 2  # type: ignore[index]
+
+
+def test_wells_of_several_labels(tmp_path: Path) -> None:
+    archive = write_plate(tmp_path / "p.zarr", halves())
+    strict = {"method": "threshold", "foreground": {"value": 190}}
+    content = {"labels": {"cells": {"segment": RECIPE["segment"]}, "cores": {"segment": strict}}}
+    given = parse_any_recipe({**content, "output": {"image": "copy"}}, "recipe")
+    folder = in_process.segment(Request(given, archive, tmp_path / "out"))
+    plate = folder.images / "p.ome.zarr"
+    assert valid(plate) == ["A/1/0", "A/1/1", "B/3/0", "B/3/1"]
+    assert not verify_folder(folder.root).damaged
+    objects = pd.read_parquet(folder.objects)
+    wells = pd.read_parquet(folder.wells)
+    assert list(wells["label_image"]) == ["cells", "cores"] * 2
+    for _, found in wells.iterrows():
+        rows = objects[
+            (objects["well"] == found["well"]) & (objects["label_image"] == found["label_image"])
+        ]
+        assert len(rows) == found["objects"] > 0
+        assert rows["area_px"].mean() == pytest.approx(found["area_px_mean"])
+    page = folder.report.read_text("utf-8")
+    assert "<h2>1 plate</h2>" in page
+    assert "<h3>p · cores</h3>" in page
+
+
+def test_a_projection_of_a_stitched_well(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    planes = np.stack([well(0), well(1)])
+    for z in range(2):
+        for k in range(2):
+            half = planes[z][:, k * SIDE : (k + 1) * SIDE]
+            tifffile.imwrite(tmp_path / "p" / f"A1_s{k}_z{z}.tif", half)
+    source = {
+        "files": "{well}_s{field}_z{z}.tif",
+        "fields": "stitched",
+        "grid": {"columns": 2},
+        "project": "max",
+    }
+    folder = run(tmp_path / "p", tmp_path / "out", 21, False, source=source)
+    group = folder.images / "p.ome.zarr/A/1/0"
+    np.testing.assert_array_equal(np.squeeze(labels_at(group)), labels_of(planes.max(axis=0)))
