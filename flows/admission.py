@@ -11,6 +11,10 @@ from pipeline.admission import Admitted, Refused, admit, renamed
 from pipeline.companions import without_companions
 from pipeline.errors import ImageError
 from pipeline.sources import SourceSpec, discover, distinct_names
+from pipeline.sources.archive import matches, none_matches
+from pipeline.sources.fields import gather, relative_name, stitched
+from pipeline.sources.formats import split_suffix
+from pipeline.storage import AnyPath, absolute_path
 
 #: Runs a function over batches, on a cluster or here; answers come in any order.
 Submit = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[tuple[Any, Any]]]
@@ -20,7 +24,7 @@ BATCH_FILES = 32
 
 
 def list_sources(request: Request) -> list[SourceSpec]:
-    """List the files of a request; their names do not depend on `--only`.
+    """List the images of a request, by names alone; they do not depend on `--only`.
 
     Raises
     ------
@@ -28,21 +32,43 @@ def list_sources(request: Request) -> list[SourceSpec]:
         If there is nothing to do.
     """
     source = request.recipe.source
-    missing, seen = source.missing_chunks, source.seen()
+    root = absolute_path(request.archive)
     patterns = request.recipe.companion_patterns()
-    images = without_companions(discover(request.archive), patterns)
-    specs = [replace(spec, missing_chunks=missing, seen=seen) for spec in distinct_names(images)]
+    found = without_companions(discover(request.archive), patterns)
+    specs = [replace(spec, missing_chunks=source.missing_chunks) for spec in found]
+    if source.files is not None:
+        specs = gather(specs, root, source.files)
+    if source.layout is not None:
+        specs = stitched(specs, root, source.layout)
+    # What a recipe sees is of the whole image, not of each of its parts.
+    specs = [replace(spec, seen=source.seen()) for spec in distinct_names(specs)]
     if request.paths is not None:
-        specs = [spec for spec in specs if spec.path in request.paths]
-    if request.only is None:
-        return specs
-    wanted = {spec.path for spec in discover(request.archive, request.only)}
-    return [spec for spec in specs if spec.path in wanted]
+        specs = [spec for spec in specs if not request.paths.isdisjoint(spec.paths)]
+    return specs if request.only is None else _only(specs, request.only, root)
+
+
+def _only(specs: Sequence[SourceSpec], only: str, root: AnyPath) -> list[SourceSpec]:
+    """Those whose name, or one of whose files, is meant by a glob."""
+    kept = [spec for spec in specs if matches(_texts(spec, root), only)]
+    if specs and not kept:
+        first = specs[0].name if specs[0].site else relative_name(specs[0].path, root)
+        raise none_matches(str(root), only, len(specs), first)
+    return kept
+
+
+def _texts(spec: SourceSpec, root: AnyPath) -> Iterator[str]:
+    yield spec.name
+    for path in spec.paths:
+        relative = relative_name(path, root)
+        yield relative
+        folder, _, last = relative.rpartition("/")
+        stem = split_suffix(last)[0]
+        yield f"{folder}/{stem}" if folder else stem
 
 
 def admit_sources(specs: Sequence[SourceSpec], submit: Submit) -> list[Admitted | Refused]:
     """Open the files; one that kills its worker does not take its neighbours along."""
-    batches = [specs[k : k + BATCH_FILES] for k in range(0, len(specs), BATCH_FILES)]
+    batches = list(_batches(specs))
     found: list[Admitted | Refused] = []
     alone: list[Sequence[SourceSpec]] = []
     for batch, answer in submit(admit, batches):
@@ -55,6 +81,20 @@ def admit_sources(specs: Sequence[SourceSpec], submit: Submit) -> list[Admitted 
     found.sort(key=lambda item: (item.spec.path, item.spec.series))
     names = distinct_names([item.spec for item in found])
     return [renamed(item, spec) for item, spec in zip(found, names, strict=True)]
+
+
+def _batches(specs: Sequence[SourceSpec]) -> Iterator[Sequence[SourceSpec]]:
+    """As many files each; an image may be made of hundreds."""
+    batch: list[SourceSpec] = []
+    files = 0
+    for spec in specs:
+        if batch and files + len(spec.paths) > BATCH_FILES:
+            yield batch
+            batch, files = [], 0
+        batch.append(spec)
+        files += len(spec.paths)
+    if batch:
+        yield batch
 
 
 def _refused(spec: SourceSpec, error: BaseException) -> Refused:

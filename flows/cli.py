@@ -286,9 +286,12 @@ def _say_result(record: dict[str, Any], out: str) -> None:
             fg=typer.colors.YELLOW,
             err=True,
         )
-    typer.echo(f"Labels:  {out}/images\nObjects: {out}/objects.parquet\nReport:  {out}/report.html")
+    lines = [f"Labels:  {out}/images", f"Objects: {out}/objects.parquet"]
+    if record.get("plates"):
+        lines.append(f"Wells:   {out}/wells.parquet")
     if record["recipe"].get("output", {}).get("outlines"):
-        typer.echo(f"Outlines: {out}/outlines")
+        lines.append(f"Outlines: {out}/outlines")
+    typer.echo("\n".join([*lines, f"Report:  {out}/report.html"]))
 
 
 register(app, _end)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from flows.admission import Submit, admit_sources, list_sources
-from flows.finish import gather_quality, gather_tables, run_record, write_csv_of
+from flows.finish import gather_quality, gather_tables, list_fields, run_record, write_csv_of
 from flows.progress import RunProgress
 from flows.request import TILE, Request, tile_of
 from flows.survey import survey_dataset
@@ -44,8 +44,11 @@ from pipeline.record_files import open_record
 from pipeline.records import save
 from pipeline.run_folder import CSV, RunFolder
 from pipeline.sources import SourceSpec
+from pipeline.sources.parts import Site
+from pipeline.sources.spec_json import spec_to_json
 from pipeline.storage import AnyPath, StorePath, is_url, path_of
 from pipeline.storage.folders import delete_folder
+from pipeline.wells import write_wells
 from workers.tasks import SmallImages, perform, segment_small
 
 log = logging.getLogger(__name__)
@@ -129,14 +132,14 @@ class DatasetRun:
         works = self.manifest.works()
         for item in admitted:
             if isinstance(item, Refused):
-                self.quarantine(item.spec.name, item.spec.path, "", item.error)
+                self.quarantine(item.spec.name, item.spec.path, "", item.error, item.spec.site)
                 continue
             try:
                 plan = plan_image(
                     item, self.request.recipe, self.folder, self.machine, tile, together
                 )
             except ImageError as error:
-                self.quarantine(item.spec.name, item.spec.path, "", error)
+                self.quarantine(item.spec.name, item.spec.path, "", error, item.spec.site)
                 continue
             if self._is_published(plan):
                 self.progress.advance(images=1)
@@ -181,7 +184,7 @@ class DatasetRun:
             if plan.job.name in found.failed:
                 error = found.failed[plan.job.name]
                 _raise_if_fatal(error, self.folder)
-                self.quarantine(plan.job.name, plan.job.source.path, plan.job.plan, error)
+                self._quarantine_plan(plan, error)
         self.manifest.put(key, save(path, found.state))
         self._publish_profiles(plans[0], found.state)
         return found.state
@@ -299,7 +302,7 @@ class DatasetRun:
                 label = part.job.recipe.label
                 self.folder.take_back_in_place(output.root, label, source, part.output.parts)
         else:
-            self.folder.take_back(output.root, plan.job.name)
+            self.folder.take_back(output.root, plan.job.name, output.site)
 
     def is_quarantined(self, plan: ImagePlan) -> bool:
         """Whether an image was refused, or failed in a survey, in this run."""
@@ -312,6 +315,7 @@ class DatasetRun:
 
         published = {r.plan for r in self.manifest.images() if r.status == "published"}
         self.folder.discard_leftovers(published)
+        list_fields(self.folder, self.manifest)
         gather_tables(self.folder, self.manifest)
         if (
             any(part.output.csv for part in self.request.recipe.parts)
@@ -319,6 +323,7 @@ class DatasetRun:
         ):
             self.manifest.put(CSV, write_csv_of(self.folder))
         gather_quality(self.folder, self.manifest)
+        write_wells(self.folder, self.manifest)
         self.write_record("finished")
         record = self.folder.read_run()
         try:
@@ -343,7 +348,7 @@ class DatasetRun:
     def _record(self, plan: ImagePlan, result: list[Published] | BaseException) -> None:
         if isinstance(result, BaseException):
             _raise_if_fatal(result, self.folder)
-            self.quarantine(plan.job.name, plan.job.source.path, plan.job.plan, result)
+            self._quarantine_plan(plan, result)
             return
         location = self._move_into_place(plan)
         found, all_labels = result_details(plan.parts, result)
@@ -362,6 +367,8 @@ class DatasetRun:
             "quality_digest": result[0].quality_digest,
             "output": plan.output.mode,
             "seen": asdict(plan.job.source.seen),
+            "site": None if plan.job.source.site is None else asdict(plan.job.source.site),
+            "spec": spec_to_json(plan.job.source),
         }
         row = ImageRow(
             plan.job.name,
@@ -401,17 +408,25 @@ class DatasetRun:
             source = path_of(plan.job.source.path)
             self.folder.publish_in_place(plan.output.root, labels, source, plan.output.zarr_format)
             return source
-        self.folder.publish(plan.output.root, name, plan.job.plan)
-        return self.folder.image_path(name)
+        site = plan.output.site
+        self.folder.publish(plan.output.root, name, plan.job.plan, site)
+        return self.folder.image_path(name, site)
 
-    def quarantine(self, name: str, path: str, plan: str, error: BaseException) -> None:
+    def _quarantine_plan(self, plan: ImagePlan, error: BaseException) -> None:
+        job = plan.job
+        self.quarantine(job.name, job.source.path, job.plan, error, job.source.site)
+
+    def quarantine(
+        self, name: str, path: str, plan: str, error: BaseException, site: Site | None = None
+    ) -> None:
         """Record an image that cannot be processed; a rerun tries it again."""
         if isinstance(error, TilewrightError):
             reason = str(error)
         else:
             log.error("%s failed unexpectedly", name, exc_info=error)
             reason = f"{path}: an unexpected error: {type(error).__name__}: {error}"
-        self.manifest.set_image(ImageRow(name, plan, "quarantined", path, reason))
+        details = {} if site is None else {"site": asdict(site)}
+        self.manifest.set_image(ImageRow(name, plan, "quarantined", path, reason, details))
         log.warning("quarantined: %s", reason)
         self.progress.advance(quarantined=1)
 

@@ -14,6 +14,7 @@ from pipeline.errors import ImageError
 from pipeline.graph.merging import Merging
 from pipeline.job import ImageJob
 from pipeline.plan import ImagePlan, Machine, check_disk, plan_image
+from pipeline.report.wording import plural
 from pipeline.run_folder import RunFolder
 from workers.gpu import ORDERS_PER_GPU
 from workers.submit import run_serially
@@ -52,6 +53,7 @@ class DryRun:
 
     def _lines(self) -> Iterator[str]:
         yield f"{len(self.plans)} images, {sum(p.pixels for p in self.plans) / 1e6:,.1f} Mpx"
+        yield from self._plates()
         if self.plans:
             yield from self._totals()
             yield f"{'Mpx':>9} {'tiles':>7} {'tile px':>10} {'halo':>5} {'peak MiB':>9}  image"
@@ -65,6 +67,23 @@ class DryRun:
         if len(self.plans) > LISTED:
             yield f"... and {len(self.plans) - LISTED} more"
         yield from (f"WOULD BE QUARANTINED {error}" for error in self.refused)
+
+    def _plates(self) -> Iterator[str]:
+        """One line a plate, and one for images that are made of several files."""
+        wells: dict[str, Counter[str]] = {}
+        for plan in self.plans:
+            site = plan.job.source.site
+            if site is not None and site.row:
+                wells.setdefault(site.plate, Counter())[site.well] += 1
+        for plate, found in wells.items():
+            counts = sorted(set(found.values()))
+            each = plural(counts[-1], "image")
+            if len(counts) > 1:
+                each = f"{counts[0]} to {each}"
+            yield f"plate {plate}: {plural(len(found), 'well')} with {each} each"
+        parts = [len(p.job.source.parts) for p in self.plans if p.job.source.parts]
+        if parts:
+            yield f"put together from files: {sum(parts)} make {plural(len(parts), 'image')}"
 
     def _totals(self) -> Iterator[str]:
         first = [part.job.recipe for part in self.plans[0].parts]

@@ -18,10 +18,12 @@ from pipeline import __version__
 from pipeline.csv_table import write_csv
 from pipeline.label_rows import label_rows, table_label
 from pipeline.manifest import Manifest
+from pipeline.plate_layout import is_listed, list_field
 from pipeline.quality.flags import flag_planes
-from pipeline.run_folder import RunFolder
+from pipeline.run_folder import RunFolder, site_in_plate
 from pipeline.storage.folders import put_file
 from pipeline.table_file import TableFile, open_table
+from pipeline.wells import with_site, with_site_columns
 
 #: Libraries whose version can change what comes out.
 LIBRARIES = (
@@ -58,29 +60,30 @@ def gather_tables(folder: RunFolder, manifest: Manifest) -> int:
     int
         Number of rows.
     """
-    rows_of = (row for row in manifest.images() if row.status == "published")
-    of_labels = [one for row in rows_of for one in label_rows(row)]
+    images = [row for row in manifest.images() if row.status == "published"]
     tables = [
-        (folder.table_path(one.name, table_label(one)), table_label(one)) for one in of_labels
+        (row, folder.table_path(one.name, table_label(one)), table_label(one))
+        for row in images
+        for one in label_rows(row)
     ]
     schemas = {
         _with_label(pq.read_schema(open_table(path)).remove_metadata(), label)
-        for path, label in tables
+        for _, path, label in tables
     }
     if not schemas:
         return 0
     ordered = sorted(schemas, key=lambda schema: (len(schema), str(schema)))
-    schema = pa.unify_schemas(ordered, promote_options="permissive")
+    schema = with_site_columns(pa.unify_schemas(ordered, promote_options="permissive"), images)
     partial = folder.local / "objects.parquet.partial"
     rows = 0
     with TableFile(partial, schema) as file:
-        for path, label in tables:
+        for row, path, label in tables:
             table = pq.read_table(open_table(path))
             rows += len(table)
             if label:
                 names = pa.array([label] * len(table), pa.string())
                 table = table.add_column(1, LABEL_IMAGE, names)
-            file.add(_with_all_columns(table, schema))
+            file.add(_with_all_columns(with_site(table, row), schema))
     put_file(partial, folder.objects)
     return rows
 
@@ -117,6 +120,16 @@ def write_csv_of(folder: RunFolder) -> str:
     return write_csv(folder.objects_csv, folder.objects, folder.local / "objects.csv.partial")
 
 
+def list_fields(folder: RunFolder, manifest: Manifest) -> None:
+    """List all published fields in their plates again, should metadata have been damaged."""
+    for row in manifest.images():
+        site = site_in_plate(row) if row.status == "published" else None
+        if site is not None:
+            place = folder.image_path(row.name, site)
+            if place.exists() and not is_listed(place):
+                list_field(place, site)
+
+
 def _with_all_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
     columns = [
         table[field.name].cast(field.type)
@@ -133,7 +146,10 @@ def run_record(
     """The content of run.json."""
     counts = manifest.counts()
     objects = pixels = 0
+    plates: set[str] = set()
     for row in manifest.images():
+        if (site := row.details.get("site")) and site["row"]:
+            plates.add(site["plate"])
         objects += row.details.get("objects", 0)
         pixels += row.details.get("pixels", 0)
     return {
@@ -149,6 +165,7 @@ def run_record(
             "objects": objects,
             "pixels": pixels,
         },
+        "plates": sorted(plates),
         "classes": request.recipe.class_names(),
         "certificate": certificate(manifest),
         "timings": dict(timings),

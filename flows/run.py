@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.admission import list_sources
 from flows.dataset import DatasetRun
 from flows.devices import choose_device, own_gpus
 from flows.progress import RunProgress
@@ -21,7 +22,6 @@ from pipeline.errors import OutputError, TilewrightError
 from pipeline.manifest import Manifest
 from pipeline.plan import Machine
 from pipeline.run_folder import RunFolder
-from pipeline.sources import discover
 from workers.cluster import capacity, open_cluster
 from workers.gpu import ORDERS_PER_GPU
 from workers.submit import run_batches
@@ -142,7 +142,7 @@ def opened_run(
 
 def _check_paths(request: Request) -> None:
     """Refuse a mistyped archive before anything is written, and an archive that is the output."""
-    discover(request.archive, request.only)
+    list_sources(request)
     if request.out.resolve() == request.archive.resolve():
         raise OutputError(
             f"{request.out}: is the archive itself. Choose another OUT; a folder inside the "

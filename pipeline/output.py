@@ -13,6 +13,7 @@ from pipeline.image import AXES, ImageInfo
 from pipeline.pyramid import Pyramid, level_count
 from pipeline.recipe import Recipe
 from pipeline.sources import SourceSpec
+from pipeline.sources.parts import Site
 from pipeline.sources.seen import PLAIN
 from pipeline.storage import AnyPath
 from pipeline.storage.folders import delete_folder
@@ -77,6 +78,15 @@ class OutputPlan:
     def quality(self) -> AnyPath:
         """Staged table of the image's quality, beside that of its objects; no label's name."""
         return self.table.with_name("_quality.parquet")
+
+    @property
+    def site(self) -> Site | None:
+        """Where in a published plate the image belongs; None where it stands by itself.
+
+        Labels without their image make no field that the format knows.
+        """
+        site = self.source.site
+        return site if site is not None and site.row and self.mode == "copy" else None
 
     @property
     def image(self) -> Pyramid | None:
@@ -179,7 +189,8 @@ class OutputPlan:
             {"label": name, "active": True, "color": color, "window": window}
             for (name, color), window in zip(_display(self.info), windows, strict=True)
         ]
-        name = self.source.name.rpartition("/")[2]
+        # Fields are called "0", "1" in every well.
+        name = self.source.name if self.site else self.source.name.rpartition("/")[2]
         image.write_metadata({"omero": {"channels": channels}}, name)
 
     def finish_probabilities(self) -> None:
@@ -209,6 +220,7 @@ class OutputPlan:
             series="",
             missing_chunks="error",
             seen=PLAIN,
+            parts=(),
         )
 
     def finish(self, labels: Pyramid, count: int) -> None:

@@ -30,6 +30,7 @@ from pipeline.preprocess import final_dtype
 from pipeline.recipe import Recipe
 from pipeline.run_folder import RunFolder
 from pipeline.sources import SourceSpec
+from pipeline.sources.composed import KEPT_BYTES, open_parts
 from pipeline.sources.seen import PLANES_AT_ONCE
 from pipeline.storage import AnyPath, path_of
 
@@ -283,8 +284,17 @@ def worker_peak_bytes(job: ImageJob) -> int:
     # a tile of one class.
     ingest = shard * size * info.shape[1] * (2 + _planes_held(job)) + shard * 10
     publish = max(shard * 20, shard * 16 * soft + math.prod(grid.side) * 8 if soft else 0)
-    whole = math.prod(info.chunks) * size if job.source.reader == "picture" else 0
-    return WORKER_BASE_BYTES + max(tile, ingest, publish) + kept + 2 * whole
+    return WORKER_BASE_BYTES + max(tile, ingest, publish) + kept + _held_bytes(job)
+
+
+def _held_bytes(job: ImageJob) -> int:
+    """Decoded pixels that stay: of PNG and JPEG whole, of other parts what their readers keep."""
+    size = np.dtype(job.info.dtype).itemsize
+    if job.source.reader == "picture":
+        return 2 * math.prod(job.info.chunks) * size
+    count, largest = open_parts(job.source, size)
+    pictures = any(part.spec.reader == "picture" for part in job.source.parts)
+    return (count + 1) * (largest if pictures else min(largest, KEPT_BYTES)) if count else 0
 
 
 def _window_bytes(job: ImageJob, side: Sequence[int]) -> int:

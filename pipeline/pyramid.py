@@ -113,7 +113,7 @@ class Pyramid:
             "datasets": [
                 {
                     "path": str(level),
-                    "coordinateTransformations": [{"type": "scale", "scale": self.scale(level)}],
+                    "coordinateTransformations": self._transformations(level),
                 }
                 for level in range(self.levels)
             ],
@@ -132,6 +132,20 @@ class Pyramid:
         step = 1.0 if self.info.time_step_s is None else self.info.time_step_s
         sizes = {"t": step, "c": 1.0, "z": z, "y": y * factor, "x": x * factor}
         return [sizes[a] for a in self.axes]
+
+    def _transformations(self, level: int) -> list[dict[str, Any]]:
+        """Size of a pixel, and where on the stage the first one lies if that is known.
+
+        Labels beside an image that says so must say the same, or viewers draw them elsewhere.
+        """
+        steps: list[dict[str, Any]] = [{"type": "scale", "scale": self.scale(level)}]
+        known = zip("zyx", self.info.origin_um, self.info.pixel_size_um, strict=True)
+        # Micrometres are the unit of an axis only where the size of its pixels is known.
+        origin = {a: at for a, at, size in known if at is not None and size is not None}
+        if origin:
+            moved = [origin.get(axis, 0.0) for axis in self.axes]
+            steps.append({"type": "translation", "translation": moved})
+        return steps
 
     def _create_level(self, group: zarr.Group, level: int) -> None:
         shape, chunk, shard = self.shape(level), self._chunk(level), self._shard(level)

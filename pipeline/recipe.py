@@ -16,6 +16,7 @@ from pydantic import (
     SerializeAsAny,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from pipeline.errors import RecipeError
@@ -33,6 +34,8 @@ from pipeline.outlines.corners import Corners
 from pipeline.preprocess import Step
 from pipeline.recipe_file import find_file, read_file, recipes_folder
 from pipeline.recipe_parts import OfParts
+from pipeline.sources.file_names import Files
+from pipeline.sources.parts import Layout
 from pipeline.sources.seen import Projection, Seen
 from pipeline.validation import explained, valid_keys
 
@@ -55,6 +58,24 @@ Numbers = Annotated[
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+class GridSection(Section):
+    """Where fields lie that do not say so: `columns` of them a row, in the order of their names.
+
+    `overlap_px`: what neighbours share. `order`: "snake" turns every other row around.
+    """
+
+    columns: int = Field(ge=1)
+    overlap_px: int = Field(default=0, ge=0)
+    order: Literal["row", "snake"] = "row"
+
+
+class StageSection(Section):
+    """In which direction of the picture the stage's coordinates grow."""
+
+    x: Literal["right", "left"] = "right"
+    y: Literal["down", "up"] = "down"
+
+
 class SourceSection(Section):
     """Which pixels are segmented.
 
@@ -65,7 +86,9 @@ class SourceSection(Section):
     "min" or "mean" of each pixel, or "best_focus", the plane whose Laplacian varies most in the
     first of `channels`. `z`, `t`: numbers of the planes and times that are seen, from 0; by default
     all. `pixel_size_um`: size of a pixel, y, x or z, y, x, where the file does not say it, or not
-    rightly.
+    rightly. `files`: which files belong to one image.
+    `fields`: whether the fields of a well are images of their own or one; `grid` and `stage` say
+    how they lie.
     """
 
     channels: tuple[int | str, ...] | None = Field(default=None, min_length=1)
@@ -75,12 +98,36 @@ class SourceSection(Section):
     z: Numbers | None = None
     t: Numbers | None = None
     pixel_size_um: tuple[Positive, Positive] | tuple[Positive, Positive, Positive] | None = None
+    files: Files | None = None
+    fields: Literal["apart", "stitched"] = "apart"
+    grid: GridSection | None = None
+    stage: StageSection = StageSection()
 
     def seen(self) -> Seen:
         """What is seen of every image."""
         size = None if self.pixel_size_um is None else (None, *self.pixel_size_um)[-3:]
         by = self.channels[0] if self.channels and self.project == "best_focus" else 0
         return Seen(self.t or (), self.z or (), self.project, (), by, size)
+
+    @model_validator(mode="after")
+    def _layout_of_something(self) -> SourceSection:
+        if self.layout is None and (self.grid is not None or self.stage != StageSection()):
+            raise ValueError("grid and stage lay out stitched fields: add `fields: stitched`")
+        return self
+
+    @property
+    def layout(self) -> Layout | None:
+        """How fields are stitched; None where they stay apart."""
+        if self.fields == "apart":
+            return None
+        grid = self.grid or GridSection(columns=1)
+        return Layout(
+            1 if self.stage.x == "right" else -1,
+            1 if self.stage.y == "down" else -1,
+            0 if self.grid is None else grid.columns,
+            grid.overlap_px,
+            grid.order == "snake",
+        )
 
 
 class PostprocessSection(InUm, Section):

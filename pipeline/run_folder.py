@@ -18,9 +18,11 @@ from pipeline.anndata_table import is_ours, list_table
 from pipeline.errors import OutputError
 from pipeline.files import digest, write_atomically
 from pipeline.hold import held
-from pipeline.manifest import Manifest
+from pipeline.manifest import ImageRow, Manifest
 from pipeline.output import FRAGMENTS, GRAPHS, LABELS, OUTLINES, PARTS, TABLES, place_of
-from pipeline.storage import AnyPath, StorePath, absolute_path
+from pipeline.plate_layout import field_folder, list_field, strike_field
+from pipeline.sources.parts import Site
+from pipeline.storage import AnyPath, StorePath, absolute_path, path_of
 from pipeline.storage.folders import copy_folder, delete_folder, is_copy, is_group
 from pipeline.storage.lease import leased
 from pipeline.storage.zarr_store import zarr_place
@@ -35,6 +37,14 @@ CSV = "objects.csv"
 
 #: Where a machine keeps what belongs to runs whose output lies in stores.
 CONTROL = Path("~/.tilewright/runs")
+
+
+def site_in_plate(row: ImageRow) -> Site | None:
+    """Where in a published plate an image is; None where it stands by itself."""
+    site = row.details.get("site")
+    if row.details["output"] != "copy" or not site or not site["row"]:
+        return None
+    return Site(**site)
 
 
 class RunFolder:
@@ -67,10 +77,19 @@ class RunFolder:
         self.profiles = self.root / "profiles"
         self.objects_csv = self.root / CSV
         self.outlines = self.root / OUTLINES
+        self.wells = self.root / "wells.parquet"
 
-    def image_path(self, name: str) -> AnyPath:
-        """Where the results of an image are published."""
+    def image_path(self, name: str, site: Site | None = None) -> AnyPath:
+        """Where the results of an image are published; a site is a place in a plate."""
+        if site is not None:
+            return field_folder(self.images, site)
         return self.images / f"{name}.ome.zarr"
+
+    def published_path(self, row: ImageRow) -> AnyPath:
+        """Where the results of a published image are now, also if this folder was moved."""
+        if row.details["output"] == "in_place":
+            return path_of(row.details["location"])
+        return self.image_path(row.name, site_in_plate(row))
 
     def table_path(self, name: str, label: str = "") -> AnyPath:
         """Where the object table of one image is kept, of several labels each one's."""
@@ -149,12 +168,17 @@ class RunFolder:
             return Manifest(newest_records(self.root / RECORDS, self.records), write=False)
         return Manifest(self.records, write=False)
 
-    def publish(self, staged: AnyPath, name: str, plan: str) -> None:
+    def publish(self, staged: AnyPath, name: str, plan: str, site: Site | None = None) -> None:
         """Move an image's staged results into place; what was there is kept under previous/.
 
         In a store they are copied, and stay staged until `discard`.
         """
-        self._replace(staged, self.image_path(name), f"{name}.ome.zarr", plan)
+        target = self.image_path(name, site)
+        if site is not None and target.exists():
+            strike_field(target)
+        self._replace(staged, target, f"{name}.ome.zarr", plan)
+        if site is not None:
+            list_field(target, site)
 
     def publish_file(self, staged: AnyPath, target: AnyPath) -> None:
         """Move a staged file into place, or copy it in a store; it replaces what was there."""
@@ -224,13 +248,15 @@ class RunFolder:
             list_table(source / place_of(TABLES, label), version)
         return [Path(place).name for place in reversed(ours) if place.startswith(LABELS)]
 
-    def take_back(self, staged: AnyPath, name: str) -> None:
+    def take_back(self, staged: AnyPath, name: str, site: Site | None = None) -> None:
         """Undo `publish`, where a crash came between it and its record.
 
         In a store nothing is to be undone: all is still staged.
         """
-        target = self.image_path(name)
+        target = self.image_path(name, site)
         if isinstance(staged, Path) and isinstance(target, Path):
+            if site is not None and not staged.exists() and target.exists():
+                strike_field(target)
             _take_back(target, staged)
 
     def take_back_in_place(
@@ -250,8 +276,8 @@ class RunFolder:
         Path, StorePath or None
             Where it is now; None if there was nothing.
         """
-        own = [self.images, self.outlines, self.objects, self.objects_csv, self.quality]
-        own += [self.report, self.recipe, self.root / RECORDS, self.root / RUN_JSON]
+        own = [self.images, self.outlines, self.objects, self.objects_csv, self.wells]
+        own += [self.quality, self.report, self.recipe, self.root / RECORDS, self.root / RUN_JSON]
         own += [self.hidden / "tables", self.hidden / "quality", self.profiles]
         found = [p for p in own if p.exists()]
         delete_folder(self.work)

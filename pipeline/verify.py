@@ -18,8 +18,9 @@ from pipeline.label_rows import array_row, label_rows, table_label
 from pipeline.manifest import ImageRow, Manifest
 from pipeline.orders import digest_levels
 from pipeline.output import FRAGMENTS, GRAPHS, LABELS, PROBABILITIES, place_of, probabilities_info
+from pipeline.plate_layout import is_listed
 from pipeline.pyramid import Pyramid, open_level, read_shard
-from pipeline.run_folder import CSV, RunFolder
+from pipeline.run_folder import CSV, RunFolder, site_in_plate
 from pipeline.storage import AnyPath, path_of
 from pipeline.storage.reading import open_file
 from pipeline.storage.zarr_store import zarr_place
@@ -118,6 +119,8 @@ def _damage_of(folder: RunFolder, manifest: Manifest, row: ImageRow) -> Iterator
             level0 = [item.split(":")[0].encode() for item in known[:-1]]
             if digest(*level0) != labelled.digest:
                 yield f"{array}: the records of its shards contradict the certified digest"
+    if (site := site_in_plate(row)) and not is_listed(folder.image_path(row.name, site)):
+        yield f"it is not listed in the metadata of its plate {site.plate}"
     tables: dict[AnyPath, str] = {}
     if quality := row.details.get("quality_digest"):
         tables[folder.quality_path(row.name)] = quality

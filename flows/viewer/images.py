@@ -71,7 +71,7 @@ class RunImages:
         if row is None or row.status != "published" or row.details["output"] == "in_place":
             return row
         # The whole output folder may have been moved or copied since.
-        location = str(self._folder.image_path(row.name))
+        location = str(self._folder.published_path(row))
         return replace(row, details={**row.details, "location": location})
 
     def rows(self, first: int, count: int) -> Iterator[tuple[int, ImageRow]]:

@@ -39,6 +39,8 @@ class Multiscale:
     dtype : str
     attributes : mapping
         The OME part of the group's attributes.
+    first : dict of str to float
+        Where the first pixel lies along each axis, in pixels.
     """
 
     url: str
@@ -47,6 +49,7 @@ class Multiscale:
     steps: dict[str, Step]
     dtype: str
     attributes: Mapping[str, Any]
+    first: dict[str, float]
 
 
 def open_multiscale(folder: Path, place: str, url: str) -> Multiscale:
@@ -80,6 +83,7 @@ def open_multiscale(folder: Path, place: str, url: str) -> Multiscale:
         raise ViewError(f"the viewer cannot draw pixels of {array.dtype.name}")
     within = f"{quote(place)}/" if place else ""
     steps = scale.scale or (1.0,) * len(scale.axes)
+    moved = scale.translation or (0.0,) * len(scale.axes)
     named = zip(scale.axes, steps, scale.units, strict=True)
     return Multiscale(
         f"{url}{within}|zarr{group.metadata.zarr_format}:",
@@ -88,6 +92,7 @@ def open_multiscale(folder: Path, place: str, url: str) -> Multiscale:
         {axis: _step(step, unit) for axis, step, unit in named},
         array.dtype.name,
         attributes,
+        {axis: at / step for axis, at, step in zip(scale.axes, moved, steps, strict=True)},
     )
 
 

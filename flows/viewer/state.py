@@ -66,7 +66,7 @@ def _selected(layers: Layers) -> Layer:
 
 def _middle(space: Multiscale, axis: str) -> float:
     """Of the plane its middle, of planes the middle one, of times the first."""
-    n = space.sizes[axis]
+    n, first = space.sizes[axis], space.first[axis]
     if axis in "xy":
-        return (n - 1) / 2
-    return n // 2 if axis == "z" else 0
+        return first + (n - 1) / 2
+    return first + (n // 2 if axis == "z" else 0)

@@ -28,7 +28,7 @@ def summary_rows(
             "objects": row.details.get("objects", ""),
             "digest": row.digest,
             "reason": row.reason,
-            "reproduce": reproduce_command(folder, row.source) if row.reason else "",
+            "reproduce": reproduce_command(folder, row) if row.reason else "",
         }
 
 

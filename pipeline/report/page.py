@@ -13,6 +13,7 @@ from pipeline.report import sections
 from pipeline.report.again import retry_command
 from pipeline.report.flat_fields import flat_fields
 from pipeline.report.gallery import gallery
+from pipeline.report.plates import PLATE_STYLE, plates
 from pipeline.report.quality import image_quality
 from pipeline.report.summary import summarize
 from pipeline.report.wording import escaped
@@ -37,6 +38,7 @@ def write_report(folder: RunFolder, manifest: Manifest, record: dict[str, Any]) 
         sections.headline(record, found),
         sections.failures(record, found, retry_command(folder, record["archive"])),
         sections.certificate(record, folder),
+        plates(folder),
         gallery(found, record),
         image_quality(folder),
         flat_fields(folder, manifest),
@@ -45,7 +47,8 @@ def write_report(folder: RunFolder, manifest: Manifest, record: dict[str, Any]) 
         sections.recipe(record),
         sections.versions(record),
     ]
-    page = html_page(f"{record['recipe']['label']}: {Path(record['archive']).name}", body)
+    title = f"{record['recipe']['label']}: {Path(record['archive']).name}"
+    page = html_page(title, body, PLATE_STYLE)
     # File names need not be Unicode: what is not becomes a question mark.
     write_atomically(folder.report, page.encode("utf-8", "replace"))
 

@@ -24,6 +24,7 @@ from pipeline.output import LABELS, place_of
 from pipeline.sources import SourceSpec, discover, expand, open_source
 from pipeline.sources.ome_zarr_metadata import ome_attributes
 from pipeline.sources.seen import Seen
+from pipeline.sources.spec_json import spec_from_json
 from pipeline.storage import AnyPath, is_inside, path_of
 from pipeline.storage.zarr_store import zarr_place
 
@@ -137,6 +138,8 @@ def picture_spec(row: ImageRow, missing_chunks: str) -> SourceSpec:
     """Where the pixels are: in what was published if they were written, else in the archive."""
     if row.details["output"] != "none":
         return SourceSpec("ome_zarr", row.details["location"], row.name, "", missing_chunks)
+    if "spec" in row.details:
+        return replace(spec_from_json(row.details["spec"]), missing_chunks=missing_chunks)
     images = [image for file in discover(path_of(row.source)) for image in expand(file)]
     # Images of one file end in the number of their series: see `expand`.
     named = [i for i in images if len(images) == 1 or row.name.endswith(f"_s{i.series}")]

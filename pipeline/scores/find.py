@@ -179,9 +179,7 @@ def _of_row(
             row.name, "is not published yet", "Run the same command again to finish it."
         )
     details = row.details
-    # The whole output folder may have been moved or copied since.
-    moved = details["output"] != "in_place"
-    group = folder.image_path(row.name) if moved else path_of(details["location"])
+    group = folder.published_path(row)
     own = label_rows(row)
     only = str(details["label"]) if len(own) == 1 else None
     chosen = _chosen(str(group), label_names(group), label or only)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import EmptyArchiveError, RecipeError
 from pipeline.names import readable
 from pipeline.sources.base import SourceSpec, os_reason, source_class
 from pipeline.sources.formats import file_suffixes, format_of, split_suffix
+from pipeline.sources.hcs import group_attributes, plate_images
 from pipeline.sources.names import distinct_names
-from pipeline.sources.ome_zarr_metadata import ome_attributes
+from pipeline.sources.parts import Part, Site
+from pipeline.sources.seen import PLAIN
+from pipeline.sources.stitching import put_together
 from pipeline.storage import AnyPath, StorePath, absolute_path, is_url, path_of
 from pipeline.storage.paths import Entry
 
@@ -30,6 +34,21 @@ class _Found:
     reader: str
     path: str
     relative: str
+    place: str = ""
+    site: Site | None = None
+    fault: str = ""
+
+    @property
+    def outer(self) -> str:
+        """What is called so, the file or the plate, without its suffix."""
+        folder, _, last = self.relative.removesuffix(f"/{self.place}").rpartition("/")
+        stem = split_suffix(last)[0]
+        return readable(f"{folder}/{stem}" if folder else stem)
+
+    @property
+    def name(self) -> str:
+        """Of the image, in the archive."""
+        return f"{self.outer}/{self.place}" if self.place else self.outer
 
 
 def discover(archive: AnyPath, only: str | None = None) -> list[SourceSpec]:
@@ -39,8 +58,9 @@ def discover(archive: AnyPath, only: str | None = None) -> list[SourceSpec]:
     ----------
     archive : Path or StorePath
         A file, an OME-Zarr folder, or a folder of them. Hidden entries, folders with an output of
-        tilewright, and what lies inside zarr are not searched. Links are followed, each folder
-        is visited once. On the web nothing can be listed: there it is a file or an OME-Zarr.
+        tilewright, and what lies inside zarr are not searched; of a plate there is one spec a
+        field, as its metadata list them. Links are followed, each folder is visited once. On the
+        web nothing can be listed: there it is a file or an OME-Zarr.
     only : str, optional
         Glob on the name or the relative path with suffix; "*" also matches "/".
 
@@ -62,38 +82,81 @@ def discover(archive: AnyPath, only: str | None = None) -> list[SourceSpec]:
             f"{archive}: holds no image. Read are {', '.join(file_suffixes())} and "
             "OME-Zarr folders."
         )
-    specs = [_spec(f) for f in found if only is None or _matches(f.relative, only)]
+    named = zip(found, _distinct_plates([_spec(f) for f in found]), strict=True)
+    specs = [s for f, s in named if only is None or matches([s.name, f.name, f.relative], only)]
     if not specs:
-        raise RecipeError(
-            f'{archive}: none of its {len(found)} images matches "{only}"; the first is '
-            f'"{found[0].relative}". Compare the glob with names like this.'
-        )
+        raise none_matches(str(archive), only or "", len(found), found[0].relative)
     return specs
 
 
 def expand(spec: SourceSpec) -> list[SourceSpec]:
     """Open a file and give one spec for each of its images, see `Source.list_images`.
 
+    With a layout, the images of one file are stitched to one.
+
     Raises
     ------
     UnreadableError
-        The file is none of its kind, or cannot be opened.
+        The file is none of its kind, or cannot be opened; or its images do not fit together.
     """
-    return [spec] if spec.series else source_class(spec).list_images(spec)
+    if spec.series or spec.fault:
+        return [spec]
+    images = source_class(spec).list_images(spec)
+    if spec.layout is None or len(images) == 1:
+        return [replace(image, layout=None) for image in images]
+    parts = tuple(Part(replace(image, layout=None, seen=PLAIN)) for image in images)
+    return [put_together(replace(spec, reader="composed", parts=parts))]
+
+
+def matches(texts: Iterable[str], only: str) -> bool:
+    """Whether one of an image's names is meant by a glob; "*" also matches "/"."""
+    globs = {only, only.removeprefix("**/")}
+    return any(fnmatch.fnmatchcase(text, glob) for text in texts for glob in globs)
+
+
+def none_matches(archive: str, only: str, count: int, first: str) -> RecipeError:
+    """What is said where a glob means none of an archive's images."""
+    return RecipeError(
+        f'{archive}: none of its {count} images matches "{only}"; the first is '
+        f'"{first}". Compare the glob with names like this.'
+    )
 
 
 def _spec(found: _Found) -> SourceSpec:
-    folder, _, last = found.relative.rpartition("/")
-    name = split_suffix(last)[0]
-    return SourceSpec(found.reader, found.path, readable(f"{folder}/{name}" if folder else name))
+    site = replace(found.site, plate=found.outer) if found.site else None
+    return SourceSpec(found.reader, found.path, found.name, site=site, fault=found.fault)
 
 
-def _matches(relative: str, only: str) -> bool:
-    folder, _, last = relative.rpartition("/")
-    name = split_suffix(last)[0]
-    short = f"{folder}/{name}" if folder else name
-    globs = {only, only.removeprefix("**/")}
-    return any(fnmatch.fnmatchcase(text, glob) for text in (relative, short) for glob in globs)
+def _distinct_plates(specs: Sequence[SourceSpec]) -> list[SourceSpec]:
+    """Rename plates that are called as another plate or image: their folders would be one.
+
+    "p.zarr" and "p.ome.zarr" beside each other are called so, each with its suffix.
+    """
+    if not any(spec.site for spec in specs):  # as in nearly all of 1e5 files
+        return list(specs)
+    owners: dict[str, set[str]] = {}
+    for spec in specs:
+        called = spec.name if spec.site is None else spec.site.plate
+        owners.setdefault(_same(called), set()).add(_plate_path(spec) or spec.path)
+    renamed = []
+    for spec in specs:
+        if spec.site is not None and len(owners[_same(spec.site.plate)]) > 1:
+            plate = spec.site.plate + split_suffix(_plate_path(spec))[1]
+            inner = spec.name.removeprefix(spec.site.plate)
+            spec = replace(spec, name=plate + inner, site=replace(spec.site, plate=plate))
+        renamed.append(spec)
+    return renamed
+
+
+def _plate_path(spec: SourceSpec) -> str:
+    """Where the plate of a field lies; empty for other images."""
+    if spec.site is None:
+        return ""
+    return spec.path.removesuffix(f"/{spec.site.row}/{spec.site.column}/{spec.site.field}")
+
+
+def _same(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _existing(archive: AnyPath) -> AnyPath:
@@ -117,12 +180,20 @@ def _existing(archive: AnyPath) -> AnyPath:
 def _is_zarr_on_the_web(place: AnyPath) -> bool:
     if isinstance(place, Path) or place.can_list:
         return False
-    return any((place / name).is_file() for name in ZARR_ENTRIES)
+    return bool(_zarr_entries(place))
+
+
+def _zarr_entries(place: AnyPath) -> set[str]:
+    """What makes a folder zarr, where folders cannot be listed."""
+    return {name for name in ZARR_ENTRIES if (place / name).is_file()}
 
 
 def _search(root: AnyPath) -> Iterator[_Found]:
     if _is_zarr_on_the_web(root):
-        yield _Found("ome_zarr", str(root), root.name)
+        if _zarr_kind(root, _zarr_entries(root)) == "plate":
+            yield from _plate(str(root), root.name)
+        else:
+            yield _Found("ome_zarr", str(root), root.name)
         return
     if root.is_file():
         if form := format_of(root.name):
@@ -142,6 +213,8 @@ def _search(root: AnyPath) -> Iterator[_Found]:
             continue
         if names & ZARR_ENTRIES:
             kind = _zarr_kind(path_of(folder), names)
+            if kind == "plate":
+                yield from _plate(folder, relative or root.name)
             if kind == "image":
                 yield _Found("ome_zarr", folder, relative or root.name)
             if kind != "group":
@@ -155,6 +228,13 @@ def _search(root: AnyPath) -> Iterator[_Found]:
                 pending.append((f"{folder.rstrip('/')}/{entry.name}", inner))
             elif form := format_of(entry.name):
                 yield _Found(form.reader, f"{folder.rstrip('/')}/{entry.name}", inner)
+
+
+def _plate(folder: str, relative: str) -> Iterator[_Found]:
+    """The fields of a plate, and what of it cannot be read."""
+    for image in plate_images(path_of(folder), ""):
+        path, inner = (f"{start}/{image.place}".rstrip("/") for start in (folder, relative))
+        yield _Found("ome_zarr", path, inner, image.place, image.site, image.fault)
 
 
 def _identity(folder: str) -> object:
@@ -180,19 +260,19 @@ def _list(folder: str) -> list[Entry]:
 
 
 def _zarr_kind(folder: AnyPath, names: set[str]) -> str:
-    """ "image" (HCS plates and broken metadata too: opening them says why), "array" or "group"."""
+    """ "image" (broken metadata too: opening it says why), "plate", "array" or "group"."""
     if ".zarray" in names:
         return "array"
     try:
-        attributes: dict[str, object] = {}
         if "zarr.json" in names:
             document = json.loads((folder / "zarr.json").read_bytes())
             if document.get("node_type") == "array":
                 return "array"
-            attributes = document.get("attributes", {})
-        if ".zattrs" in names and not attributes:
-            attributes = json.loads((folder / ".zattrs").read_bytes())
-        ome = ome_attributes(attributes)
+        elif ".zattrs" not in names:
+            return "group"
+        ome = group_attributes(folder)
     except (OSError, ValueError, AttributeError):
         return "image"
-    return "image" if "multiscales" in ome or "plate" in ome else "group"
+    if "plate" in ome:
+        return "plate"
+    return "image" if "multiscales" in ome else "group"

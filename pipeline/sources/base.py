@@ -15,6 +15,7 @@ from pipeline.box import Box
 from pipeline.errors import RecipeError, UnreadableError
 from pipeline.image import ImageInfo
 from pipeline.sources.formats import BY_READER
+from pipeline.sources.parts import Layout, Part, Site
 from pipeline.sources.seen import PLAIN, Seen
 from pipeline.storage.reading import open_file
 
@@ -41,6 +42,15 @@ class SourceSpec:
         file's fill value, as writers mean it that leave out empty chunks.
     seen : Seen
         What a recipe sees of it.
+    parts : tuple of Part
+        What it is made of, for the reader "composed"; `path` is then that of the first.
+    layout : Layout or None
+        How its parts, or the images of its file, are to be put together; None where they lie as
+        their offsets say, or apart.
+    site : Site or None
+        Where on a plate it was taken.
+    fault : str
+        Why it cannot be opened, where that was seen when the archive was listed; else empty.
     """
 
     reader: str
@@ -49,6 +59,15 @@ class SourceSpec:
     series: str = ""
     missing_chunks: str = "error"
     seen: Seen = PLAIN
+    parts: tuple[Part, ...] = ()
+    layout: Layout | None = None
+    site: Site | None = None
+    fault: str = ""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All files that it is read from."""
+        return tuple(p for part in self.parts for p in part.spec.paths) or (self.path,)
 
 
 class Source(ABC):
@@ -158,6 +177,8 @@ def open_source(spec: SourceSpec) -> Source:
     RecipeError
         `spec.missing_chunks` is neither "error" nor "fill".
     """
+    if spec.fault:
+        raise UnreadableError(spec.path, spec.fault)
     if spec.missing_chunks not in MISSING_CHUNKS:
         raise RecipeError(
             f'source.missing_chunks is "{spec.missing_chunks}"; use one of '

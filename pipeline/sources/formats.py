@@ -69,6 +69,13 @@ FORMATS = (
         (),
         "the chunks that a region meets",
     ),
+    Format(
+        "fields and channels in files of their own",
+        "composed",
+        "pipeline.sources.composed:ComposedSource",
+        (),
+        "of the files that a region meets, what each of them reads",
+    ),
 )
 
 BY_READER = {form.reader: form for form in FORMATS}

@@ -106,6 +106,7 @@ class OmeZarrSource(Source):
             pixel_size_um=scale.pixel_size_um(),
             time_step_s=scale.time_step_s(),
             chunks=(max(1, kt), max(1, kc), max(1, kz), max(1, ky), max(1, kx)),
+            origin_um=scale.origin_um(),
         )
 
     def _canonical(self, sizes: Sequence[int]) -> tuple[int, ...]:

@@ -32,6 +32,8 @@ class Multiscale:
         One an axis, of pixels in units; empty where none is given.
     channels : tuple of str
         Labels of "omero"; may be empty.
+    translation : tuple of float
+        One an axis, of the first pixel in units; empty where none is given.
     """
 
     path: str
@@ -39,11 +41,24 @@ class Multiscale:
     units: tuple[str, ...]
     scale: tuple[float, ...]
     channels: tuple[str, ...]
+    translation: tuple[float, ...] = ()
 
     def pixel_size_um(self) -> tuple[float | None, float | None, float | None]:
         """(z, y, x) in micrometres."""
         z, y, x = (micrometres(*self._step(axis)) for axis in "zyx")
         return z, y, x
+
+    def origin_um(self) -> tuple[float | None, float | None, float | None]:
+        """Where the first pixel lies, (z, y, x) in micrometres."""
+        z, y, x = (self._origin(axis) for axis in "zyx")
+        return z, y, x
+
+    def _origin(self, axis: str) -> float | None:
+        if axis not in self.axes or not self.translation:
+            return None
+        at = self.axes.index(axis)
+        unit = micrometres(1.0, self.units[at])  # a position may be 0, unlike a size
+        return None if unit is None else self.translation[at] * unit
 
     def time_step_s(self) -> float | None:
         """Seconds between time points."""
@@ -72,7 +87,9 @@ def read_multiscale(attributes: Mapping[str, object]) -> Multiscale:
     """
     ome = ome_attributes(attributes)
     if "plate" in ome:
-        raise MetadataError("is an HCS plate, which is not read yet")
+        raise MetadataError("is an HCS plate, not one of its fields")
+    if "well" in ome:
+        raise MetadataError("is a well of an HCS plate, not one of its fields")
     if not ome.get("multiscales"):
         raise MetadataError("is a zarr group without an OME image (no multiscales)")
     try:
@@ -97,7 +114,26 @@ def _parse(ome: Mapping[str, object]) -> Multiscale:
     scale = tuple(math.prod(factors) for factors in zip(*steps, strict=True))
     if scale and len(scale) != len(names):
         raise ValueError(f"a scale of {len(scale)} numbers for {len(names)} axes")
-    return Multiscale(str(level["path"]), names, units, scale, _labels(ome))
+    moved = _translation([level, image], len(names))
+    return Multiscale(str(level["path"]), names, units, scale, _labels(ome), moved)
+
+
+def _translation(holders: Sequence[Mapping[str, object]], count: int) -> tuple[float, ...]:
+    """Where index 0 comes to lie, when scales and translations follow each other as listed."""
+    place, told = [0.0] * count, False
+    for holder in holders:
+        for item in _sequence(holder.get("coordinateTransformations", [])):
+            step = _mapping(item)
+            numbers = step.get("translation", step.get("scale"))
+            if numbers is None:
+                continue
+            values = [float(str(n)) for n in _sequence(numbers)]
+            if "translation" in step:
+                place = [a + b for a, b in zip(place, values, strict=True)]
+                told = True
+            else:
+                place = [a * b for a, b in zip(place, values, strict=True)]
+    return tuple(place) if told else ()
 
 
 def _labels(ome: Mapping[str, object]) -> tuple[str, ...]:

@@ -69,7 +69,9 @@ def test_zarr_images_are_not_descended(tmp_path, version):
     specs = discover(tmp_path)
     assert names(specs) == ["d/a", "plain", "plate"]
     assert {s.reader for s in specs} == {"ome_zarr"}
-    with pytest.raises(UnreadableError):
+    with pytest.raises(
+        UnreadableError, match="plate metadata are not understood: 'wells' is missing"
+    ):
         open_source(specs[2])
     assert names(discover(tmp_path / "d" / "a.ome.zarr")) == ["a"]
 
