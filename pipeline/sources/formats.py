@@ -43,6 +43,7 @@ class Format:
         return tuple(module for module in self.needs if find_spec(module) is None)
 
 
+EXTRA = "formats"
 TIFF_SUFFIXES = (".tiff", ".tif", ".btf", ".tf8", ".tf2")
 
 FORMATS = (
@@ -61,6 +62,15 @@ FORMATS = (
         "pipeline.sources.picture:PictureSource",
         (".png", ".jpg", ".jpeg"),
         "the whole picture, once",
+    ),
+    Format(
+        "DeltaVision",
+        "dv",
+        "pipeline.sources.dv:DeltaVisionSource",
+        (".dv", ".r3d"),
+        "rows",
+        EXTRA,
+        ("mrc",),
     ),
     Format(
         "OME-Zarr 0.4, 0.5",

@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 
 from pipeline.errors import DamageError, UnreadableError
-from pipeline.sources.tiff_bytes import FileBytes
+from pipeline.sources.file_bytes import FileBytes
 from pipeline.sources.tiff_grid import SegmentGrid
 
 SEGMENT_LIMIT_BYTES = 1 << 30

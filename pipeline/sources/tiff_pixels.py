@@ -21,7 +21,8 @@ import tifffile
 
 from pipeline.errors import DamageError
 from pipeline.sources.cache import SegmentCache
-from pipeline.sources.tiff_bytes import FileBytes
+from pipeline.sources.file_bytes import FileBytes
+from pipeline.sources.rows import Part, RowLayout, read_rows
 from pipeline.sources.tiff_decode import decode_segment, first_line, is_stored, require_decodable
 from pipeline.sources.tiff_grid import Segment, SegmentGrid, grid_of
 
@@ -123,20 +124,12 @@ class PlaneReader:
 
     def _read_rows(self, path: str, start: int, plane: int, request: Request) -> None:
         _, _, height, width, samples = self.grid.page
-        (y0, y1), (x0, x1) = request.rows, request.columns
-        pixel = samples * self._stored.itemsize
-        stride = width * pixel
-        first = start + (plane * height + y0) * stride
-        what = f"plane {plane}, rows {y0}-{y1 - 1},"
-        if x1 - x0 == width:
-            data = self._files.read(path, first, (y1 - y0) * stride, what)
-        else:
-            starts = range(first + x0 * pixel, first + (y1 - y0) * stride, stride)
-            count = (x1 - x0) * pixel
-            data = self._files.read_many(path, starts, count, what)
-        pixels = np.frombuffer(data, self._stored).reshape(y1 - y0, x1 - x0, samples)
-        for target, sample in request.wanted:
-            request.out[target] = pixels[:, :, sample]
+        size = self._stored.itemsize
+        layout = RowLayout(height, width, width * samples * size, samples * size, self._stored)
+        wanted = [(target, sample * size) for target, sample in request.wanted]
+        part = Part(wanted, request.rows, request.columns, request.out)
+        first = start + plane * height * layout.row_bytes
+        read_rows(self._files, path, first, layout, part, f"plane {plane}")
 
     def _read_segments(
         self, number: int, page: tifffile.TiffPage, where: tuple[int, int], request: Request
