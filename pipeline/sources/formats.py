@@ -64,6 +64,15 @@ FORMATS = (
         "the whole picture, once",
     ),
     Format(
+        "Leica LIF, LOF",
+        "lif",
+        "pipeline.sources.lif:LeicaSource",
+        (".lif", ".lof"),
+        "rows",
+        EXTRA,
+        ("liffile",),
+    ),
+    Format(
         "DeltaVision",
         "dv",
         "pipeline.sources.dv:DeltaVisionSource",
