@@ -64,6 +64,15 @@ FORMATS = (
         "the whole picture, once",
     ),
     Format(
+        "Nikon ND2",
+        "nd2",
+        "pipeline.sources.nd2:NikonSource",
+        (".nd2",),
+        "rows; of compressed files whole frames",
+        EXTRA,
+        ("nd2",),
+    ),
+    Format(
         "Leica LIF, LOF",
         "lif",
         "pipeline.sources.lif:LeicaSource",
