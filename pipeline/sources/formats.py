@@ -64,6 +64,13 @@ FORMATS = (
         "the whole picture, once",
     ),
     Format(
+        "Zeiss CZI",
+        "czi",
+        "pipeline.sources.czi:CziSource",
+        (".czi",),
+        "rows of plain sub-blocks; else the sub-blocks that a region meets",
+    ),
+    Format(
         "Nikon ND2",
         "nd2",
         "pipeline.sources.nd2:NikonSource",
