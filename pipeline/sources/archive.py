@@ -12,7 +12,13 @@ from pathlib import Path
 from pipeline.errors import EmptyArchiveError, RecipeError
 from pipeline.names import readable
 from pipeline.sources.base import SourceSpec, os_reason, source_class
-from pipeline.sources.formats import file_suffixes, format_of, split_suffix
+from pipeline.sources.formats import (
+    SLIDES_OF_FILES,
+    belongs_to_slide,
+    file_suffixes,
+    format_of,
+    split_suffix,
+)
 from pipeline.sources.names import distinct_names
 from pipeline.sources.ome_zarr_metadata import ome_attributes
 from pipeline.storage import AnyPath, StorePath, absolute_path, is_url, path_of
@@ -146,6 +152,7 @@ def _search(root: AnyPath) -> Iterator[_Found]:
                 yield _Found("ome_zarr", folder, relative or root.name)
             if kind != "group":
                 continue
+        slides = [name for name in names if name.lower().endswith(SLIDES_OF_FILES)]
         # Last in, first out: reversed, so that a folder reached twice has its first name.
         for entry in reversed(entries):
             inner = f"{relative}/{entry.name}" if relative else entry.name
@@ -153,6 +160,8 @@ def _search(root: AnyPath) -> Iterator[_Found]:
                 continue
             if entry.is_folder:
                 pending.append((f"{folder.rstrip('/')}/{entry.name}", inner))
+            elif any(belongs_to_slide(entry.name, slide) for slide in slides):
+                continue
             elif form := format_of(entry.name):
                 yield _Found(form.reader, f"{folder.rstrip('/')}/{entry.name}", inner)
 

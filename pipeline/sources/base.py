@@ -134,6 +134,11 @@ class Source(ABC):
     def close(self) -> None:
         """Give back file handles and cached pixels; a second call does nothing."""
 
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(Y, X) of the levels of the file's pyramid, the finest first; it alone is read."""
+        return (self.info.shape[3:],)
+
     def __enter__(self) -> Self:
         return self
 
@@ -187,7 +192,14 @@ def source_class(spec: SourceSpec) -> type[Source]:
             f"is a file of {form.name}, and {', '.join(form.missing)} is not installed",
             f"Install it: pip install 'tilewright[{form.extra}]'.",
         )
-    return _imported(*form.source.split(":"))
+    try:
+        return _imported(*form.source.split(":"))
+    except ImportError as error:
+        raise UnreadableError(
+            spec.path,
+            f"is a file of {form.name}, and what reads it cannot be loaded: {error}",
+            f"Install it again: pip install 'tilewright[{form.extra}]'." if form.extra else "",
+        ) from error
 
 
 def _imported(module: str, name: str) -> type[Source]:

@@ -46,6 +46,9 @@ class Format:
 EXTRA = "formats"
 TIFF_SUFFIXES = (".tiff", ".tif", ".btf", ".tf8", ".tf2")
 
+#: Slides whose pixels lie in files beside them, and those files.
+SLIDES_OF_FILES, SLIDE_PARTS = (".vms", ".vmu"), (".jpg", ".ngr", ".opt")
+
 FORMATS = (
     Format(
         "TIFF, BigTIFF, OME-TIFF",
@@ -55,6 +58,13 @@ FORMATS = (
             f"{kind}{s}" for kind in (".ome", "") for s in (".tiff", ".tif", ".btf", ".tf8", ".tf2")
         ),
         "rows of uncompressed pages; else the strips or tiles that a region meets",
+    ),
+    Format(
+        "Slides in TIFF: Aperio SVS, Hamamatsu NDPI, Leica SCN, Akoya QPTIFF",
+        "tiff",
+        "pipeline.sources.tiff:TiffSource",
+        (".svs", ".ndpi", ".scn", ".qptiff"),
+        "the tiles that a region meets",
     ),
     Format(
         "PNG, JPEG",
@@ -98,6 +108,15 @@ FORMATS = (
         ("mrc",),
     ),
     Format(
+        "Slides by OpenSlide: MIRAX, Hamamatsu VMS and VMU, Ventana BIF, Sakura",
+        "slide",
+        "pipeline.sources.slide:SlideSource",
+        (".mrxs", ".vms", ".vmu", ".bif", ".svslide"),
+        "the tiles that a region meets",
+        EXTRA,
+        ("openslide",),
+    ),
+    Format(
         "OME-Zarr 0.4, 0.5",
         "ome_zarr",
         "pipeline.sources.ome_zarr:OmeZarrSource",
@@ -106,7 +125,8 @@ FORMATS = (
     ),
 )
 
-BY_READER = {form.reader: form for form in FORMATS}
+#: Several entries may share a reader, which needs the same for all of them.
+BY_READER = {form.reader: form for form in reversed(FORMATS)}
 #: Suffixes of names, those of zarr folders among them. Longest first: the second half of a double
 #: suffix must not win.
 SUFFIXES = tuple(
@@ -128,6 +148,17 @@ def split_suffix(name: str) -> tuple[str, str]:
     lower = name.lower()
     suffix = next((s for s in SUFFIXES if lower.endswith(s) and len(name) > len(s)), "")
     return (name[: -len(suffix)], name[-len(suffix) :]) if suffix else (name, "")
+
+
+def belongs_to_slide(name: str, slide: str) -> bool:
+    """Whether a file is a part of the slide "X.vms" beside it: X.jpg, X(1,0).jpg, X_map2.jpg."""
+    stem, rest = slide[:-4], name[len(slide) - 4 :]
+    return (
+        slide.lower().endswith(SLIDES_OF_FILES)
+        and name.startswith(stem)
+        and rest[:1] in (".", "(", "_")
+        and rest.lower().endswith(SLIDE_PARTS)
+    )
 
 
 def file_suffixes() -> list[str]:

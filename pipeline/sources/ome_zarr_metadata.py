@@ -32,6 +32,8 @@ class Multiscale:
         One an axis, of pixels in units; empty where none is given.
     channels : tuple of str
         Labels of "omero"; may be empty.
+    levels : tuple of str
+        The arrays of all levels, the finest first.
     """
 
     path: str
@@ -39,6 +41,7 @@ class Multiscale:
     units: tuple[str, ...]
     scale: tuple[float, ...]
     channels: tuple[str, ...]
+    levels: tuple[str, ...]
 
     def pixel_size_um(self) -> tuple[float | None, float | None, float | None]:
         """(z, y, x) in micrometres."""
@@ -83,7 +86,8 @@ def read_multiscale(attributes: Mapping[str, object]) -> Multiscale:
 
 def _parse(ome: Mapping[str, object]) -> Multiscale:
     image = _mapping(_sequence(ome["multiscales"])[0])
-    level = _mapping(_sequence(image["datasets"])[0])
+    levels = [_mapping(level) for level in _sequence(image["datasets"])]
+    level = levels[0]
     axes = _sequence(image.get("axes", list(OLD_AXES)))
     names = tuple(str(a["name"] if isinstance(a, Mapping) else a).lower() for a in axes)
     units = tuple(str(a.get("unit", "")) if isinstance(a, Mapping) else "" for a in axes)
@@ -97,7 +101,8 @@ def _parse(ome: Mapping[str, object]) -> Multiscale:
     scale = tuple(math.prod(factors) for factors in zip(*steps, strict=True))
     if scale and len(scale) != len(names):
         raise ValueError(f"a scale of {len(scale)} numbers for {len(names)} axes")
-    return Multiscale(str(level["path"]), names, units, scale, _labels(ome))
+    paths = tuple(str(one["path"]) for one in levels)
+    return Multiscale(paths[0], names, units, scale, _labels(ome), paths)
 
 
 def _labels(ome: Mapping[str, object]) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def image_folder(path, version="0.4", **attributes):
 
 def test_files_of_every_suffix_sorted(tmp_path):
     suffixes = ["tif", "TIFF", "btf", "tf8", "tf2", "png", "JPG", "jpeg", "ome.tif", "Ome.Tiff"]
-    fill(tmp_path, *(f"p/{i}.{s}" for i, s in enumerate(suffixes)), "b.tif", "x.txt", "y.czi")
+    fill(tmp_path, *(f"p/{i}.{s}" for i, s in enumerate(suffixes)), "b.tif", "x.txt", "y.xyz")
     specs = discover(tmp_path)
     assert names(specs) == ["b", *(f"p/{i}" for i in range(10))]
     assert {s.reader for s in specs} == {"tiff", "picture"}
