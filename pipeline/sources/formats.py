@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from pipeline.sources.plugins import claimed_suffix
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -117,6 +119,15 @@ FORMATS = (
         ("openslide",),
     ),
     Format(
+        "What installed plug-ins of bioio read",
+        "bioio",
+        "pipeline.sources.bioio_image:BioioSource",
+        (),
+        "as the plug-in has it, often whole planes",
+        EXTRA,
+        ("bioio",),
+    ),
+    Format(
         "OME-Zarr 0.4, 0.5",
         "ome_zarr",
         "pipeline.sources.ome_zarr:OmeZarrSource",
@@ -139,15 +150,22 @@ _BY_SUFFIX = {suffix: form for form in FORMATS for suffix in form.suffixes}
 
 
 def format_of(file_name: str) -> Format | None:
-    """The format of a file by its suffix, None for other files."""
-    return _BY_SUFFIX.get(split_suffix(file_name)[1].lower())
+    """The format of a file by its suffix, None for other files; plug-ins come last."""
+    known = _BY_SUFFIX.get(_known_suffix(file_name))
+    if known is not None:
+        return known
+    return BY_READER["bioio"] if claimed_suffix(file_name) else None
 
 
 def split_suffix(name: str) -> tuple[str, str]:
     """A file or folder name without its image suffix, and the suffix as it is spelled."""
-    lower = name.lower()
-    suffix = next((s for s in SUFFIXES if lower.endswith(s) and len(name) > len(s)), "")
+    suffix = _known_suffix(name) or claimed_suffix(name)
     return (name[: -len(suffix)], name[-len(suffix) :]) if suffix else (name, "")
+
+
+def _known_suffix(name: str) -> str:
+    lower = name.lower()
+    return next((s for s in SUFFIXES if lower.endswith(s) and len(name) > len(s)), "")
 
 
 def belongs_to_slide(name: str, slide: str) -> bool:
