@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from pipeline.storage.paths import Entry
 
 __all__ = ["discover", "distinct_names", "expand"]
 
+#: Suffixes that a message lists.
+LISTED = 5
 #: What an output of tilewright holds from its first moment on.
 OUTPUT_ENTRIES = {".tilewright", "run.sqlite"}
 ZARR_ENTRIES = {"zarr.json", ".zattrs", ".zarray", ".zgroup"}
@@ -64,9 +67,12 @@ def discover(archive: AnyPath, only: str | None = None) -> list[SourceSpec]:
     """
     found = sorted(_search(_existing(archive)), key=lambda f: f.relative)
     if not found:
+        others = other_suffixes(root)
+        seen = ", ".join(f"{suffix or 'no suffix'} ({n})" for suffix, n in others[:LISTED])
         raise EmptyArchiveError(
             f"{archive}: holds no image. Read are {', '.join(file_suffixes())} and "
-            "OME-Zarr folders."
+            f"OME-Zarr folders.{f' It holds files with {seen}.' if seen else ''} "
+            "`tilewright formats` says what brings further formats."
         )
     specs = [_spec(f) for f in found if only is None or _matches(f.relative, only)]
     if not specs:
@@ -86,6 +92,15 @@ def expand(spec: SourceSpec) -> list[SourceSpec]:
         The file is none of its kind, or cannot be opened.
     """
     return [spec] if spec.series else source_class(spec).list_images(spec)
+
+
+def other_suffixes(root: Path) -> list[tuple[str, int]]:
+    """Suffixes of an archive's files that are no images for us, and how many; most first."""
+    files = [root] if root.is_file() else []
+    for folder, inner, names in os.walk(root):
+        inner[:] = [n for n in inner if not n.startswith(".") and not n.lower().endswith(".zarr")]
+        files += [Path(folder, n) for n in names if not n.startswith(".") and not format_of(n)]
+    return Counter(file.suffix.lower() for file in files).most_common()
 
 
 def _spec(found: _Found) -> SourceSpec:

@@ -41,6 +41,8 @@ class SourceSpec:
         file's fill value, as writers mean it that leave out empty chunks.
     seen : Seen
         What a recipe sees of it.
+    scene : str
+        What its name has behind that of its file, "s0" or "A01"; "" for the only image.
     """
 
     reader: str
@@ -49,6 +51,12 @@ class SourceSpec:
     series: str = ""
     missing_chunks: str = "error"
     seen: Seen = PLAIN
+    scene: str = ""
+
+    @property
+    def ending(self) -> str:
+        """What tells its name from those of the other images of the file; "" for the only one."""
+        return self.scene or (f"s{self.series}" if self.series else "")
 
 
 class Source(ABC):
@@ -71,8 +79,8 @@ class Source(ABC):
     def list_images(cls, spec: SourceSpec) -> list[SourceSpec]:
         """The images of a file, one spec each; `[spec]` unless overridden.
 
-        Names of several end in "_s0", "_s1", ...; none of them may depend on what else is in the
-        archive.
+        Names of several end in "_s0", "_s1", ... or in names that the file gives, see
+        `pipeline.sources.scenes`; none may depend on what else is in the archive.
 
         Raises
         ------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from pipeline.sources.plugins import claimed_suffix
+from pipeline.sources.plugins import claimed_suffix, plugin_suffixes
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,5 +180,11 @@ def belongs_to_slide(name: str, slide: str) -> bool:
 
 
 def file_suffixes() -> list[str]:
-    """Suffixes of files that are read, for messages."""
-    return [s for form in FORMATS for s in form.suffixes if s.count(".") == 1]
+    """Suffixes of files that are read, for messages; where an extra is missing, it is named."""
+    known = [
+        f"{suffix} (with tilewright[{form.extra}])" if form.missing else suffix
+        for form in FORMATS
+        for suffix in form.suffixes
+        if suffix.count(".") == 1
+    ]
+    return [*known, *(s for s in plugin_suffixes() if s not in SUFFIXES)]

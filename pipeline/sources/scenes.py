@@ -32,7 +32,7 @@ def scene_specs(spec: SourceSpec, names: Sequence[str]) -> list[SourceSpec]:
     distinct = len({unicodedata.normalize("NFC", name).casefold() for name in own}) == len(own)
     endings = own if distinct and all(own) else [f"s{i}" for i in range(len(own))]
     return [
-        replace(spec, name=f"{spec.name}_{ending}", series=str(i))
+        replace(spec, name=f"{spec.name}_{ending}", series=str(i), scene=ending)
         for i, ending in enumerate(endings)
     ]
 

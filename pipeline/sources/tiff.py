@@ -72,7 +72,7 @@ class TiffSource(Source):
         numbers = list_series(spec.path)
         if numbers == [""]:
             return [spec]
-        return [replace(spec, name=f"{spec.name}_s{i}", series=i) for i in numbers]
+        return [replace(spec, name=f"{spec.name}_s{i}", series=i, scene=f"s{i}") for i in numbers]
 
     def _open(self, series: tifffile.TiffPageSeries) -> None:
         path = self.spec.path
