@@ -96,7 +96,7 @@ def expand(spec: SourceSpec) -> list[SourceSpec]:
 
 def other_suffixes(root: Path) -> list[tuple[str, int]]:
     """Suffixes of an archive's files that are no images for us, and how many; most first."""
-    files = [root] if root.is_file() else []
+    files = [root] if root.is_file() and not format_of(root.name) else []
     for folder, inner, names in os.walk(root):
         inner[:] = [n for n in inner if not n.startswith(".") and not n.lower().endswith(".zarr")]
         files += [Path(folder, n) for n in names if not n.startswith(".") and not format_of(n)]

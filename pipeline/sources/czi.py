@@ -102,6 +102,11 @@ class CziSource(Source):
         self._require_planes(axes)
         self._require_end()
 
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        *_, height, width = self.info.shape
+        return tuple((-(-height // n), -(-width // n)) for n in (1, *self._directory.reductions))
+
     def _by_plane(
         self, directory: Directory, chosen: np.ndarray, axes: dict[str, list[int]]
     ) -> dict[Plane, np.ndarray]:

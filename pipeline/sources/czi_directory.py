@@ -51,6 +51,8 @@ class Directory:
         Position along each of `PLANE_AXES`.
     metadata_at : int
         Byte where the metadata begin; 0 for none.
+    reductions : tuple of int
+        How many times smaller the levels of the pyramid are that were left out.
     """
 
     at: np.ndarray
@@ -61,6 +63,7 @@ class Directory:
     mosaic: np.ndarray
     planes: dict[str, np.ndarray]
     metadata_at: int
+    reductions: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.at)
@@ -188,4 +191,10 @@ def _finest(
         of("M", "start", NO_MOSAIC)[keep],
         {name: of(name, "start", 0)[keep] for name in PLANE_AXES},
         metadata_at,
+        _reductions(*sizes["X"]),
     )
+
+
+def _reductions(sizes: np.ndarray, stored: np.ndarray) -> tuple[int, ...]:
+    ratios = np.rint(sizes / np.where(stored > 0, stored, np.maximum(sizes, 1))).astype(int)
+    return tuple(n for n in np.unique(ratios).tolist() if n > 1)

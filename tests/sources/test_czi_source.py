@@ -133,6 +133,7 @@ def test_levels_of_a_pyramid_are_left_out(tmp_path, open_path, same):
     write_czi(tmp_path / "a.czi", small, Tile(pixels, places={"C": 0}), small)
     with open_path(tmp_path / "a.czi") as source:
         same(source, pixels[None, None, None, ..., 0])
+        assert source.level_sizes == ((40, 52), (20, 26))
     write_czi(tmp_path / "b.czi", small)
     with pytest.raises(UnreadableError, match="only reduced copies"):
         open_path(tmp_path / "b.czi")
