@@ -45,6 +45,7 @@ from pipeline.recipe import PostprocessSection
 from pipeline.record_files import COMBINED, Part, open_record
 from pipeline.records import Record, save
 from pipeline.scratch import FileScratch, MemoryScratch, Scratch
+from pipeline.shared_blocks import plan_reading
 from pipeline.storage import path_of
 from pipeline.table_file import TableFile
 from pipeline.view import RANGE, TileView
@@ -193,8 +194,14 @@ class Engine:
         return [(tile, dict(record)) for tile, record in records]
 
     def _ingest(self, pyramid: Pyramid) -> list[str]:
+        reading = plan_reading(pyramid, self.job.hold_bytes)
         digests = self._write_shards(
-            "ingest", pyramid, lambda job, numbers: IngestOrder(job, numbers, pyramid)
+            "ingest",
+            pyramid,
+            lambda job, numbers: IngestOrder(
+                job, numbers, pyramid, reading.hold_bytes, reading.together
+            ),
+            lambda todo: reading.batches(todo, self.batch_tiles),
         )
         self.output.finish_image()
         self.job = self.job.reading(self.output.staged_source())
@@ -326,6 +333,7 @@ class Engine:
         step: str,
         pyramid: Pyramid,
         order: Callable[[ImageJob, tuple[int, ...]], Order],
+        batches: Callable[[Sequence[int]], Iterator[tuple[int, ...]]] | None = None,
     ) -> list[str]:
         """Write all shards of a pyramid, then its coarse levels; returns their digests."""
         begun = time.perf_counter()
@@ -336,7 +344,7 @@ class Engine:
         self.watch(step, sum(len(receipt.numbers) for receipt in done), 0)
         grid: TileGrid = pyramid.grid()
         todo = pending(range(len(grid)), done)
-        orders = (order(self.job, numbers) for numbers in self._batches(todo))
+        orders = (order(self.job, numbers) for numbers in (batches or self._batches)(todo))
         found: dict[int, str] = {}
         for receipt in [*done, *self._perform(step, orders)]:
             found.update(zip(receipt.numbers, receipt.digests, strict=True))

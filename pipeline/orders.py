@@ -187,20 +187,46 @@ class ShardOrder(Order):
 
 @dataclass(frozen=True)
 class IngestOrder(ShardOrder):
-    """Copy some shards of the image into its pyramid."""
+    """Copy some shards of the image into its pyramid.
+
+    Parameters
+    ----------
+    hold_bytes : int
+        Unpacked blocks of the source that are kept from shard to shard.
+    together : bool
+        Read all shards in one go; they make up a box of one frame.
+    """
+
+    hold_bytes: int = 0
+    together: bool = False
+
+    def perform(self) -> Receipt:
+        source = opened(self.job.source, self.job.plan)
+        source.hold(self.hold_bytes)
+        try:
+            return super().perform()
+        finally:
+            source.hold(0)  # what comes next needs the memory
 
     def regions(self) -> Callable[[Tile], Pixels]:
+        if not self.together:
+            return lambda shard: self._read(shard.frame, shard.core)
+        shards = [self.pyramid.grid().tile(number) for number in self.numbers]
+        start = tuple(min(s) for s in zip(*(shard.core.start for shard in shards), strict=True))
+        stop = tuple(max(s) for s in zip(*(shard.core.stop for shard in shards), strict=True))
+        box = Box(start, stop)
+        pixels = self._read(shards[0].frame, box)
+        return lambda shard: pixels[(slice(None), *shard.core.within(box))]
+
+    def _read(self, frame: int, core: Box) -> Pixels:
+        """(C, \\*core) of a frame."""
         source = opened(self.job.source, self.job.plan)
         channels = range(self.pyramid.info.shape[1])
-
-        def region(shard: Tile) -> Pixels:
-            if self.pyramid.ndim == 3:
-                return source.read(shard.frame, channels, shard.core)
-            t, z = divmod(shard.frame, self.pyramid.info.shape[2])
-            box = Box((z, *shard.core.start), (z + 1, *shard.core.stop))
-            return source.read(t, channels, box)[:, 0]
-
-        return region
+        if self.pyramid.ndim == 3:
+            return source.read(frame, channels, core)
+        t, z = divmod(frame, self.pyramid.info.shape[2])
+        box = Box((z, *core.start), (z + 1, *core.stop))
+        return source.read(t, channels, box)[:, 0]
 
 
 @dataclass(frozen=True)

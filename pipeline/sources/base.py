@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.box import Box
 from pipeline.errors import RecipeError, UnreadableError
 from pipeline.image import ImageInfo
+from pipeline.sources.cache import CACHE_BYTES, SegmentCache
 from pipeline.sources.formats import BY_READER
 from pipeline.sources.seen import PLAIN, Seen
 from pipeline.storage.reading import open_file
@@ -70,6 +71,8 @@ class Source(ABC):
 
     spec: SourceSpec
     info: ImageInfo
+    #: Unpacked blocks, where a source has some.
+    _cache: SegmentCache | None = None
 
     @abstractmethod
     def __init__(self, spec: SourceSpec) -> None:
@@ -141,6 +144,18 @@ class Source(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give back file handles and cached pixels; a second call does nothing."""
+
+    def hold(self, limit_bytes: int) -> None:
+        """Keep unpacked blocks of so many bytes for the reads to come.
+
+        0 lets go of all blocks; a source then keeps as many as it does by itself.
+        """
+        cache = self._cache
+        if cache is None:
+            return
+        cache.limit(limit_bytes or CACHE_BYTES)
+        if not limit_bytes:
+            cache.clear()
 
     @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:

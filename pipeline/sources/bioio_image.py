@@ -1,16 +1,17 @@
 """Files that only a plug-in of bioio reads; each of its scenes is an image.
 
 What a read of a part costs, and whether damage is noticed, is the plug-in's matter. It is asked for
-one part at a time.
+one of its blocks at a time.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import bioio
 import numpy as np
@@ -19,6 +20,7 @@ from pipeline.box import Box
 from pipeline.errors import DamageError, UnreadableError
 from pipeline.image import ImageInfo
 from pipeline.sources.base import Source, SourceSpec, require_file
+from pipeline.sources.cache import CACHE_BYTES, SegmentCache
 from pipeline.sources.channel_names import unique_names
 from pipeline.sources.fingerprint import fingerprint_file
 from pipeline.sources.pixel_type import pixel_type
@@ -38,9 +40,11 @@ class BioioSource(Source):
         No plug-in opens it.
     """
 
+    _cache: SegmentCache
+
     def __init__(self, spec: SourceSpec) -> None:
         self.spec = spec
-        self._lock = threading.Lock()
+        self._lock, self._cache = threading.Lock(), SegmentCache(CACHE_BYTES)
         self._image = _open(spec)
         try:
             number = scene_number(spec, len(self._image.scenes))
@@ -83,22 +87,53 @@ class BioioSource(Source):
     def _fill(self, out: np.ndarray, t: int, channels: Sequence[int], box: Box) -> None:
         for position, channel in enumerate(channels):
             c, sample = divmod(channel, self._samples)
-            part = self._pixels[(t, c, *box.slices)]
-            if part.ndim == 4:
-                part = part[..., sample]
-            try:
-                with self._lock:
-                    out[position] = part.compute(scheduler="synchronous")
-            except Exception as error:
-                raise DamageError(
-                    self.spec.path, f"time {t}, channel {channel} cannot be read: {error}"
-                ) from error
+            ranges = [(t, t + 1), (c, c + 1), *zip(box.start, box.stop, strict=True)]
+            ranges += [(sample, sample + 1)] * (self._pixels.ndim - len(ranges))
+            spans = [
+                list(_spans(sizes, *wanted))
+                for sizes, wanted in zip(self._pixels.chunks, ranges, strict=True)
+            ]
+            for parts in itertools.product(*spans):
+                index = tuple(part.number for part in parts)
+                block = self._block(index)[tuple(part.inside for part in parts)]
+                z, y, x = (part.target for part in parts[2:5])
+                out[position, z, y, x] = block.reshape(block.shape[2:5])
+
+    def _block(self, index: tuple[int, ...]) -> np.ndarray:
+        """One block of the plug-in, read once as long as it is kept."""
+        try:
+            return self._cache.get(index, lambda: self._compute(index))
+        except Exception as error:
+            raise DamageError(
+                self.spec.path, f"block {index} (t, c, z, y, x) cannot be read: {error}"
+            ) from error
+
+    def _compute(self, index: tuple[int, ...]) -> np.ndarray:
+        with self._lock:
+            return np.array(self._pixels.blocks[index].compute(scheduler="synchronous"))
 
     def fingerprint(self) -> str:
         return fingerprint_file(Path(self.spec.path))
 
     def close(self) -> None:
-        """Nothing is held: plug-ins open the file for each part."""
+        self._cache.clear()
+
+
+class _Span(NamedTuple):
+    """What a request takes of one block along one axis: where in the block, and where to."""
+
+    number: int
+    inside: slice
+    target: slice
+
+
+def _spans(sizes: Sequence[int], first: int, last: int) -> Iterator[_Span]:
+    begin = 0
+    for number, size in enumerate(sizes):
+        a, b = max(first, begin), min(last, begin + size)
+        if a < b:
+            yield _Span(number, slice(a - begin, b - begin), slice(a - first, b - first))
+        begin += size
 
 
 def _open(spec: SourceSpec) -> bioio.BioImage:

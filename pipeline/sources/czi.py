@@ -19,7 +19,7 @@ from pipeline.box import Box
 from pipeline.errors import DamageError, UnreadableError
 from pipeline.image import ImageInfo
 from pipeline.sources.base import Source, SourceSpec, require_file
-from pipeline.sources.cache import SegmentCache
+from pipeline.sources.cache import CACHE_BYTES, SegmentCache
 from pipeline.sources.channel_names import unique_names
 from pipeline.sources.czi_blocks import PIXELS, PLAIN, Block, find_pixels, require_codecs, unpack
 from pipeline.sources.czi_directory import Directory, read_directory, read_metadata
@@ -29,7 +29,6 @@ from pipeline.sources.fingerprint import fingerprint_file
 from pipeline.sources.rows import Part, RowLayout, read_rows
 from pipeline.sources.scenes import scene_number, scene_specs
 
-CACHE_BYTES = 64 << 20
 #: Axes along which images are told apart, with the letter of their names.
 IMAGE_AXES = {"S": "s", "V": "v", "R": "r", "I": "i", "H": "h", "B": "b"}
 COLOURS = ("red", "green", "blue", "alpha")
@@ -46,6 +45,8 @@ class CziSource(Source):
     DamageError
         The file is cut off, or planes that it should have are not in it.
     """
+
+    _cache: SegmentCache
 
     def __init__(self, spec: SourceSpec) -> None:
         self.spec = spec
@@ -98,6 +99,7 @@ class CziSource(Source):
             height,
             width,
         )
+        self._packed = bool((directory.codec[chosen] != PLAIN).any())
         self.info = self._describe(info, axes, shape, np.dtype(dtype).newbyteorder("=").name)
         self._require_planes(axes)
         self._require_end()
@@ -162,6 +164,7 @@ class CziSource(Source):
             info.time_step_s,
             (1, self._samples, 1, min(rows, shape[3]), min(columns, shape[4])),
             (None, None if y is None else self._top * y, None if x is None else self._left * x),
+            self._packed,
         )
 
     def _usual_block(self) -> tuple[int, int]:
@@ -169,8 +172,7 @@ class CziSource(Source):
         numbers = np.concatenate(list(self._planes.values()))
         blocks = [self._block(n) for n in numbers[:1000].tolist()]
         rows, columns = Counter(block.shape for block in blocks).most_common(1)[0][0]
-        packed = (self._directory.codec[numbers] != PLAIN).any()
-        return (rows if packed else 1), columns
+        return (rows if self._packed else 1), columns
 
     def _block(self, number: int) -> Block:
         d = self._directory

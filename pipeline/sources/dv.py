@@ -107,6 +107,7 @@ class DeltaVisionSource(RowSource):
             step,
             (1, 1, 1, 1, shape[4]),
             origin,
+            packed=False,
         )
 
     def _number(self, t: int, channel: int, z: int, shape: Sequence[int]) -> int:

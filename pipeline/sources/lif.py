@@ -98,6 +98,7 @@ class LeicaSource(RowSource):
             found.time_step_s,
             (1, found.interleaved, 1, 1, width),
             found.origins_um[position] if found.origins_um else (None, None, None),
+            packed=False,
         )
 
     def _place(self, t: int, channel: int, z: int) -> tuple[int, int]:

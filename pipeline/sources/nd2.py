@@ -14,15 +14,13 @@ import numpy as np
 from pipeline.box import Box
 from pipeline.errors import DamageError, UnreadableError
 from pipeline.sources.base import Source, SourceSpec, require_file
-from pipeline.sources.cache import SegmentCache
+from pipeline.sources.cache import CACHE_BYTES, SegmentCache
 from pipeline.sources.file_bytes import FileBytes
 from pipeline.sources.fingerprint import fingerprint_file
 from pipeline.sources.nd2_frames import AGAIN, Frames, frame_offsets
 from pipeline.sources.nd2_info import read_layout
 from pipeline.sources.rows import Part, read_rows
 from pipeline.sources.scenes import scene_number, scene_specs
-
-CACHE_BYTES = 64 << 20
 
 
 class NikonSource(Source):
@@ -35,6 +33,8 @@ class NikonSource(Source):
     DamageError
         The file is cut off, or frames that its loops promise are not in it.
     """
+
+    _cache: SegmentCache
 
     def __init__(self, spec: SourceSpec) -> None:
         self.spec = spec

@@ -71,6 +71,7 @@ class Nd2Layout:
             self.time_step_s,
             (1, count, 1, rows, self.rows.width),
             self.origins_um[position],
+            self.compressed,
         )
 
 

@@ -17,14 +17,13 @@ from pipeline.box import Box
 from pipeline.errors import DamageError, UnreadableError
 from pipeline.image import ImageInfo
 from pipeline.sources.base import Source, SourceSpec, require_file
+from pipeline.sources.cache import CACHE_BYTES
 from pipeline.sources.fingerprint import fingerprint_file, fingerprint_files
 from pipeline.sources.formats import belongs_to_slide
 from pipeline.sources.units import micrometres
 
 #: Rows that are read at once: OpenSlide gives four bytes a pixel.
 BAND_ROWS = 512
-#: OpenSlide keeps tiles of this many bytes.
-CACHE_BYTES = 64 << 20
 CHANNELS = ("red", "green", "blue")
 DEFAULT_TILE = 512
 
@@ -41,7 +40,7 @@ class SlideSource(Source):
     def __init__(self, spec: SourceSpec) -> None:
         self.spec = spec
         require_file(spec)
-        self._lock = threading.Lock()
+        self._lock, self._cache_bytes = threading.Lock(), CACHE_BYTES
         self._slide: openslide.OpenSlide | None = self._open()
         properties = dict(self._slide.properties)
         width, height = self._slide.dimensions
@@ -68,6 +67,12 @@ class SlideSource(Source):
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
         return self._levels
 
+    def hold(self, limit_bytes: int) -> None:
+        self._cache_bytes = limit_bytes or CACHE_BYTES
+        with self._lock:
+            if self._slide is not None:
+                self._slide.set_cache(openslide.OpenSlideCache(self._cache_bytes))
+
     def _open(self) -> openslide.OpenSlide:
         path = self.spec.path
         try:
@@ -78,7 +83,7 @@ class SlideSource(Source):
             raise UnreadableError(
                 path, reason, "Copy it again, with the files and the folder that belong to it."
             ) from error
-        slide.set_cache(openslide.OpenSlideCache(CACHE_BYTES))
+        slide.set_cache(openslide.OpenSlideCache(self._cache_bytes))
         return slide
 
     def _fill(self, out: np.ndarray, t: int, channels: Sequence[int], box: Box) -> None:

@@ -93,6 +93,7 @@ class TiffSource(Source):
         shapes = [dict(zip(level.axes, level.shape, strict=True)) for level in series.levels]
         self._levels = tuple((shape["Y"], shape["X"]) for shape in shapes)
         self._planes = PlaneReader(path, series, self.spec.missing_chunks)
+        self._cache = self._planes.cache
         self._check_planes(series)
         self.info = describe(path, self._tif, series, self._layout, self._planes)
 

@@ -51,6 +51,7 @@ def describe(
         time_step_s=calibration.time_step_s,
         chunks=(1, layout.interleaved, min(depth, z), min(rows, y), min(columns, x)),
         origin_um=calibration.origin_um,
+        packed=not reader.raw,
     )
 
 

@@ -20,13 +20,12 @@ import numpy as np
 import tifffile
 
 from pipeline.errors import DamageError
-from pipeline.sources.cache import SegmentCache
+from pipeline.sources.cache import CACHE_BYTES, SegmentCache
 from pipeline.sources.file_bytes import FileBytes
 from pipeline.sources.rows import Part, RowLayout, read_rows
 from pipeline.sources.tiff_decode import decode_segment, first_line, is_stored, require_decodable
 from pipeline.sources.tiff_grid import Segment, SegmentGrid, grid_of
 
-CACHE_BYTES = 64 << 20
 GDAL_NODATA = 42113
 
 
@@ -75,7 +74,7 @@ class PlaneReader:
         self._stored = np.dtype(series.dtype).newbyteorder(self._key.parent.byteorder)
         self._start: int | None = series.dataoffset
         self.raw: bool = self._start is not None or bool(self._key.is_final)
-        self._files, self._cache = FileBytes(), SegmentCache(CACHE_BYTES)
+        self._files, self.cache = FileBytes(), SegmentCache(CACHE_BYTES)
         self._pages_lock = threading.Lock()
         if not self.raw:
             require_decodable(path, self._key, self.grid)
@@ -158,10 +157,14 @@ class PlaneReader:
     def _block(
         self, number: int, page: tifffile.TiffPage, segment: Segment, what: str
     ) -> np.ndarray:
-        return self._cache.get(
-            (number, segment.index),
-            lambda: decode_segment(self._files, page, self.grid, segment.index, what),
-        )
+        def decode() -> np.ndarray:
+            block = decode_segment(self._files, page, self.grid, segment.index, what)
+            # What hangs over the edge of the page would only take memory.
+            _, _, height, width, _ = self.grid.page
+            inside = block[:, : height - segment.row, : width - segment.column]
+            return block if inside.shape == block.shape else inside.copy()
+
+        return self.cache.get((number, segment.index), decode)
 
     def _fill_missing(self, what: str, wanted: Sequence[tuple[int, int]], out: np.ndarray) -> None:
         """Fill where the file declares a value for holes (GDAL_NODATA) or the recipe allows it."""
@@ -185,7 +188,7 @@ class PlaneReader:
         )
 
     def close(self) -> None:
-        self._cache.clear()
+        self.cache.clear()
         self._files.close()
 
 

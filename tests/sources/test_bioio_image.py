@@ -147,7 +147,7 @@ def test_a_read_that_fails_is_damage(plugin):
     (spec,) = discover(plugin)
     with open_source(spec) as source:
         (plugin / "a.toy").write_bytes(b"gone")
-        with pytest.raises(DamageError, match="time 0, channel 0"):
+        with pytest.raises(DamageError, match=r"block \(0, 0, 0, 0, 0\)"):
             source.read(0, [0], source_box(source))
 
 
