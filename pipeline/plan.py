@@ -304,9 +304,10 @@ def hold_bytes(job: ImageJob, worker_bytes: int) -> int:
 
 
 def _ingest_bytes(job: ImageJob) -> int:
-    """A shard's region, its encoded form, and the halves in 64 bits."""
+    """A shard's region, its encoded form, and the halves in 64 bits, of all channels."""
     shard, size = _shard_px(job), np.dtype(job.info.dtype).itemsize
-    return shard * size * job.info.shape[1] * (2 + _planes_held(job)) + shard * 10
+    held = size * _planes_held(job)
+    return shard * (job.info.shape[1] * (2 * size + 8 + held) + 2)
 
 
 def _block_bytes(job: ImageJob, hold: int) -> int:

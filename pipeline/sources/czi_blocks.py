@@ -147,7 +147,7 @@ def _decode(data: bytes, codec: int, shape: tuple[int, ...], dtype: np.dtype) ->
         raw = imagecodecs.zstd_decode(data, out=count)
         if len(raw) != count:
             raise ValueError(f"{len(raw)} bytes instead of {count}")
-        pixels = np.frombuffer(_joined(raw) if packed else raw, dtype).reshape(shape)
+        pixels = (_joined(raw) if packed else np.frombuffer(raw, dtype)).reshape(shape)
         return pixels if shape[2] == 1 else pixels[..., [2, 1, 0, 3][: shape[2]]]
     if codec == JPEG_XR:
         return np.asarray(imagecodecs.jpegxr_decode(data))
@@ -164,7 +164,10 @@ def _without_header(data: bytes) -> tuple[bytes, bool]:
     return data[3:], bool(data[2] & 1)
 
 
-def _joined(raw: bytes | bytearray) -> bytes:
-    """All low bytes, then all high ones, put side by side."""
-    halves = np.frombuffer(raw, np.uint8).reshape(2, -1)
-    return np.ascontiguousarray(halves.T).tobytes()
+def _joined(raw: bytes | bytearray) -> np.ndarray:
+    """16-bit numbers of which all low bytes come first, then all high ones."""
+    low, high = np.frombuffer(raw, np.uint8).reshape(2, -1)
+    joined = high.astype("<u2")
+    joined <<= 8
+    joined |= low
+    return joined
