@@ -3,8 +3,8 @@
     python docs/make_formats.py ../shared/data/vendor ../shared/data/histology ...
 
 Each folder is inspected and goes through `tilewright run` with Otsu's threshold on its first
-channel, in planes, or in volumes if its name says 3d; in folders named ome_zarr, chunks that were left
-out are empty. HCS plates are left out.
+channel, in planes, or in volumes if its name says 3d; in folders named ome_zarr, chunks that were
+left out are empty. HCS plates are not looked at.
 """
 
 from __future__ import annotations
