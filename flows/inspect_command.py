@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.options import Only
+from flows.options import Archive, Only
 
 if TYPE_CHECKING:
     from pipeline.errors import ImageError
@@ -27,9 +26,7 @@ def register(app: typer.Typer, end: Callable[[Callable[[], int]], None]) -> None
 
     @app.command()
     def inspect(
-        archive: Annotated[
-            Path, typer.Argument(metavar="PATH", help="An image, or a folder that is searched.")
-        ],
+        archive: Archive,
         only: Only = None,
         as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     ) -> None:
@@ -46,11 +43,13 @@ def register(app: typer.Typer, end: Callable[[Callable[[], int]], None]) -> None
             from pipeline.sources import discover, distinct_names
             from pipeline.sources.archive import other_suffixes
             from pipeline.sources.inspection import inspect_files
+            from pipeline.storage import path_of
 
-            found = inspect_files(distinct_names(discover(archive, only)))
+            place = path_of(archive)
+            found = inspect_files(distinct_names(discover(place, only)))
             refused = [item for item in found if isinstance(item, ImageError)]
             images = [item for item in found if not isinstance(item, ImageError)]
-            others = other_suffixes(archive)
+            others = other_suffixes(place)
             if as_json:
                 typer.echo(json.dumps(document(images, refused, others), indent=1))
             else:

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.errors import EmptyArchiveError, RecipeError
 from pipeline.names import readable
@@ -65,7 +65,8 @@ def discover(archive: AnyPath, only: str | None = None) -> list[SourceSpec]:
     RecipeError
         The archive does not exist, or a folder cannot be listed.
     """
-    found = sorted(_search(_existing(archive)), key=lambda f: f.relative)
+    root = _existing(archive)
+    found = sorted(_search(root), key=lambda f: f.relative)
     if not found:
         others = other_suffixes(root)
         seen = ", ".join(f"{suffix or 'no suffix'} ({n})" for suffix, n in others[:LISTED])
@@ -94,13 +95,28 @@ def expand(spec: SourceSpec) -> list[SourceSpec]:
     return [spec] if spec.series else source_class(spec).list_images(spec)
 
 
-def other_suffixes(root: Path) -> list[tuple[str, int]]:
+def other_suffixes(root: AnyPath) -> list[tuple[str, int]]:
     """Suffixes of an archive's files that are no images for us, and how many; most first."""
-    files = [root] if root.is_file() and not format_of(root.name) else []
-    for folder, inner, names in os.walk(root):
-        inner[:] = [n for n in inner if not n.startswith(".") and not n.lower().endswith(".zarr")]
-        files += [Path(folder, n) for n in names if not n.startswith(".") and not format_of(n)]
-    return Counter(file.suffix.lower() for file in files).most_common()
+    return Counter(
+        PurePosixPath(name).suffix.lower() for name in _file_names(root) if not format_of(name)
+    ).most_common()
+
+
+def _file_names(root: AnyPath) -> Iterator[str]:
+    """Names of all files outside zarr, hidden ones left out."""
+    if root.is_file():
+        yield root.name
+    elif isinstance(root, StorePath):
+        for item in root.walk() if root.can_list else ():
+            parts = item.name.split("/")
+            if not any(part.startswith(".") or part.lower().endswith(".zarr") for part in parts):
+                yield parts[-1]
+    else:
+        for _, inner, names in os.walk(root):
+            inner[:] = [
+                n for n in inner if not n.startswith(".") and not n.lower().endswith(".zarr")
+            ]
+            yield from (name for name in names if not name.startswith("."))
 
 
 def _spec(found: _Found) -> SourceSpec:

@@ -17,6 +17,7 @@ from pipeline.image import ImageInfo
 from pipeline.sources.cache import CACHE_BYTES, SegmentCache
 from pipeline.sources.formats import BY_READER
 from pipeline.sources.seen import PLAIN, Seen
+from pipeline.storage import is_url
 from pipeline.storage.reading import open_file
 
 MISSING_CHUNKS = ("error", "fill")
@@ -232,6 +233,20 @@ def _imported(module: str, name: str) -> type[Source]:
 def os_reason(error: OSError) -> str:
     """What the system said, without its number and path."""
     return (error.strerror or str(error) or type(error).__name__).lower()
+
+
+def require_local(spec: SourceSpec, library: str) -> None:
+    """Refuse a file in a store for a reader whose library opens paths only.
+
+    Raises
+    ------
+    UnreadableError
+        The file is not on a disk.
+    """
+    if is_url(spec.path):
+        raise UnreadableError(
+            spec.path, f"{library} reads files on disks only", "Copy it to a disk first."
+        )
 
 
 def require_file(spec: SourceSpec) -> None:

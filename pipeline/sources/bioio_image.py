@@ -10,7 +10,6 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import bioio
@@ -19,13 +18,14 @@ import numpy as np
 from pipeline.box import Box
 from pipeline.errors import DamageError, UnreadableError
 from pipeline.image import ImageInfo
-from pipeline.sources.base import Source, SourceSpec, require_file
+from pipeline.sources.base import Source, SourceSpec, require_file, require_local
 from pipeline.sources.cache import CACHE_BYTES, SegmentCache
 from pipeline.sources.channel_names import unique_names
 from pipeline.sources.fingerprint import fingerprint_file
 from pipeline.sources.pixel_type import pixel_type
 from pipeline.sources.scenes import scene_number, scene_specs
 from pipeline.sources.units import micrometres, seconds
+from pipeline.storage import path_of
 
 AXES = "TCZYX"
 COLOURS = ("red", "green", "blue", "alpha")
@@ -113,7 +113,7 @@ class BioioSource(Source):
             return np.array(self._pixels.blocks[index].compute(scheduler="synchronous"))
 
     def fingerprint(self) -> str:
-        return fingerprint_file(Path(self.spec.path))
+        return fingerprint_file(path_of(self.spec.path))
 
     def close(self) -> None:
         self._cache.clear()
@@ -137,6 +137,7 @@ def _spans(sizes: Sequence[int], first: int, last: int) -> Iterator[_Span]:
 
 
 def _open(spec: SourceSpec) -> bioio.BioImage:
+    require_local(spec, "bioio")
     require_file(spec)
     try:
         return bioio.BioImage(spec.path, use_plugin_cache=True)

@@ -11,7 +11,6 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from pipeline.sources.file_bytes import FileBytes
 from pipeline.sources.fingerprint import fingerprint_file
 from pipeline.sources.rows import Part, RowLayout, read_rows
 from pipeline.sources.scenes import scene_number, scene_specs
+from pipeline.storage import path_of
 
 #: Axes along which images are told apart, with the letter of their names.
 IMAGE_AXES = {"S": "s", "V": "v", "R": "r", "I": "i", "H": "h", "B": "b"}
@@ -241,7 +241,7 @@ class CziSource(Source):
         read_rows(self._files, self.spec.path, start, layout, rows, block.name)
 
     def fingerprint(self) -> str:
-        return fingerprint_file(Path(self.spec.path))
+        return fingerprint_file(path_of(self.spec.path))
 
     def close(self) -> None:
         self._cache.clear()

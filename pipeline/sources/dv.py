@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import mrc
 
 from pipeline.errors import DamageError, UnreadableError
 from pipeline.image import ImageInfo
-from pipeline.sources.base import SourceSpec, require_file
+from pipeline.sources.base import SourceSpec, require_file, require_local
 from pipeline.sources.channel_names import unique_names
 from pipeline.sources.file_bytes import FileBytes
 from pipeline.sources.fingerprint import fingerprint_file
 from pipeline.sources.pixel_type import pixel_type
 from pipeline.sources.rows import RowLayout, RowSource
 from pipeline.sources.units import micrometres, seconds
+from pipeline.storage import path_of
 
 HEADER_BYTES = 1024
 WAVES = 5
@@ -45,6 +45,7 @@ class DeltaVisionSource(RowSource):
 
     def __init__(self, spec: SourceSpec) -> None:
         self.spec = spec
+        require_local(spec, "mrc")
         require_file(spec)
         self._files = FileBytes()
         header = self._header()
@@ -123,7 +124,7 @@ class DeltaVisionSource(RowSource):
         return self._start + number * self._layout.plane_bytes, 0
 
     def fingerprint(self) -> str:
-        return fingerprint_file(Path(self.spec.path))
+        return fingerprint_file(path_of(self.spec.path))
 
 
 def _section(header: _Header, number: int) -> Any | None:

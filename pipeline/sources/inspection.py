@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from pipeline.image import ImageInfo
 from pipeline.sources.archive import expand
 from pipeline.sources.base import SourceSpec, open_source
 from pipeline.sources.formats import BY_READER, format_of
+from pipeline.storage import AnyPath, StorePath, path_of
 
 #: What a pyramid adds to level 0.
 PYRAMID = 4 / 3
@@ -53,7 +53,7 @@ class Inspected:
 
     @property
     def format_name(self) -> str:
-        return (format_of(Path(self.spec.path).name) or BY_READER[self.spec.reader]).name
+        return (format_of(path_of(self.spec.path).name) or BY_READER[self.spec.reader]).name
 
     def as_json(self) -> dict[str, object]:
         """For machines."""
@@ -91,7 +91,7 @@ def _inspect_file(spec: SourceSpec) -> list[Inspected | ImageError]:
         return [error.alone()]
     except (MemoryError, OSError, ValueError) as error:
         return [UnreadableError(spec.path, f"cannot be opened ({error})")]
-    size = stored_bytes(Path(spec.path))
+    size = stored_bytes(path_of(spec.path))
     return [_inspect(image, size if number == 0 else 0) for number, image in enumerate(images)]
 
 
@@ -105,8 +105,13 @@ def _inspect(spec: SourceSpec, size: int) -> Inspected | ImageError:
         return UnreadableError(spec.path, f"cannot be opened ({error})")
 
 
-def stored_bytes(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
+def stored_bytes(path: AnyPath) -> int:
+    """Bytes of a file, or of all files in a folder; 0 where they cannot be listed."""
+    if isinstance(path, StorePath):
+        head = path.head()
+        if head is not None:
+            return head.size
+        return sum(item.size for item in path.walk()) if path.can_list else 0
     if not path.is_dir():
         return path.stat().st_size
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

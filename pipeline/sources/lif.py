@@ -6,7 +6,6 @@ Steps of a wavelength are channels.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import liffile
@@ -21,6 +20,8 @@ from pipeline.sources.lif_layout import LayoutError, LifLayout, lay_out
 from pipeline.sources.pixel_type import pixel_type
 from pipeline.sources.rows import RowLayout, RowSource
 from pipeline.sources.scenes import scene_number, scene_specs
+from pipeline.storage import is_url, path_of
+from pipeline.storage.reading import open_file
 
 
 class LeicaSource(RowSource):
@@ -106,7 +107,7 @@ class LeicaSource(RowSource):
         return self._start + plane + t * self._lif.time_bytes + z * self._lif.depth_bytes, sample
 
     def fingerprint(self) -> str:
-        return fingerprint_file(Path(self.spec.path))
+        return fingerprint_file(path_of(self.spec.path))
 
 
 def open_lif(path: str) -> liffile.LifFile:
@@ -118,7 +119,7 @@ def open_lif(path: str) -> liffile.LifFile:
         It is no LIF or LOF file.
     """
     try:
-        lif = liffile.LifFile(path)
+        lif = liffile.LifFile(open_file(path) if is_url(path) else path)
     except Exception as error:  # cut metadata surface as errors of XML and of struct
         raise UnreadableError(
             path,

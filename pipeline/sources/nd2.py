@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from pipeline.sources.nd2_frames import AGAIN, Frames, frame_offsets
 from pipeline.sources.nd2_info import read_layout
 from pipeline.sources.rows import Part, read_rows
 from pipeline.sources.scenes import scene_number, scene_specs
+from pipeline.storage import path_of
 
 
 class NikonSource(Source):
@@ -123,7 +123,7 @@ class NikonSource(Source):
         return np.ndarray(shape, at.dtype, self._frames.unpacked(number), 0, strides)
 
     def fingerprint(self) -> str:
-        return fingerprint_file(Path(self.spec.path))
+        return fingerprint_file(path_of(self.spec.path))
 
     def close(self) -> None:
         self._cache.clear()

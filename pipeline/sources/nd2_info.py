@@ -18,6 +18,8 @@ from pipeline.sources.channel_names import unique_names
 from pipeline.sources.pixel_type import pixel_type
 from pipeline.sources.rows import RowLayout
 from pipeline.sources.units import micrometres, seconds
+from pipeline.storage import is_url
+from pipeline.storage.reading import open_file
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +88,8 @@ def read_layout(path: str) -> Nd2Layout:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of acquisition times that are not there
-            with nd2.ND2File(path) as file:
+            place: Any = open_file(path) if is_url(path) else path
+            with nd2.ND2File(place) as file:
                 return _read(path, file)
     except ImageError:
         raise

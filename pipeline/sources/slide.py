@@ -16,7 +16,7 @@ import openslide
 from pipeline.box import Box
 from pipeline.errors import DamageError, UnreadableError
 from pipeline.image import ImageInfo
-from pipeline.sources.base import Source, SourceSpec, require_file
+from pipeline.sources.base import Source, SourceSpec, require_file, require_local
 from pipeline.sources.cache import CACHE_BYTES
 from pipeline.sources.fingerprint import fingerprint_file, fingerprint_files
 from pipeline.sources.formats import belongs_to_slide
@@ -39,6 +39,7 @@ class SlideSource(Source):
 
     def __init__(self, spec: SourceSpec) -> None:
         self.spec = spec
+        require_local(spec, "OpenSlide")
         require_file(spec)
         self._lock, self._cache_bytes = threading.Lock(), CACHE_BYTES
         self._slide: openslide.OpenSlide | None = self._open()
