@@ -98,7 +98,7 @@ class DeltaVisionSource(RowSource):
             origin = (first.stageZCoord, first.stageYCoord, first.stageXCoord)
             later = _section(header, self._number(1, 0, 0, shape)) if shape[0] > 1 else None
             step = later and seconds(later.timeStampSeconds - first.timeStampSeconds, "s")
-        z, y, x = (micrometres(size, "um") for size in (hdr.dz, hdr.dy, hdr.dx))
+        z, y, x = (micrometres(f"{size:.7g}", "um") for size in (hdr.dz, hdr.dy, hdr.dx))
         return ImageInfo(
             shape,
             pixel_type(path, header.dtype),
