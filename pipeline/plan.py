@@ -281,7 +281,7 @@ def worker_peak_bytes(job: ImageJob) -> int:
     # tile's labels beside them; of probabilities, those of all classes together and a tile of one
     # class.
     publish = max(shard * 20, shard * 16 * soft + math.prod(grid.side) * 8 if soft else 0)
-    if output_mode(job) == "copy":
+    if output_mode(job.recipe, job.source) == "copy":
         ingest = _ingest_bytes(job) + _block_bytes(job, job.hold_bytes)
     else:
         ingest, tile = 0, tile + _block_bytes(job, 0)
@@ -294,7 +294,7 @@ def _holding(job: ImageJob, machine: Machine) -> ImageJob:
 
 def hold_bytes(job: ImageJob, worker_bytes: int) -> int:
     """Unpacked blocks of the source that ingest may keep: those it needs, if there is room."""
-    if output_mode(job) != "copy" or not job.info.packed:
+    if output_mode(job.recipe, job.source) != "copy" or not job.info.packed:
         return 0
     pyramid = Pyramid("", "image", job.info, job.info.dtype, job.grid.ndim, 1)
     taken = WORKER_BASE_BYTES + _ingest_bytes(job) + _block_bytes(job, 0)
