@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from flows import evaluate_command
+from flows import evaluate_command, formats_command, inspect_command
 from flows.options import Archive, Only, Out, Recipe, Tile, Work, Workers
 from flows.service.commands import register
 from pipeline.errors import (
@@ -296,6 +296,8 @@ def _say_result(record: dict[str, Any], out: str) -> None:
 
 register(app, _end)
 evaluate_command.register(app, _end)
+inspect_command.register(app, _end)
+formats_command.register(app, _end)
 
 
 class _MessageOnly(logging.Formatter):

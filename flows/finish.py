@@ -42,7 +42,17 @@ LIBRARIES = (
     "prefect",
 )
 #: The same, of extras that need not be installed.
-EXTRAS = ("bioimage-cpp", "torch", "torchvision", "onnxruntime")
+EXTRAS = (
+    "bioimage-cpp",
+    "torch",
+    "torchvision",
+    "onnxruntime",
+    "nd2",
+    "liffile",
+    "mrc",
+    "openslide-bin",
+    "bioio",
+)
 
 
 #: Column that tells the label images of one recipe apart.

@@ -62,7 +62,7 @@ class Companion:
 def companion_path(pattern: str, spec: SourceSpec) -> AnyPath:
     """Where the companion of an image lies."""
     place = path_of(spec.path)
-    stem = split_suffix(place.name)[0] + (f"_s{spec.series}" if spec.series else "")
+    stem = split_suffix(place.name)[0] + (f"_{spec.ending}" if spec.ending else "")
     # Not resolve(): a link in the archive has its companions beside itself.
     found = place.parent / pattern.replace("{stem}", stem)
     return Path(os.path.normpath(found)) if isinstance(found, Path) else found

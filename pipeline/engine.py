@@ -48,6 +48,7 @@ from pipeline.recipe import PostprocessSection
 from pipeline.record_files import COMBINED, Part, open_record
 from pipeline.records import Record, save
 from pipeline.scratch import FileScratch, MemoryScratch, Scratch
+from pipeline.shared_blocks import plan_reading
 from pipeline.storage import path_of
 from pipeline.table_file import TableFile
 from pipeline.view import RANGE, TileView, engine_keys
@@ -56,6 +57,9 @@ from pipeline.view import RANGE, TileView, engine_keys
 Executor = Callable[[Iterable[Order]], Iterator[tuple[Order, Receipt | BaseException]]]
 #: Told of every finished order: step, tiles, pixels.
 Watcher = Callable[[str, int, int], None]
+
+#: Puts the shards that are left into orders.
+Batches = Callable[[Sequence[int]], Iterator[tuple[int, ...]]]
 
 #: States above this many bytes travel by file.
 LARGE_STATE = 2**16
@@ -216,16 +220,22 @@ class Engine:
         """
         pyramid, quality = self.output.image, self.output.measures_quality
         step = QUALITY if pyramid is None else "ingest"
-        grid = self.output.labels(0).grid()
+        shards = pyramid or self.output.labels(0)
+        grid, reading = shards.grid(), plan_reading(shards, self.job.hold_bytes)
 
         def order(job: ImageJob, numbers: tuple[int, ...]) -> Order:
-            return ReadOrder(job, numbers, grid, pyramid, quality, self._record_path(step, numbers))
+            path = self._record_path(step, numbers)
+            held = reading.hold_bytes
+            return ReadOrder(job, numbers, grid, pyramid, quality, path, held, reading.together)
+
+        def batches(todo: Sequence[int]) -> Iterator[tuple[int, ...]]:
+            return reading.batches(todo, self.batch_tiles)
 
         if pyramid is None:
             digests: list[str] = []
-            receipts = self._visit_shards(step, grid, order)
+            receipts = self._visit_shards(step, grid, order, batches)
         else:
-            receipts, digests = self._write_shards(step, pyramid, order)
+            receipts, digests = self._write_shards(step, pyramid, order, batches)
         table = write_quality(self.output.quality, self.job, grid, receipts) if quality else ""
         if pyramid is not None:
             self.output.finish_image()
@@ -373,6 +383,7 @@ class Engine:
         step: str,
         pyramid: Pyramid,
         order: Callable[[ImageJob, tuple[int, ...]], Order],
+        batches: Batches | None = None,
     ) -> tuple[list[Receipt], list[str]]:
         """Write all shards of a pyramid, then its coarse levels; returns their digests, too."""
         begun = time.perf_counter()
@@ -380,7 +391,7 @@ class Engine:
             pyramid.create()
             self.ledger.close_step(f"{step}-created", {})
         grid: TileGrid = pyramid.grid()
-        receipts = self._visit_shards(step, grid, order)
+        receipts = self._visit_shards(step, grid, order, batches)
         found: dict[int, str] = {}
         for receipt in receipts:
             # A record has its digest behind those of the shards.
@@ -392,14 +403,18 @@ class Engine:
         return receipts, [*(found[n] for n in range(len(grid))), *last.digests]
 
     def _visit_shards(
-        self, step: str, grid: TileGrid, order: Callable[[ImageJob, tuple[int, ...]], Order]
+        self,
+        step: str,
+        grid: TileGrid,
+        order: Callable[[ImageJob, tuple[int, ...]], Order],
+        batches: Batches | None = None,
     ) -> list[Receipt]:
         """Perform the orders of all shards that are not done; returns the receipts of all."""
         begun = time.perf_counter()
         done = self.ledger.receipts(step)
         self.watch(step, sum(len(receipt.numbers) for receipt in done), 0)
         todo = pending(range(len(grid)), done)
-        orders = (order(self.job, numbers) for numbers in self._batches(todo))
+        orders = (order(self.job, numbers) for numbers in (batches or self._batches)(todo))
         receipts = [*done, *self._perform(step, orders)]
         self._seconds[step] = time.perf_counter() - begun
         return receipts

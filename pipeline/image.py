@@ -30,6 +30,9 @@ class ImageInfo:
     origin_um : tuple of float or None
         Where the first pixel lies on the stage, (z, y, x) in micrometres; None where the file does
         not say.
+    packed : bool
+        Whether a block must be unpacked whole. If not, `chunks` are rows that are stored as they
+        are, and a part of one costs a part of its time.
     """
 
     shape: tuple[int, int, int, int, int]
@@ -40,3 +43,4 @@ class ImageInfo:
     time_step_s: float | None
     chunks: tuple[int, int, int, int, int]
     origin_um: tuple[float | None, float | None, float | None] = (None, None, None)
+    packed: bool = True

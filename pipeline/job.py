@@ -45,6 +45,8 @@ class ImageJob:
         Folder for scratch and records of this image.
     companions : dict
         Files beside the image, by what they are for.
+    hold_bytes : int
+        Unpacked blocks of the source that ingest may keep in a worker.
     """
 
     plan: str
@@ -57,6 +59,7 @@ class ImageJob:
     grid: TileGrid
     work: str
     companions: Mapping[str, Companion] = field(default_factory=dict)
+    hold_bytes: int = 0
 
     @property
     def context(self) -> Context:

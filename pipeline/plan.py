@@ -27,10 +27,13 @@ from pipeline.labels_recipe import AnyRecipe
 from pipeline.measurements.measure_round import widest_halo
 from pipeline.output import OutputPlan
 from pipeline.preprocess import final_dtype
+from pipeline.pyramid import Pyramid
 from pipeline.recipe import Recipe
 from pipeline.run_folder import RunFolder
+from pipeline.shared_blocks import HOLD_LIMIT_BYTES, plan_reading
 from pipeline.sources import SourceSpec
-from pipeline.sources.composed import KEPT_BYTES, open_parts
+from pipeline.sources.cache import CACHE_BYTES
+from pipeline.sources.composed import open_parts
 from pipeline.sources.seen import PLANES_AT_ONCE
 from pipeline.storage import AnyPath, path_of
 
@@ -160,6 +163,7 @@ def plan_image(
         replace(part, job=replace(part.job, grid=grid, work=str(own)))
         for part, own in zip(parts, _work_folders(work, recipes), strict=True)
     ]
+    parts = [replace(part, job=_holding(part.job, machine)) for part in parts]
     peaks = [worker_peak_bytes(part.job) for part in parts]
     peak = max(peaks)
     if peak > machine.bytes_per_worker:
@@ -269,32 +273,68 @@ def output_mode(recipe: Recipe, spec: SourceSpec) -> Literal["copy", "none", "in
 
 def worker_peak_bytes(job: ImageJob) -> int:
     """Predicted peak of a worker, libraries included."""
-    info, grid = job.info, job.grid
+    grid = job.grid
     tile = _window_bytes(job, grid.side) + job.recipe.extra_bytes(job.context)
     tile = max(tile, _gathering_bytes(job, grid.side))
     small = grid.frames * math.prod(grid.shape) <= SMALL_PX
     soft = probability_count(job.recipe)
     merged = job.recipe.merge is not None
     kept = grid.frames * math.prod(grid.shape) * 4 * (1 + soft + merged) if small else 0
-    size = np.dtype(info.dtype).itemsize
-    shard = math.prod(min(n, m) for n, m in zip(grid.shape[-2:], (2048, 2048), strict=True))
-    shard *= min(64, grid.shape[0]) if grid.ndim == 3 else 1
-    # Ingest: the region, its encoded shard, and the halves in 64 bits. Publication: the same of
-    # labels and the tile's labels beside them; of probabilities, those of all classes together and
-    # a tile of one class.
-    ingest = shard * size * info.shape[1] * (2 + _planes_held(job)) + shard * 10
+    shard = _shard_px(job)
+    # Publication: the region, its encoded shard, and the halves in 64 bits, of labels and the
+    # tile's labels beside them; of probabilities, those of all classes together and a tile of one
+    # class.
     publish = max(shard * 20, shard * 16 * soft + math.prod(grid.side) * 8 if soft else 0)
-    return WORKER_BASE_BYTES + max(tile, ingest, publish) + kept + _held_bytes(job)
+    if output_mode(job.recipe, job.source) == "copy":
+        ingest = _ingest_bytes(job) + _block_bytes(job, job.hold_bytes)
+    else:
+        ingest, tile = 0, tile + _block_bytes(job, 0)
+    return WORKER_BASE_BYTES + max(tile, ingest, publish) + kept + _parts_bytes(job)
 
 
-def _held_bytes(job: ImageJob) -> int:
-    """Decoded pixels that stay: of PNG and JPEG whole, of other parts what their readers keep."""
-    size = np.dtype(job.info.dtype).itemsize
-    if job.source.reader == "picture":
-        return 2 * math.prod(job.info.chunks) * size
-    count, largest = open_parts(job.source, size)
+def _parts_bytes(job: ImageJob) -> int:
+    """Decoded pixels that the parts of a composed image keep: pictures all of theirs."""
+    count, largest = open_parts(job.source, np.dtype(job.info.dtype).itemsize)
     pictures = any(part.spec.reader == "picture" for part in job.source.parts)
-    return (count + 1) * (largest if pictures else min(largest, KEPT_BYTES)) if count else 0
+    return (count + 1) * (largest if pictures else min(largest, CACHE_BYTES)) if count else 0
+
+
+def _holding(job: ImageJob, machine: Machine) -> ImageJob:
+    return replace(job, hold_bytes=hold_bytes(job, machine.bytes_per_worker))
+
+
+def hold_bytes(job: ImageJob, worker_bytes: int) -> int:
+    """Unpacked blocks of the source that ingest may keep: those it needs, if there is room."""
+    if output_mode(job.recipe, job.source) != "copy" or not job.info.packed:
+        return 0
+    pyramid = Pyramid("", "image", job.info, job.info.dtype, job.grid.ndim, 1)
+    taken = WORKER_BASE_BYTES + _ingest_bytes(job) + _block_bytes(job, 0)
+    room = max(0, worker_bytes - taken)
+    reading = plan_reading(pyramid, room)
+    return min(room, HOLD_LIMIT_BYTES) if reading.together else reading.hold_bytes
+
+
+def _ingest_bytes(job: ImageJob) -> int:
+    """A shard's region, its encoded form, and the halves in 64 bits, of all channels."""
+    shard, size = _shard_px(job), np.dtype(job.info.dtype).itemsize
+    held = size * _planes_held(job)
+    return shard * (job.info.shape[1] * (2 * size + 8 + held) + 2)
+
+
+def _block_bytes(job: ImageJob, hold: int) -> int:
+    """A block of the source while it is unpacked, those that are held, and what a source keeps."""
+    if not job.info.packed or job.source.reader == "ome_zarr":
+        return 0
+    size = np.dtype(job.info.dtype).itemsize
+    block = math.prod(job.info.chunks) * size
+    return block + max(block, hold) + min(CACHE_BYTES, math.prod(job.info.shape) * size)
+
+
+def _shard_px(job: ImageJob) -> int:
+    """Pixels of one shard of the copy or the labels, one channel."""
+    grid = job.grid
+    shard = math.prod(min(n, m) for n, m in zip(grid.shape[-2:], (2048, 2048), strict=True))
+    return shard * min(64, grid.shape[0]) if grid.ndim == 3 else shard
 
 
 def _window_bytes(job: ImageJob, side: Sequence[int]) -> int:

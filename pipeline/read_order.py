@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from pipeline.box import Box
 from pipeline.grid import Tile, TileGrid
@@ -36,6 +38,10 @@ class ReadOrder(Order):
     quality : bool
         Whether they are measured.
     record_path : str
+    hold_bytes : int
+        Unpacked blocks of the source that are kept from shard to shard.
+    together : bool
+        Read all shards in one go; they make up a box of one frame.
     """
 
     job: ImageJob
@@ -44,16 +50,26 @@ class ReadOrder(Order):
     pyramid: Pyramid | None
     quality: bool
     record_path: str
+    hold_bytes: int = 0
+    together: bool = False
 
     def perform(self) -> Receipt:
-        begun = time.perf_counter()
         source = opened(self.job.source, self.job.plan)
+        source.hold(self.hold_bytes)
+        try:
+            return self._perform(source)
+        finally:
+            source.hold(0)  # what comes next needs the memory
+
+    def _perform(self, source: Source) -> Receipt:
+        begun = time.perf_counter()
+        region_of = self._regions(source)
         digests = []
         measured: dict[int, Record] = {}
         pixels = 0
         for number in self.numbers:
             shard = self.shards.tile(number)
-            region = self._read(source, shard)
+            region = region_of(shard)
             if self.pyramid is not None:
                 digests.append(digest_levels(write_shard(self.pyramid, number, region)))
             if self.quality:
@@ -64,12 +80,23 @@ class ReadOrder(Order):
         seconds = time.perf_counter() - begun
         return receipt_of(self.numbers, tuple(digests), record, path, pixels, seconds)
 
-    def _read(self, source: Source, shard: Tile) -> Pixels:
+    def _regions(self, source: Source) -> Callable[[Tile], Pixels]:
+        """What gives the pixels (C, \\*core) of a shard."""
+        if not self.together:
+            return lambda shard: self._read(source, shard.frame, shard.core)
+        shards = [self.shards.tile(number) for number in self.numbers]
+        start = tuple(min(s) for s in zip(*(shard.core.start for shard in shards), strict=True))
+        stop = tuple(max(s) for s in zip(*(shard.core.stop for shard in shards), strict=True))
+        box = Box(start, stop)
+        pixels = self._read(source, shards[0].frame, box)
+        return lambda shard: np.ascontiguousarray(pixels[(slice(None), *shard.core.within(box))])
+
+    def _read(self, source: Source, frame: int, core: Box) -> Pixels:
         channels = range(self.job.info.shape[1])
         if self.shards.ndim == 3:
-            return source.read(shard.frame, channels, shard.core)
-        t, z = divmod(shard.frame, self.job.info.shape[2])
-        box = Box((z, *shard.core.start), (z + 1, *shard.core.stop))
+            return source.read(frame, channels, core)
+        t, z = divmod(frame, self.job.info.shape[2])
+        box = Box((z, *core.start), (z + 1, *core.stop))
         return source.read(t, channels, box)[:, 0]
 
 

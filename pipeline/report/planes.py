@@ -141,12 +141,13 @@ def picture_spec(row: ImageRow, missing_chunks: str) -> SourceSpec:
     if "spec" in row.details:
         return replace(spec_from_json(row.details["spec"]), missing_chunks=missing_chunks)
     images = [image for file in discover(path_of(row.source)) for image in expand(file)]
-    # Images of one file end in the number of their series: see `expand`.
-    named = [i for i in images if len(images) == 1 or row.name.endswith(f"_s{i.series}")]
-    if len(named) != 1:
+    # Images of one file differ in their endings: see `expand`. "A_1" ends in "1", too.
+    named = [i for i in images if len(images) == 1 or row.name.endswith(f"_{i.ending}")]
+    if not named:
         raise TilewrightError(f"{row.source}: which of its images this is cannot be told.")
+    image = max(named, key=lambda i: len(i.ending))
     seen = Seen.of(row.details.get("seen"))
-    return replace(named[0], name=row.name, missing_chunks=missing_chunks, seen=seen)
+    return replace(image, name=row.name, missing_chunks=missing_chunks, seen=seen)
 
 
 def _coarse_levels(group: AnyPath) -> list[Level]:

@@ -6,14 +6,21 @@ import fnmatch
 import json
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.errors import EmptyArchiveError, RecipeError
 from pipeline.names import readable
 from pipeline.sources.base import SourceSpec, os_reason, source_class
-from pipeline.sources.formats import file_suffixes, format_of, split_suffix
+from pipeline.sources.formats import (
+    SLIDES_OF_FILES,
+    belongs_to_slide,
+    file_suffixes,
+    format_of,
+    split_suffix,
+)
 from pipeline.sources.hcs import group_attributes, plate_images
 from pipeline.sources.names import distinct_names
 from pipeline.sources.parts import Part, Site
@@ -24,6 +31,8 @@ from pipeline.storage.paths import Entry
 
 __all__ = ["discover", "distinct_names", "expand"]
 
+#: Suffixes that a message lists.
+LISTED = 5
 #: What an output of tilewright holds from its first moment on.
 OUTPUT_ENTRIES = {".tilewright", "run.sqlite"}
 ZARR_ENTRIES = {"zarr.json", ".zattrs", ".zarray", ".zgroup"}
@@ -76,11 +85,15 @@ def discover(archive: AnyPath, only: str | None = None) -> list[SourceSpec]:
     RecipeError
         The archive does not exist, or a folder cannot be listed.
     """
-    found = sorted(_search(_existing(archive)), key=lambda f: f.relative)
+    root = _existing(archive)
+    found = sorted(_search(root), key=lambda f: f.relative)
     if not found:
+        others = other_suffixes(root)
+        seen = ", ".join(f"{suffix or 'no suffix'} ({n})" for suffix, n in others[:LISTED])
         raise EmptyArchiveError(
             f"{archive}: holds no image. Read are {', '.join(file_suffixes())} and "
-            "OME-Zarr folders."
+            f"OME-Zarr folders.{f' It holds files with {seen}.' if seen else ''} "
+            "`tilewright formats` says what brings further formats."
         )
     named = zip(found, _distinct_plates([_spec(f) for f in found]), strict=True)
     specs = [s for f, s in named if only is None or matches([s.name, f.name, f.relative], only)]
@@ -120,6 +133,30 @@ def none_matches(archive: str, only: str, count: int, first: str) -> RecipeError
         f'{archive}: none of its {count} images matches "{only}"; the first is '
         f'"{first}". Compare the glob with names like this.'
     )
+
+
+def other_suffixes(root: AnyPath) -> list[tuple[str, int]]:
+    """Suffixes of an archive's files that are no images for us, and how many; most first."""
+    return Counter(
+        PurePosixPath(name).suffix.lower() for name in _file_names(root) if not format_of(name)
+    ).most_common()
+
+
+def _file_names(root: AnyPath) -> Iterator[str]:
+    """Names of all files outside zarr, hidden ones left out."""
+    if root.is_file():
+        yield root.name
+    elif isinstance(root, StorePath):
+        for item in root.walk() if root.can_list else ():
+            parts = item.name.split("/")
+            if not any(part.startswith(".") or part.lower().endswith(".zarr") for part in parts):
+                yield parts[-1]
+    else:
+        for _, inner, names in os.walk(root):
+            inner[:] = [
+                n for n in inner if not n.startswith(".") and not n.lower().endswith(".zarr")
+            ]
+            yield from (name for name in names if not name.startswith("."))
 
 
 def _spec(found: _Found) -> SourceSpec:
@@ -219,6 +256,7 @@ def _search(root: AnyPath) -> Iterator[_Found]:
                 yield _Found("ome_zarr", folder, relative or root.name)
             if kind != "group":
                 continue
+        slides = [name for name in names if name.lower().endswith(SLIDES_OF_FILES)]
         # Last in, first out: reversed, so that a folder reached twice has its first name.
         for entry in reversed(entries):
             inner = f"{relative}/{entry.name}" if relative else entry.name
@@ -226,6 +264,8 @@ def _search(root: AnyPath) -> Iterator[_Found]:
                 continue
             if entry.is_folder:
                 pending.append((f"{folder.rstrip('/')}/{entry.name}", inner))
+            elif any(belongs_to_slide(entry.name, slide) for slide in slides):
+                continue
             elif form := format_of(entry.name):
                 yield _Found(form.reader, f"{folder.rstrip('/')}/{entry.name}", inner)
 

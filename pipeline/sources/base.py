@@ -14,9 +14,11 @@ import numpy as np
 from pipeline.box import Box
 from pipeline.errors import RecipeError, UnreadableError
 from pipeline.image import ImageInfo
+from pipeline.sources.cache import CACHE_BYTES, SegmentCache
 from pipeline.sources.formats import BY_READER
 from pipeline.sources.parts import Layout, Part, Site
 from pipeline.sources.seen import PLAIN, Seen
+from pipeline.storage import is_url
 from pipeline.storage.reading import open_file
 
 MISSING_CHUNKS = ("error", "fill")
@@ -51,6 +53,8 @@ class SourceSpec:
         Where on a plate it was taken.
     fault : str
         Why it cannot be opened, where that was seen when the archive was listed; else empty.
+    scene : str
+        What its name has behind that of its file, "s0" or "A01"; "" for the only image.
     """
 
     reader: str
@@ -63,11 +67,17 @@ class SourceSpec:
     layout: Layout | None = None
     site: Site | None = None
     fault: str = ""
+    scene: str = ""
 
     @property
     def paths(self) -> tuple[str, ...]:
         """All files that it is read from."""
         return tuple(p for part in self.parts for p in part.spec.paths) or (self.path,)
+
+    @property
+    def ending(self) -> str:
+        """What tells its name from those of the other images of the file; "" for the only one."""
+        return self.scene or (f"s{self.series}" if self.series else "")
 
 
 class Source(ABC):
@@ -81,6 +91,8 @@ class Source(ABC):
 
     spec: SourceSpec
     info: ImageInfo
+    #: Unpacked blocks, where a source has some.
+    _cache: SegmentCache | None = None
 
     @abstractmethod
     def __init__(self, spec: SourceSpec) -> None:
@@ -90,8 +102,8 @@ class Source(ABC):
     def list_images(cls, spec: SourceSpec) -> list[SourceSpec]:
         """The images of a file, one spec each; `[spec]` unless overridden.
 
-        Names of several end in "_s0", "_s1", ...; none of them may depend on what else is in the
-        archive.
+        Names of several end in "_s0", "_s1", ... or in names that the file gives, see
+        `pipeline.sources.scenes`; none may depend on what else is in the archive.
 
         Raises
         ------
@@ -153,6 +165,23 @@ class Source(ABC):
     def close(self) -> None:
         """Give back file handles and cached pixels; a second call does nothing."""
 
+    def hold(self, limit_bytes: int) -> None:
+        """Keep unpacked blocks of so many bytes for the reads to come.
+
+        0 lets go of all blocks; a source then keeps as many as it does by itself.
+        """
+        cache = self._cache
+        if cache is None:
+            return
+        cache.limit(limit_bytes or CACHE_BYTES)
+        if not limit_bytes:
+            cache.clear()
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(Y, X) of the levels of the file's pyramid, the finest first; it alone is read."""
+        return (self.info.shape[3:],)
+
     def __enter__(self) -> Self:
         return self
 
@@ -208,7 +237,14 @@ def source_class(spec: SourceSpec) -> type[Source]:
             f"is a file of {form.name}, and {', '.join(form.missing)} is not installed",
             f"Install it: pip install 'tilewright[{form.extra}]'.",
         )
-    return _imported(*form.source.split(":"))
+    try:
+        return _imported(*form.source.split(":"))
+    except ImportError as error:
+        raise UnreadableError(
+            spec.path,
+            f"is a file of {form.name}, and what reads it cannot be loaded: {error}",
+            f"Install it again: pip install 'tilewright[{form.extra}]'." if form.extra else "",
+        ) from error
 
 
 def _imported(module: str, name: str) -> type[Source]:
@@ -218,6 +254,20 @@ def _imported(module: str, name: str) -> type[Source]:
 def os_reason(error: OSError) -> str:
     """What the system said, without its number and path."""
     return (error.strerror or str(error) or type(error).__name__).lower()
+
+
+def require_local(spec: SourceSpec, library: str) -> None:
+    """Refuse a file in a store for a reader whose library opens paths only.
+
+    Raises
+    ------
+    UnreadableError
+        The file is not on a disk.
+    """
+    if is_url(spec.path):
+        raise UnreadableError(
+            spec.path, f"{library} reads files on disks only", "Copy it to a disk first."
+        )
 
 
 def require_file(spec: SourceSpec) -> None:

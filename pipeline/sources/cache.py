@@ -8,6 +8,9 @@ from collections.abc import Callable, Hashable
 
 import numpy as np
 
+#: What a source keeps by itself.
+CACHE_BYTES = 64 << 20
+
 
 class SegmentCache:
     """Keep decoded blocks so that the tiles of a row do not decode the same strip again.
@@ -45,6 +48,11 @@ class SegmentCache:
         while self._bytes > self._limit and len(self._blocks) > 1:
             _, old = self._blocks.popitem(last=False)
             self._bytes -= old.nbytes
+
+    def limit(self, limit_bytes: int) -> None:
+        """Keep more or less from now on."""
+        with self._lock:
+            self._limit = limit_bytes
 
     def clear(self) -> None:
         with self._lock:

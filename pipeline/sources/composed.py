@@ -29,9 +29,6 @@ Pixels = NDArray[np.generic]
 #: decoded pixels, so that fewer large ones stay, but the four fields of a corner always.
 OPEN_PARTS, FEWEST_OPEN = 16, 4
 OPEN_BYTES = 256 << 20
-#: Most that a part keeps decoded, unless it is a picture: see `tiff_pixels`, which is not imported
-#: where nothing is read.
-KEPT_BYTES = 64 << 20
 
 
 def open_parts(spec: SourceSpec, itemsize: int) -> tuple[int, int]:
@@ -96,6 +93,7 @@ class ComposedSource(Source):
             pixel_size_um=info.pixel_size_um,
             time_step_s=info.time_step_s,
             chunks=info.chunks,
+            packed=False,  # its parts keep their own blocks while they are open
             origin_um=info.origin_um if not self._start[0].any() else (None, None, None),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from pipeline.sources.tiff_calibration import Calibration
-from pipeline.sources.units import micrometres, seconds
+from pipeline.sources.units import micrometres, position_um, seconds
 
 
 def read_ome_xml(xml: str, name: str, index: int, count: int) -> Calibration:
@@ -45,7 +45,26 @@ def _calibration(pixels: ElementTree.Element) -> Calibration:
     )
     step = seconds(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s"))
     names = tuple(e.get("Name", "") for e in pixels if _tag(e) == "Channel")
-    return Calibration(names, (z, y, x), step)
+    return Calibration(names, (z, y, x), step, _origin(pixels))
+
+
+def _origin(pixels: ElementTree.Element) -> tuple[float | None, float | None, float | None]:
+    """Where the stage was at the first plane.
+
+    A position without a unit is in "reference frame" by the schema, and in um in practice.
+    """
+    planes = [e for e in pixels if _tag(e) == "Plane"]
+    first = min(planes, key=lambda e: [_number(e.get(f"The{a}")) for a in "TCZ"], default=None)
+    if first is None:
+        return None, None, None
+    z, y, x = (
+        position_um(first.get(f"Position{a}"), first.get(f"Position{a}Unit", "µm")) for a in "ZYX"
+    )
+    return z, y, x
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text is not None and text.isdecimal() else 0
 
 
 def _child(element: ElementTree.Element, tag: str) -> ElementTree.Element | None:

@@ -69,7 +69,7 @@ class OmeZarrSource(Source):
             raise UnreadableError(self.spec.path, f'its level 0 "{scale.path}" is not inside it')
         strict = self.spec.missing_chunks == "error"
         self._array = zarr.open_array(zarr_place(self._folder, strict=strict), mode="r")
-        self._axes = scale.axes
+        self._axes, self._levels = scale.axes, scale.levels
         self._require_readable()
         self.info = self._describe(scale)
 
@@ -177,6 +177,18 @@ class OmeZarrSource(Source):
             f"chunk {key} of {self._folder.name} is missing",
             "If its writer leaves out empty chunks, set source.missing_chunks: fill.",
         )
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        sizes = [self.info.shape[3:]]
+        for path in self._levels[1:]:
+            try:
+                level = zarr.open_array(zarr_place(self._group / path), mode="r")
+                shape = self._canonical(level.shape)
+            except Exception:  # what is not there is not counted: it is not read
+                continue
+            sizes.append((shape[3], shape[4]))
+        return tuple(sizes)
 
     def fingerprint(self) -> str:
         """Bytes of the metadata of image and level 0, and size and time of each chunk file."""

@@ -34,6 +34,8 @@ class Multiscale:
         Labels of "omero"; may be empty.
     translation : tuple of float
         One an axis, of the first pixel in units; empty where none is given.
+    levels : tuple of str
+        The arrays of all levels, the finest first.
     """
 
     path: str
@@ -42,6 +44,7 @@ class Multiscale:
     scale: tuple[float, ...]
     channels: tuple[str, ...]
     translation: tuple[float, ...] = ()
+    levels: tuple[str, ...] = ()
 
     def pixel_size_um(self) -> tuple[float | None, float | None, float | None]:
         """(z, y, x) in micrometres."""
@@ -100,7 +103,8 @@ def read_multiscale(attributes: Mapping[str, object]) -> Multiscale:
 
 def _parse(ome: Mapping[str, object]) -> Multiscale:
     image = _mapping(_sequence(ome["multiscales"])[0])
-    level = _mapping(_sequence(image["datasets"])[0])
+    levels = [_mapping(level) for level in _sequence(image["datasets"])]
+    level = levels[0]
     axes = _sequence(image.get("axes", list(OLD_AXES)))
     names = tuple(str(a["name"] if isinstance(a, Mapping) else a).lower() for a in axes)
     units = tuple(str(a.get("unit", "")) if isinstance(a, Mapping) else "" for a in axes)
@@ -115,7 +119,8 @@ def _parse(ome: Mapping[str, object]) -> Multiscale:
     if scale and len(scale) != len(names):
         raise ValueError(f"a scale of {len(scale)} numbers for {len(names)} axes")
     moved = _translation([level, image], len(names))
-    return Multiscale(str(level["path"]), names, units, scale, _labels(ome), moved)
+    paths = tuple(str(one["path"]) for one in levels)
+    return Multiscale(paths[0], names, units, scale, _labels(ome), moved, paths)
 
 
 def _translation(holders: Sequence[Mapping[str, object]], count: int) -> tuple[float, ...]:

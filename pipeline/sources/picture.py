@@ -149,6 +149,11 @@ class PictureSource(Source):
             )
         return pixels.reshape(height, width, channels)
 
+    def hold(self, limit_bytes: int) -> None:
+        """The picture is held whole, until it is let go."""
+        if not limit_bytes:
+            self._pixels = None
+
     def fingerprint(self) -> str:
         return fingerprint_file(path_of(self.spec.path))
 

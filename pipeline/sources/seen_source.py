@@ -68,6 +68,13 @@ class SeenSource(Source):
             yield first, self._stored.read(time, channels, slab)
             first = stop
 
+    def hold(self, limit_bytes: int) -> None:
+        self._stored.hold(limit_bytes)
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        return self._stored.level_sizes
+
     def fingerprint(self) -> str:
         """Of the stored image: what is seen of it is the recipe's to say."""
         return self._stored.fingerprint()

@@ -23,6 +23,7 @@ from pipeline.sources.tiff_decode import first_line
 from pipeline.sources.tiff_info import describe
 from pipeline.sources.tiff_layout import LayoutError, lay_out
 from pipeline.sources.tiff_pixels import PlaneReader, Request
+from pipeline.sources.tiff_slides import read_scn
 from pipeline.storage import is_url, path_of
 from pipeline.storage.reading import open_file
 
@@ -71,10 +72,14 @@ class TiffSource(Source):
         numbers = list_series(spec.path)
         if numbers == [""]:
             return [spec]
-        return [replace(spec, name=f"{spec.name}_s{i}", series=i) for i in numbers]
+        return [replace(spec, name=f"{spec.name}_s{i}", series=i, scene=f"s{i}") for i in numbers]
 
     def _open(self, series: tifffile.TiffPageSeries) -> None:
         path = self.spec.path
+        if self._tif.is_bif:
+            raise UnreadableError(
+                path, "is a Ventana BIF file, whose tiles overlap", "Give it the suffix .bif."
+            )
         if series.transform is not None:
             raise UnreadableError(path, f"pixels of {series.kind} files need a transformation")
         try:
@@ -85,9 +90,16 @@ class TiffSource(Source):
             ) from error
         check_series(path, self._tif, series)
         self._files = sorted(_files_of(path, series))
+        shapes = [dict(zip(level.axes, level.shape, strict=True)) for level in series.levels]
+        self._levels = tuple((shape["Y"], shape["X"]) for shape in shapes)
         self._planes = PlaneReader(path, series, self.spec.missing_chunks)
+        self._cache = self._planes.cache
         self._check_planes(series)
         self.info = describe(path, self._tif, series, self._layout, self._planes)
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        return self._levels
 
     def _check_planes(self, series: tifffile.TiffPageSeries) -> None:
         """The sizes that metadata announce must be those of the pages."""
@@ -163,6 +175,10 @@ def image_series(path: str, tif: tifffile.TiffFile) -> list[int]:
     if not every:
         raise UnreadableError(path, "is a TIFF file without an image")
     full = [i for i, series in enumerate(every) if not _is_snapshot(series)]
+    if tif.is_scn:
+        images = read_scn(str(tif.pages.first.description))
+        scans = [i for i in full if i >= len(images) or not images[i].overview]
+        full = scans or full
     return full or list(range(len(every)))
 
 

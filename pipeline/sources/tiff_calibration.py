@@ -22,11 +22,14 @@ class Calibration:
         (z, y, x) in micrometres.
     time_step_s : float or None
         Seconds between time points.
+    origin_um : tuple of float or None
+        (z, y, x) of the first pixel on the stage, in micrometres.
     """
 
     channels: tuple[str, ...] = ()
     pixel_size_um: tuple[float | None, float | None, float | None] = (None, None, None)
     time_step_s: float | None = None
+    origin_um: tuple[float | None, float | None, float | None] = (None, None, None)
 
 
 def read_imagej(metadata: Mapping[str, object], page: tifffile.TiffPage) -> Calibration:

@@ -8,12 +8,14 @@ import numpy as np
 import tifffile
 
 from pipeline.errors import DamageError, UnreadableError
-from pipeline.sources.tiff_bytes import FileBytes
+from pipeline.sources.file_bytes import FileBytes
 from pipeline.sources.tiff_grid import SegmentGrid
 
 SEGMENT_LIMIT_BYTES = 1 << 30
 OLD_JPEG = 6
 JPEG = {7, 33007, 34892}
+#: Aperio's JPEG 2000 whose stream does not say that its samples are Y, Cb, Cr.
+JPEG2000_YCBCR = 33003
 
 
 def require_decodable(path: str, key: tifffile.TiffPage, grid: SegmentGrid) -> None:
@@ -103,7 +105,19 @@ def decode_segment(
     if block is None or block.dtype.newbyteorder("=") != key.dtype.newbyteorder("="):
         found = "nothing" if block is None else block.dtype
         raise DamageError(path, f"{what} decodes to {found}, its page says {key.dtype}")
+    if key.compression == JPEG2000_YCBCR and block.dtype == np.uint8 and block.shape[-1] == 3:
+        return rgb_of(block)
     return np.asarray(block)
+
+
+def rgb_of(ycbcr: np.ndarray) -> np.ndarray:
+    """Red, green, blue of 8-bit Y, Cb, Cr, by the whole numbers of libjpeg."""
+    y, cb, cr = np.moveaxis(ycbcr.astype(np.int32) - (0, 128, 128), -1, 0)
+    half = 1 << 15
+    red = y + ((91881 * cr + half) >> 16)
+    green = y + ((-22554 * cb - 46802 * cr + half) >> 16)
+    blue = y + ((116130 * cb + half) >> 16)
+    return np.stack([red, green, blue], axis=-1).clip(0, 255).astype(np.uint8)
 
 
 def _check_jpeg(path: str, data: bytes, what: str) -> None:

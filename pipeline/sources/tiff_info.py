@@ -12,6 +12,7 @@ from pipeline.sources.pixel_type import pixel_type
 from pipeline.sources.tiff_calibration import Calibration, read_aperio, read_imagej, read_lsm
 from pipeline.sources.tiff_layout import PlaneLayout
 from pipeline.sources.tiff_pixels import PlaneReader
+from pipeline.sources.tiff_slides import read_philips, read_qpi, read_resolution, read_scn
 
 RGB, CMYK, YCBCR, CIELAB = 2, 5, 6, 8
 COLOURS = {
@@ -49,11 +50,13 @@ def describe(
         pixel_size_um=calibration.pixel_size_um,
         time_step_s=calibration.time_step_s,
         chunks=(1, layout.interleaved, min(depth, z), min(rows, y), min(columns, x)),
+        origin_um=calibration.origin_um,
+        packed=not reader.raw,
     )
 
 
 def read_calibration(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Calibration:
-    """Units and names from OME-XML, ImageJ, LSM or Aperio metadata, in this order.
+    """Units and names from OME-XML, ImageJ, LSM or scanner's metadata, in this order.
 
     The resolution tags of any other TIFF are print sizes (72 dpi) more often than not: unused.
     """
@@ -63,8 +66,21 @@ def read_calibration(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) ->
         return read_imagej(tif.imagej_metadata or {}, tif.pages.first)
     if tif.is_lsm:
         return read_lsm(tif.lsm_metadata or {})
+    return _read_slide(tif, series)
+
+
+def _read_slide(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Calibration:
     if tif.is_svs:
         return read_aperio(str(series.keyframe.description))
+    if tif.is_scn:
+        images = read_scn(str(tif.pages.first.description))
+        return images[series._index].calibration if series._index < len(images) else Calibration()
+    if tif.is_ndpi:
+        return read_resolution(series.keyframe)
+    if tif.is_qpi:
+        return read_qpi([page for page in series if page is not None])
+    if tif.is_philips:
+        return read_philips(str(tif.pages.first.description))
     return Calibration()
 
 

@@ -20,12 +20,12 @@ import numpy as np
 import tifffile
 
 from pipeline.errors import DamageError
-from pipeline.sources.cache import SegmentCache
-from pipeline.sources.tiff_bytes import FileBytes
+from pipeline.sources.cache import CACHE_BYTES, SegmentCache
+from pipeline.sources.file_bytes import FileBytes
+from pipeline.sources.rows import Part, RowLayout, read_rows
 from pipeline.sources.tiff_decode import decode_segment, first_line, is_stored, require_decodable
 from pipeline.sources.tiff_grid import Segment, SegmentGrid, grid_of
 
-CACHE_BYTES = 64 << 20
 GDAL_NODATA = 42113
 
 
@@ -74,7 +74,7 @@ class PlaneReader:
         self._stored = np.dtype(series.dtype).newbyteorder(self._key.parent.byteorder)
         self._start: int | None = series.dataoffset
         self.raw: bool = self._start is not None or bool(self._key.is_final)
-        self._files, self._cache = FileBytes(), SegmentCache(CACHE_BYTES)
+        self._files, self.cache = FileBytes(), SegmentCache(CACHE_BYTES)
         self._pages_lock = threading.Lock()
         if not self.raw:
             require_decodable(path, self._key, self.grid)
@@ -123,20 +123,12 @@ class PlaneReader:
 
     def _read_rows(self, path: str, start: int, plane: int, request: Request) -> None:
         _, _, height, width, samples = self.grid.page
-        (y0, y1), (x0, x1) = request.rows, request.columns
-        pixel = samples * self._stored.itemsize
-        stride = width * pixel
-        first = start + (plane * height + y0) * stride
-        what = f"plane {plane}, rows {y0}-{y1 - 1},"
-        if x1 - x0 == width:
-            data = self._files.read(path, first, (y1 - y0) * stride, what)
-        else:
-            starts = range(first + x0 * pixel, first + (y1 - y0) * stride, stride)
-            count = (x1 - x0) * pixel
-            data = self._files.read_many(path, starts, count, what)
-        pixels = np.frombuffer(data, self._stored).reshape(y1 - y0, x1 - x0, samples)
-        for target, sample in request.wanted:
-            request.out[target] = pixels[:, :, sample]
+        size = self._stored.itemsize
+        layout = RowLayout(height, width, width * samples * size, samples * size, self._stored)
+        wanted = [(target, sample * size) for target, sample in request.wanted]
+        part = Part(wanted, request.rows, request.columns, request.out)
+        first = start + plane * height * layout.row_bytes
+        read_rows(self._files, path, first, layout, part, f"plane {plane}")
 
     def _read_segments(
         self, number: int, page: tifffile.TiffPage, where: tuple[int, int], request: Request
@@ -165,10 +157,14 @@ class PlaneReader:
     def _block(
         self, number: int, page: tifffile.TiffPage, segment: Segment, what: str
     ) -> np.ndarray:
-        return self._cache.get(
-            (number, segment.index),
-            lambda: decode_segment(self._files, page, self.grid, segment.index, what),
-        )
+        def decode() -> np.ndarray:
+            block = decode_segment(self._files, page, self.grid, segment.index, what)
+            # What hangs over the edge of the page would only take memory.
+            _, _, height, width, _ = self.grid.page
+            inside = block[:, : height - segment.row, : width - segment.column]
+            return block if inside.shape == block.shape else inside.copy()
+
+        return self.cache.get((number, segment.index), decode)
 
     def _fill_missing(self, what: str, wanted: Sequence[tuple[int, int]], out: np.ndarray) -> None:
         """Fill where the file declares a value for holes (GDAL_NODATA) or the recipe allows it."""
@@ -192,7 +188,7 @@ class PlaneReader:
         )
 
     def close(self) -> None:
-        self._cache.clear()
+        self.cache.clear()
         self._files.close()
 
 

@@ -30,6 +30,18 @@ def micrometres(value: object, unit: str) -> float | None:
     return _scaled(value, MICROMETRES.get(_plain(unit)))
 
 
+def position_um(value: object, unit: str) -> float | None:
+    """`value` in um as a place, which may be negative; None where the unit is no length."""
+    factor = MICROMETRES.get(_plain(unit))
+    if factor is None or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value) * factor
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def seconds(value: object, unit: str) -> float | None:
     """`value` in s; None where the unit is no time, or the value is no positive number."""
     return _scaled(value, SECONDS.get(_plain(unit)))

@@ -64,6 +64,10 @@ class FolderStore(ObjectStore[Any]):
             data = value.as_buffer_like()
             await retried_async(lambda: self.store.put_async(key, data, use_multipart=False))
 
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        with as_os_errors(f"{self.folder}/{key}"):
+            await retried_async(partial(super().set_if_not_exists, key, value))
+
     async def exists(self, key: str) -> bool:
         with as_os_errors(f"{self.folder}/{key}"):
             return await retried_async(partial(super().exists, key))

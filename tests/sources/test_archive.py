@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.admission import Refused, admit
 from pipeline.errors import RecipeError, UnreadableError
+from pipeline.sources import formats
 from pipeline.sources.archive import discover, distinct_names, expand
 from pipeline.sources.base import SourceSpec, open_source
 
@@ -40,7 +42,7 @@ def image_folder(path, version="0.4", **attributes):
 
 def test_files_of_every_suffix_sorted(tmp_path):
     suffixes = ["tif", "TIFF", "btf", "tf8", "tf2", "png", "JPG", "jpeg", "ome.tif", "Ome.Tiff"]
-    fill(tmp_path, *(f"p/{i}.{s}" for i, s in enumerate(suffixes)), "b.tif", "x.txt", "y.czi")
+    fill(tmp_path, *(f"p/{i}.{s}" for i, s in enumerate(suffixes)), "b.tif", "x.txt", "y.xyz")
     specs = discover(tmp_path)
     assert names(specs) == ["b", *(f"p/{i}" for i in range(10))]
     assert {s.reader for s in specs} == {"tiff", "picture"}
@@ -182,3 +184,38 @@ def test_new_names_do_not_meet_old_ones():
 def test_other_readers_are_not_expanded(tmp_path):
     other = SourceSpec("picture", str(tmp_path / "gone.png"), "gone")
     assert expand(other) == [other]
+
+
+def test_an_archive_without_images_says_what_it_holds_and_what_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "nd2" else True)
+    fill(tmp_path, "a/1.oib", "a/2.OIB", "b.txt", ".hidden.xyz")
+    with pytest.raises(RecipeError) as raised:
+        discover(tmp_path)
+    said = str(raised.value)
+    assert "holds files with .oib (2), .txt (1)." in said
+    assert ".czi, .nd2 (with tilewright[formats]), .lif" in said
+
+
+@pytest.mark.parametrize("form", [form for form in formats.FORMATS if form.needs], ids=str)
+def test_a_file_whose_library_is_missing_is_refused_with_its_extra(tmp_path, monkeypatch, form):
+    suffix = form.suffixes[0] if form.suffixes else ".any"
+    fill(tmp_path, f"a{suffix}", text="anything")
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    spec = SourceSpec(form.reader, str(tmp_path / f"a{suffix}"), "a")
+    if form.suffixes:
+        assert discover(tmp_path) == [spec]
+    (refused,) = admit([spec])
+    assert isinstance(refused, Refused)
+    assert f"{form.needs[0]} is not installed" in str(refused.error)
+    assert "pip install 'tilewright[formats]'" in str(refused.error)
+
+
+def test_a_library_that_does_not_load_is_a_refusal(tmp_path, monkeypatch):
+    def broken(name):
+        raise ImportError("libopenslide.so.1: cannot open shared object file")
+
+    fill(tmp_path, "a.mrxs", text="anything")
+    monkeypatch.setattr("importlib.import_module", broken)
+    (refused,) = admit(discover(tmp_path))
+    assert "libopenslide.so.1" in str(refused.error)
+    assert "pip install 'tilewright[formats]'" in str(refused.error)

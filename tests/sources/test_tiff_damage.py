@@ -230,7 +230,7 @@ def test_wrong_arguments(tmp_path):
     with pytest.raises(RecipeError, match=r"missing_chunks is \"zero\""):
         open_source(SourceSpec("tiff", "x", "x", missing_chunks="zero"))
     with pytest.raises(UnreadableError, match="reader"):
-        open_source(SourceSpec("czi", "x", "x"))
+        open_source(SourceSpec("none", "x", "x"))
 
 
 def test_random_bytes_never_surface_as_another_error(tmp_path, open_path):

@@ -164,3 +164,33 @@ def test_units():
     for value, unit in ((0, "um"), (-1, "um"), ("nan", "um"), ("x", "um"), (None, "um"), (1, "")):
         assert micrometres(value, unit) is None
     assert seconds(2, "ms") == pytest.approx(2e-3)
+
+
+@pytest.mark.parametrize(
+    ("units", "want"),
+    [("", (3.0, -2.0, 10.5)), ("mm", (3000.0, -2000.0, 10500.0)), ("reference frame", (None,) * 3)],
+)
+def test_stage_positions_of_ome_tiff(tmp_path, open_path, units, want):
+    """Of the first plane, wherever the XML lists it."""
+    attributes = {f"Position{a}": [8.0, v] for a, v in zip("XYZ", (10.5, -2.0, 3.0), strict=True)}
+    planes = {"TheZ": [1, 0], "TheC": [0, 0], "TheT": [0, 0], **attributes}
+    if units:
+        planes |= {f"Position{a}Unit": [units] * 2 for a in "XYZ"}
+    image = np.zeros((2, 8, 9), "uint8")
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, image, metadata={"axes": "ZYX"}, photometric="minisblack")
+    listed = "".join(
+        "<Plane " + " ".join(f'{key}="{values[i]}"' for key, values in planes.items()) + "/>"
+        for i in range(2)
+    )
+    xml = tifffile.tiffcomment(path).replace("</Pixels>", f"{listed}</Pixels>")
+    tifffile.tiffcomment(path, xml.encode())
+    with open_path(path) as source:
+        assert source.info.origin_um == want
+
+
+def test_images_without_a_position_have_none(tmp_path, open_path):
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, np.zeros((8, 9), "uint8"))
+    with open_path(path) as source:
+        assert source.info.origin_um == (None, None, None)

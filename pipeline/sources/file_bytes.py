@@ -13,7 +13,7 @@ from pipeline.storage.reading import size_of
 
 
 class FileBytes:
-    """Read byte ranges of the files that one TIFF series spans.
+    """Read byte ranges of the files that one image spans.
 
     `pread` rather than a memory map: a file cut during the run gives a short read, where a map
     ends the whole worker with SIGBUS. Threads may share it. Of objects in a store, ranges that lie

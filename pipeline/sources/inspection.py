@@ -1,0 +1,117 @@
+"""What an archive holds, without a recipe: each image as it would be ingested, each refusal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import ImageError, UnreadableError
+from pipeline.image import ImageInfo
+from pipeline.sources.archive import expand
+from pipeline.sources.base import SourceSpec, open_source
+from pipeline.sources.formats import BY_READER, format_of
+from pipeline.storage import AnyPath, StorePath, path_of
+
+#: What a pyramid adds to level 0.
+PYRAMID = 4 / 3
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """One image of an archive.
+
+    Parameters
+    ----------
+    spec : SourceSpec
+    info : ImageInfo
+    levels : tuple of (int, int)
+        (Y, X) of the levels of the file's own pyramid.
+    stored_bytes : int
+        Of the file, or of the folder; of its first image only, where it holds several.
+    """
+
+    spec: SourceSpec
+    info: ImageInfo
+    levels: tuple[tuple[int, int], ...]
+    stored_bytes: int
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Of all pixels of level 0."""
+        return math.prod(self.info.shape) * np.dtype(self.info.dtype).itemsize
+
+    @property
+    def written_bytes(self) -> int:
+        """Of the OME-Zarr that a run would write of it with its pyramid, before compression.
+
+        An OME-Zarr is read where it is, unless the recipe says otherwise.
+        """
+        return 0 if self.spec.reader == "ome_zarr" else int(self.pixel_bytes * PYRAMID)
+
+    @property
+    def format_name(self) -> str:
+        return (format_of(path_of(self.spec.path).name) or BY_READER[self.spec.reader]).name
+
+    def as_json(self) -> dict[str, object]:
+        """For machines."""
+        info = self.info
+        return {
+            "name": self.spec.name,
+            "path": self.spec.path,
+            "series": self.spec.series,
+            "reader": self.spec.reader,
+            "axes": info.axes,
+            "shape": dict(zip("tczyx", info.shape, strict=True)),
+            "dtype": info.dtype,
+            "channels": list(info.channels),
+            "pixel_size_um": dict(zip("zyx", info.pixel_size_um, strict=True)),
+            "time_step_s": info.time_step_s,
+            "origin_um": dict(zip("zyx", info.origin_um, strict=True)),
+            "levels": [list(level) for level in self.levels],
+            "chunks": dict(zip("tczyx", info.chunks, strict=True)),
+            "cheap_reads": BY_READER[self.spec.reader].reads,
+            "stored_bytes": self.stored_bytes,
+            "pixel_bytes": self.pixel_bytes,
+            "written_bytes": self.written_bytes,
+        }
+
+
+def inspect_files(specs: Iterable[SourceSpec]) -> list[Inspected | ImageError]:
+    """Open every image of some files; a file that cannot be read gives its error."""
+    return [found for spec in specs for found in _inspect_file(spec)]
+
+
+def _inspect_file(spec: SourceSpec) -> list[Inspected | ImageError]:
+    try:
+        images = expand(spec)
+    except ImageError as error:
+        return [error.alone()]
+    except (MemoryError, OSError, ValueError) as error:
+        return [UnreadableError(spec.path, f"cannot be opened ({error})")]
+    size = stored_bytes(path_of(spec.path))
+    return [_inspect(image, size if number == 0 else 0) for number, image in enumerate(images)]
+
+
+def _inspect(spec: SourceSpec, size: int) -> Inspected | ImageError:
+    try:
+        with open_source(spec) as source:
+            return Inspected(spec, source.info, source.level_sizes, size)
+    except ImageError as error:
+        return error.alone()
+    except (MemoryError, OSError, ValueError) as error:
+        return UnreadableError(spec.path, f"cannot be opened ({error})")
+
+
+def stored_bytes(path: AnyPath) -> int:
+    """Bytes of a file, or of all files in a folder; 0 where they cannot be listed."""
+    if isinstance(path, StorePath):
+        head = path.head()
+        if head is not None:
+            return head.size
+        return sum(item.size for item in path.walk()) if path.can_list else 0
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -1,0 +1,136 @@
+"""Planes that lie in a file as they are: rows at byte positions, read one part at a time."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.box import Box
+from pipeline.errors import DamageError
+from pipeline.sources.base import Source
+from pipeline.sources.file_bytes import FileBytes
+
+
+@dataclass(frozen=True, slots=True)
+class RowLayout:
+    """How one plane lies in its file.
+
+    Parameters
+    ----------
+    height, width : int
+        In px.
+    row_bytes, pixel_bytes : int
+        From a row to the next one, and from a pixel to the next one.
+    dtype : dtype
+        Of one sample as it is stored.
+    """
+
+    height: int
+    width: int
+    row_bytes: int
+    pixel_bytes: int
+    dtype: np.dtype
+
+    @property
+    def plane_bytes(self) -> int:
+        """From the first byte of a plane to its last one; what pads the last row is left out."""
+        return (self.height - 1) * self.row_bytes + self.width * self.pixel_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A rectangle of one plane, some samples of it.
+
+    Parameters
+    ----------
+    wanted : sequence of (int, int)
+        (first index into `out`, byte in the pixel where the sample begins) pairs.
+    rows, columns : tuple of int
+        Half-open, in px.
+    out : ndarray of shape (C, Y, X)
+        Y and X are those of `rows` and `columns`.
+    """
+
+    wanted: Sequence[tuple[int, int]]
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    out: np.ndarray
+
+
+def read_rows(
+    files: FileBytes, path: str, start: int, layout: RowLayout, part: Part, what: str
+) -> None:
+    """Read a rectangle of the plane that begins at byte `start`.
+
+    Raises
+    ------
+    DamageError
+        The file ends before; `what` names the plane.
+    """
+    (y0, y1), (x0, x1) = part.rows, part.columns
+    wide = (x1 - x0) * layout.pixel_bytes
+    first = start + y0 * layout.row_bytes + x0 * layout.pixel_bytes
+    what = f"{what}, rows {y0}-{y1 - 1},"
+    stride = layout.row_bytes
+    # What is left out between rows costs less than a call for each of them, unless it is most.
+    if x1 - x0 == layout.width or 2 * wide > stride:
+        data = files.read(path, first, (y1 - y0 - 1) * stride + wide, what)
+    else:
+        starts = range(first, first + (y1 - y0) * stride, stride)
+        data, stride = files.read_many(path, starts, wide, what), wide
+    for target, sample in part.wanted:
+        part.out[target] = np.ndarray(
+            (y1 - y0, x1 - x0), layout.dtype, data, sample, (stride, layout.pixel_bytes)
+        )
+
+
+class RowSource(Source):
+    """An image whose planes are all stored as rows, in one file.
+
+    Subclasses open the file, set `info` and `_layout`, call `_require_whole`, and say where a
+    plane begins.
+    """
+
+    _layout: RowLayout
+    _files: FileBytes
+
+    @abstractmethod
+    def _place(self, t: int, channel: int, z: int) -> tuple[int, int]:
+        """First byte of the plane that holds a channel, and where in its pixels that lies."""
+
+    def _require_whole(self) -> None:
+        """Compare the end of the last plane with the size of the file.
+
+        Raises
+        ------
+        DamageError
+            The file is shorter than it says.
+        """
+        times, channels, depth, *_ = self.info.shape
+        planes = ((t, c, z) for t in range(times) for c in range(channels) for z in range(depth))
+        last = max(self._place(*plane)[0] for plane in planes)
+        end, size = last + self._layout.plane_bytes, self._files.size(self.spec.path)
+        if end > size:
+            raise DamageError(
+                self.spec.path,
+                f"is cut off: its pixels end at byte {end}, the file at byte {size}",
+                "Copy the file again from its origin.",
+            )
+
+    def _fill(self, out: np.ndarray, t: int, channels: Sequence[int], box: Box) -> None:
+        _, rows, columns = zip(box.start, box.stop, strict=True)
+        for k, z in enumerate(range(box.start[0], box.stop[0])):
+            planes: dict[int, list[tuple[int, int]]] = {}
+            for position, channel in enumerate(channels):
+                start, sample = self._place(t, channel, z)
+                planes.setdefault(start, []).append((position, sample))
+            for start, wanted in planes.items():
+                part = Part(wanted, rows, columns, out[:, k])
+                what = f"plane (t {t}, z {z})"
+                read_rows(self._files, self.spec.path, start, self._layout, part, what)
+
+    def close(self) -> None:
+        self._files.close()

@@ -1,0 +1,96 @@
+"""`tilewright inspect`: what is said of good and bad files, to people and to machines."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+IMAGE = np.arange(2 * 3 * 40 * 50, dtype="uint16").reshape(2, 3, 40, 50)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """An OME-TIFF of all metadata, a file of two series, one that is cut, and a table."""
+    folder = tmp_path / "archive"
+    (folder / "deep").mkdir(parents=True)
+    tifffile.imwrite(
+        folder / "deep" / "a.ome.tif",
+        IMAGE,
+        photometric="minisblack",
+        compression="zlib",
+        tile=(16, 32),
+        metadata={
+            "axes": "TCYX",
+            "Channel": {"Name": ["DAPI", "GFP", "RFP"]},
+            "PhysicalSizeX": 0.25,
+            "PhysicalSizeY": 0.5,
+            "TimeIncrement": 2.0,
+            "Plane": {"PositionX": [7.0] * 6, "PositionY": [-3.0] * 6},
+        },
+    )
+    with tifffile.TiffWriter(folder / "two.ome.tif", ome=True) as tif:
+        tif.write(IMAGE[0, 0])
+        tif.write(IMAGE[0, 1])
+    tifffile.imwrite(folder / "cut.tif", IMAGE[0, 0])
+    (folder / "cut.tif").write_bytes((folder / "cut.tif").read_bytes()[:900])
+    (folder / "notes.txt").write_text("dear colleague")
+    return folder
+
+
+def test_for_people(archive, here):
+    said = here("inspect", archive, expect=3).stdout
+    for line in (
+        "deep/a  [TIFF, BigTIFF, OME-TIFF]",
+        "axes tcyx: t=2 c=3 y=40 x=50, uint16",
+        "channels: DAPI, GFP, RFP",
+        "pixel size: y 0.5, x 0.25 um; time step 2 s",
+        "stage position: y -3, x 7 um",
+        "pyramid levels: 1 (40 x 50)",
+        "cheap reads: blocks of 1 x 1 x 1 x 16 x 32 (t, c, z, y, x)",
+        "as pixels 23 KiB, as a copy at most 31 KiB",
+        "two_s0  [",
+        "two_s1  [",
+        "bytes: stored in the file above",
+        f"WOULD BE QUARANTINED {archive / 'cut.tif'}: is cut off",
+        "3 images, 0.0 Mpx",
+        "1 files refused",
+        "Not looked at: .txt (1)",
+    ):
+        assert line in said
+
+
+def test_for_machines(archive, here):
+    found = json.loads(here("inspect", archive, "--json", expect=3).stdout)
+    assert [image["name"] for image in found["images"]] == ["deep/a", "two_s0", "two_s1"]
+    first = found["images"][0]
+    assert first["shape"] == {"t": 2, "c": 3, "z": 1, "y": 40, "x": 50}
+    assert first["pixel_size_um"] == {"z": None, "y": 0.5, "x": 0.25}
+    assert first["origin_um"] == {"z": None, "y": -3.0, "x": 7.0}
+    assert first["pixel_bytes"] == IMAGE.nbytes
+    assert first["stored_bytes"] == (archive / "deep" / "a.ome.tif").stat().st_size
+    assert [e["path"] for e in found["refused"]] == [str(archive / "cut.tif")]
+    assert found["other_files"] == {".txt": 1}
+    assert found["total"]["images"] == 3
+
+
+def test_one_file_and_a_glob(archive, here):
+    one = here("inspect", archive / "deep" / "a.ome.tif").stdout
+    assert one.startswith("a  [")
+    assert "Not looked at" not in one
+    assert "two_s1" in here("inspect", archive, "--only", "two*").stdout
+
+
+def test_nothing_to_inspect_is_refused(tmp_path, here):
+    assert "does not exist" in here("inspect", tmp_path / "no", expect=2).output
+    assert "holds no image" in here("inspect", tmp_path, expect=2).output
+
+
+def test_names_are_those_of_a_run(archive, here):
+    """Also where a pyramid of OME-Zarr is read in place, which is not copied."""
+    tifffile.imwrite(archive / "two.tif", IMAGE[0, 0])
+    found = json.loads(here("inspect", archive, "--json", expect=3).stdout)
+    names = {image["name"] for image in found["images"]}
+    assert names == {"deep/a", "two.ome.tif_s0", "two.ome.tif_s1", "two.tif"}
