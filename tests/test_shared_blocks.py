@@ -143,10 +143,12 @@ def test_compressed_frames(tmp_path, small_shards, unpacked, dims):
     once(unpacked, 40)
 
 
-def test_a_mosaic_that_overlaps(tmp_path, small_shards, unpacked):
+@pytest.mark.parametrize("side", [64, 80])
+def test_a_mosaic_that_overlaps(tmp_path, small_shards, unpacked, side):
+    """Also where its tiles are as large as shards."""
     places = itertools.product(range(4), range(3))
     tiles = [
-        Tile(pixels((80, 90, 1)), 70 * y, 77 * x, n, {"C": 0}, "zstd1")
+        Tile(pixels((side, side, 1)), (side - 8) * y, (side - 8) * x, n, {"C": 0}, "zstd1")
         for n, (y, x) in enumerate(places)
     ]
     write_czi(tmp_path / "a.czi", *tiles)

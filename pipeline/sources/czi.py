@@ -172,7 +172,13 @@ class CziSource(Source):
         numbers = np.concatenate(list(self._planes.values()))
         blocks = [self._block(n) for n in numbers[:1000].tolist()]
         rows, columns = Counter(block.shape for block in blocks).most_common(1)[0][0]
-        return (rows if self._packed else 1), columns
+        if not self._packed:
+            return 1, columns
+        d = self._directory
+        return (
+            _period(d.rows[numbers, 0] - self._top, rows),
+            _period(d.columns[numbers, 0] - self._left, columns),
+        )
 
     def _block(self, number: int) -> Block:
         d = self._directory
@@ -246,6 +252,18 @@ class CziSource(Source):
     def close(self) -> None:
         self._cache.clear()
         self._files.close()
+
+
+def _period(starts: np.ndarray, size: int) -> int:
+    """Distance of neighbours along an axis; an odd number where they overlap or lie irregularly.
+
+    Such blocks hang together across any border of a power of two, see `pipeline.shared_blocks`.
+    """
+    places = np.unique(starts)
+    if len(places) < 2:
+        return size
+    step = min(size, int(np.diff(places).max()))
+    return step if step == size and not (places % step).any() else step | 1
 
 
 def _images(directory: Directory) -> dict[tuple[int, ...], np.ndarray]:
