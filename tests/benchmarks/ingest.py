@@ -184,6 +184,7 @@ def _planned(path: str, folder: str, dims: str):
         {
             "segment": {"method": "threshold", "foreground": {"value": 1}},
             "source": {"channels": [0], "dims": dims},
+            "measure": {"quality": False},
         }
     )
     return plan_image(item, recipe, RunFolder(Path(folder)), Machine(1, BYTES_PER_WORKER), 512)
@@ -191,23 +192,25 @@ def _planned(path: str, folder: str, dims: str):
 
 def read_ours(path: str, folder: str, dims: str) -> dict[str, float]:
     """The reads of ingest, without writing."""
-    from pipeline.orders import IngestOrder
+    from pipeline.read_order import ReadOrder
     from pipeline.shared_blocks import plan_reading
 
     plan = _planned(path, folder, dims)
     pyramid = plan.output.image
-    reading = plan_reading(pyramid, plan.job.hold_bytes)
+    grid, reading = pyramid.grid(), plan_reading(pyramid, plan.job.hold_bytes)
+    held, together = reading.hold_bytes, reading.together
     orders = [
-        IngestOrder(plan.job, numbers, pyramid, reading.hold_bytes, reading.together)
-        for numbers in reading.batches(range(len(pyramid.grid())), 4)
+        ReadOrder(plan.job, numbers, grid, pyramid, False, "", held, together)
+        for numbers in reading.batches(range(len(grid)), 4)
     ]
     begun = time.process_time()
     for order in orders:
-        _source(plan).hold(order.hold_bytes)
-        region = order.regions()
+        source = _source(plan)
+        source.hold(order.hold_bytes)
+        region = order._regions(source)
         for number in order.numbers:
-            region(pyramid.grid().tile(number))
-        _source(plan).hold(0)
+            region(grid.tile(number))
+        source.hold(0)
     return {"seconds": time.process_time() - begun, "peak": peak_bytes()}
 
 
@@ -225,7 +228,7 @@ def ingest(path: str, folder: str, dims: str) -> dict[str, float]:
     engine = Engine(plan.job, plan.output, perform_here, MemoryLedger(), 4)
     engine.output.prepare()
     begun = time.process_time()
-    engine._ingest(plan.output.image)
+    engine._read()
     seconds = time.process_time() - begun
     pixels = np.dtype(plan.job.info.dtype).itemsize * float(np.prod(plan.job.info.shape))
     return {
