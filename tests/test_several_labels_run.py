@@ -221,7 +221,7 @@ def test_a_run_goes_on_from_any_label(
 
 
 #: Orders of a whole run of the image above, with a tile a batch.
-ALL_ORDERS = 42
+ALL_ORDERS = 43
 
 
 def test_evaluate_asks_which_labels_are_meant(archive: Path, tmp_path: Path) -> None:
