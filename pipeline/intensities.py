@@ -36,11 +36,13 @@ def channel_columns(channel: Column, quantum: Quantum) -> dict[str, Column]:
         mean = ((s - n * m) / safe).astype(np.float64)
         spread = ((square - 2 * m * s + n * m * m) / safe).astype(np.float64)
     deviation = np.sqrt(np.maximum(spread - mean**2, 0.0))
+    # The range of a channel without any finite value is not finite either.
+    offset = quantum.offset if np.isfinite(quantum.offset) else 0.0
     values = {
-        "min": quantum.offset + quantum.step * low,
-        "mean": quantum.offset + quantum.step * (mean + low),
-        "max": quantum.offset + quantum.step * high,
+        "min": offset + quantum.step * low,
+        "mean": offset + quantum.step * (mean + low),
+        "max": offset + quantum.step * high,
         "std": quantum.step * deviation,
-        "sum": quantum.offset * count + quantum.step * total,
+        "sum": offset * count + quantum.step * total,
     }
     return {key: np.where(known, value, np.nan) for key, value in values.items()}

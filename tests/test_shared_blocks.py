@@ -66,7 +66,7 @@ def ingest(path, folder, dims="2d", machine=MACHINE, room=None):
     engine = Engine(job, plan.output, perform_here, MemoryLedger(), 3)
     engine.output.prepare()
     assert plan.output.image is not None
-    digests = engine._ingest(plan.output.image)
+    digests, _ = engine._read()
     assert len(digests) >= len(plan.output.image.grid())
     copy = zarr.open_array(f"{plan.output.image.path}/0", mode="r")[...]
     return copy.reshape(item.info.shape), plan

@@ -90,4 +90,5 @@ def test_other_methods_have_no_more_columns(
     monkeypatch.undo()
     recipe = parse_recipe({"segment": {"method": "threshold"}}, "recipe")
     table = run_untiled(recipe, image(), tmp_path).table
-    assert table.column_names[-5:] == ["touches_border", "min_0", "mean_0", "max_0", "std_0"]
+    last = ["touches_border", "min_0", "mean_0", "max_0", "std_0", "sum_0"]
+    assert table.column_names[-6:] == last

@@ -221,7 +221,7 @@ def test_a_publication_that_breaks_off_is_done_again(request_, bucket, monkeypat
     assert not (bucket / "out" / ".tilewright" / "previous").is_dir()
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0])
 def test_faults_change_nothing(seed, request_, archive, bucket, behind):
     want = digests(segment(request_))
     upload(archive, bucket / "archive")
