@@ -28,17 +28,17 @@ class FileBytes:
         """Bytes in the file, now."""
         return size_of(path)
 
-    def read(self, path: str, offset: int, count: int, what: str) -> bytes:
+    def read(self, path: str, offset: int, count: int, what: object) -> bytes:
         """Exactly `count` bytes, see `read_many`."""
         return self.read_many(path, [offset], count, what)
 
-    def read_many(self, path: str, offsets: Sequence[int], count: int, what: str) -> bytes:
+    def read_many(self, path: str, offsets: Sequence[int], count: int, what: object) -> bytes:
         """Exactly `count` bytes from each of some positions, one behind the other.
 
         Raises
         ------
         DamageError
-            The file ends before; `what` names what lies there.
+            The file ends before; `what`, once it is spelled, names what lies there.
         UnreadableError
             The system refuses.
         """

@@ -73,7 +73,7 @@ def stored_bytes(page: tifffile.TiffPage, grid: SegmentGrid, index: int) -> int:
 
 
 def decode_segment(
-    files: FileBytes, page: tifffile.TiffPage, grid: SegmentGrid, index: int, what: str
+    files: FileBytes, page: tifffile.TiffPage, grid: SegmentGrid, index: int, what: object
 ) -> np.ndarray:
     """Read and decode one segment.
 
@@ -120,7 +120,7 @@ def rgb_of(ycbcr: np.ndarray) -> np.ndarray:
     return np.stack([red, green, blue], axis=-1).clip(0, 255).astype(np.uint8)
 
 
-def _check_jpeg(path: str, data: bytes, what: str) -> None:
+def _check_jpeg(path: str, data: bytes, what: object) -> None:
     # libjpeg allocates what the segment's own header says, whatever the page's tags say.
     try:
         bits, *sides = tifffile.tifffile.jpeg_shape(data)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import tifffile
@@ -47,6 +48,24 @@ class Request:
     rows: tuple[int, int]
     columns: tuple[int, int]
     out: np.ndarray
+
+
+class _Name(NamedTuple):
+    """What a segment is called, spelled only where something is wrong with it."""
+
+    grid: SegmentGrid
+    page: int
+    segment: Segment
+
+    def __str__(self) -> str:
+        _, _, height, width, _ = self.grid.page
+        _, rows, columns = self.grid.segment
+        bottom = min(height, self.segment.row + rows) - 1
+        right = min(width, self.segment.column + columns) - 1
+        return (
+            f"{self.grid.kind} {self.segment.index} (rows {self.segment.row}-{bottom}, "
+            f"columns {self.segment.column}-{right} of page {self.page})"
+        )
 
 
 class PlaneReader:
@@ -140,7 +159,7 @@ class PlaneReader:
             top, bottom = max(y0, segment.row), min(y1, segment.row + rows)
             left, right = max(x0, segment.column), min(x1, segment.column + columns)
             part = request.out[:, top - y0 : bottom - y0, left - x0 : right - x0]
-            what = self._describe(number, segment)
+            what = _Name(self.grid, number, segment)
             if not is_stored(page, segment.index):
                 self._fill_missing(f"{what} was never written", request.wanted, part)
                 continue
@@ -155,7 +174,7 @@ class PlaneReader:
                 part[target] = cut[:, :, sample]
 
     def _block(
-        self, number: int, page: tifffile.TiffPage, segment: Segment, what: str
+        self, number: int, page: tifffile.TiffPage, segment: Segment, what: object
     ) -> np.ndarray:
         def decode() -> np.ndarray:
             block = decode_segment(self._files, page, self.grid, segment.index, what)
@@ -176,16 +195,6 @@ class PlaneReader:
             )
         for target, _ in wanted:
             out[target] = self._key.nodata
-
-    def _describe(self, number: int, segment: Segment) -> str:
-        _, _, height, width, _ = self.grid.page
-        _, rows, columns = self.grid.segment
-        bottom = min(height, segment.row + rows) - 1
-        right = min(width, segment.column + columns) - 1
-        return (
-            f"{self.grid.kind} {segment.index} (rows {segment.row}-{bottom}, "
-            f"columns {segment.column}-{right} of page {number})"
-        )
 
     def close(self) -> None:
         self.cache.clear()
