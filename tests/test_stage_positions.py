@@ -1,0 +1,62 @@
+"""Fields whose files say where the stage was: one image, in which nothing is cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tifffile
+
+from flows.request import Request
+from pipeline.box import Box
+from pipeline.labels_recipe import parse_any_recipe
+from pipeline.sources import open_source
+from pipeline.sources.base import SourceSpec
+from tests.in_process import digests, segment
+
+PIXEL_UM = 0.5
+
+
+def scene() -> np.ndarray:
+    """A plane with one object on the border of two fields, and one in each."""
+    image = np.zeros((60, 100), "u2")
+    image[20:32, 44:58] = 900
+    image[5:12, 6:15] = 700
+    image[40:52, 80:93] = 800
+    return image
+
+
+def write_field(path, image: np.ndarray, x: int) -> None:
+    plane = {"PositionX": [x * PIXEL_UM], "PositionY": [0.0]}
+    units = {"PositionXUnit": ["µm"], "PositionYUnit": ["µm"]}
+    sizes = {"PhysicalSizeX": PIXEL_UM, "PhysicalSizeY": PIXEL_UM}
+    meta = {"axes": "YX", "Plane": {**plane, **units}, **sizes}
+    tifffile.imwrite(path, image, ome=True, metadata=meta)
+
+
+@pytest.mark.parametrize("tile", [16, 64, 2048])
+def test_ome_tiff_fields_are_put_where_the_stage_was(tmp_path, tile):
+    archive, image = tmp_path / "archive", scene()
+    (archive / "scan").mkdir(parents=True)
+    # The names tell nothing: the field on the right comes first.
+    write_field(archive / "scan" / "a.ome.tif", image[:, 50:], 50)
+    write_field(archive / "scan" / "b.ome.tif", image[:, :50], 0)
+    recipe = parse_any_recipe(
+        {
+            "label": "spots",
+            "source": {"files": "{field}.ome.tif", "fields": "stitched"},
+            "segment": {"method": "threshold", "foreground": {"value": 100}},
+        },
+        "test",
+    )
+    asked = Request(recipe, archive, tmp_path / "out", tile_px=tile)
+    folder = segment(asked, small=False)
+    (name,), _ = digests(folder)
+    assert "published" in name
+    table = pq.read_table(folder.objects).to_pydict()
+    assert table["area_px"] == [7 * 9, 12 * 14, 12 * 13]
+    place = next(folder.images.rglob("*.ome.zarr"))
+    with open_source(SourceSpec("ome_zarr", str(place / "labels" / "spots"), "l")) as labels:
+        found = labels.read(0, [0], Box.whole(labels.info.shape[2:]))[0, 0]
+    assert found.shape == image.shape
+    np.testing.assert_array_equal(found > 0, image > 100)
