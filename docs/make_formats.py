@@ -4,7 +4,7 @@
 
 Each folder is inspected and goes through `tilewright run` with Otsu's threshold on its first
 channel, in planes, or in volumes if its name says 3d; in folders named ome_zarr, chunks that were
-left out are empty. HCS plates are not looked at.
+left out are empty.
 """
 
 from __future__ import annotations
@@ -55,15 +55,13 @@ def lines(folder: Path, top: Path, outcome: dict[str, tuple[str, str]]) -> Itera
     """One line an image, or a file that is refused."""
     for item in inspect_files(distinct_names(discover(folder))):
         if isinstance(item, ImageError):
-            if "hcs_plate" in item.path:
-                continue
             yield [_place(item.path, top), "", "", "", "", f"refused: {item.reason}"]
             continue
         yield [_place(item.spec.path, top, item.spec.ending), *_seen(item), _run(item, outcome)]
 
 
 def _place(path: str, top: Path, ending: str = "") -> str:
-    found = Path(path).relative_to(top).as_posix()
+    found = Path(path).relative_to(top.resolve()).as_posix()
     return f"`{found}`{f' ({ending})' if ending else ''}"
 
 
