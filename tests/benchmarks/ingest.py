@@ -194,6 +194,7 @@ def read_ours(path: str, folder: str, dims: str) -> dict[str, float]:
     """The reads of ingest, without writing."""
     from pipeline.read_order import ReadOrder
     from pipeline.shared_blocks import plan_reading
+    from pipeline.view import opened
 
     plan = _planned(path, folder, dims)
     pyramid = plan.output.image
@@ -203,15 +204,25 @@ def read_ours(path: str, folder: str, dims: str) -> dict[str, float]:
         ReadOrder(plan.job, numbers, grid, pyramid, False, "", held, together)
         for numbers in reading.batches(range(len(grid)), 4)
     ]
+
+    def read() -> None:
+        for order in orders:
+            _read(order, grid, plan)
+
+    read()  # what is loaded at the first time, as for the bare reader
+    opened.cache_clear()
     begun = time.process_time()
-    for order in orders:
-        source = _source(plan)
-        source.hold(order.hold_bytes)
-        region = order._regions(source)
-        for number in order.numbers:
-            region(grid.tile(number))
-        source.hold(0)
+    read()
     return {"seconds": time.process_time() - begun, "peak": peak_bytes()}
+
+
+def _read(order, grid, plan) -> None:
+    source = _source(plan)
+    source.hold(order.hold_bytes)
+    region = order._regions(source)
+    for number in order.numbers:
+        region(grid.tile(number))
+    source.hold(0)
 
 
 def _source(plan):
