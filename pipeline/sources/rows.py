@@ -12,6 +12,11 @@ from pipeline.box import Box
 from pipeline.errors import DamageError
 from pipeline.sources.base import Source
 from pipeline.sources.file_bytes import FileBytes
+from pipeline.storage import is_url
+
+#: What is read from a disk at once: it stays in the cache of the processor until it is sorted out,
+#: and the same memory is used again.
+AT_ONCE_BYTES = 96 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,18 @@ def read_rows(
     DamageError
         The file ends before; `what` names the plane.
     """
+    y0, y1 = part.rows
+    step = y1 - y0 if is_url(path) else max(1, AT_ONCE_BYTES // layout.row_bytes)
+    for top in range(y0, y1, step):
+        bottom = min(y1, top + step)
+        out = part.out[:, top - y0 : bottom - y0]
+        piece = Part(part.wanted, (top, bottom), part.columns, out)
+        _read_rows(files, path, start, layout, piece, what)
+
+
+def _read_rows(
+    files: FileBytes, path: str, start: int, layout: RowLayout, part: Part, what: str
+) -> None:
     (y0, y1), (x0, x1) = part.rows, part.columns
     wide = (x1 - x0) * layout.pixel_bytes
     first = start + y0 * layout.row_bytes + x0 * layout.pixel_bytes
