@@ -65,7 +65,8 @@ def leased(lock: StorePath, root: StorePath, what: str) -> Iterator[None]:
         ended.set()
         signs.join(timeout=SIGN_S)
         try:
-            lock.unlink(missing_ok=True)
+            if _is_mine(lock, me):
+                lock.unlink(missing_ok=True)
         except OSError as error:
             log.info("%s could not be deleted: %s", lock, error)
 
@@ -83,13 +84,16 @@ def _take(lock: StorePath, root: StorePath, what: str, me: dict[str, object]) ->
     lock.write_bytes(_signed(me))
     # Of two that find a dead one at once, the last to put its name stays.
     time.sleep(1.0)
-    if (_read(lock) or {}).get("token") != me["token"]:
+    if not _is_mine(lock, me):
         raise BusyError(f"{root}: another {what} has just begun to write to this folder.")
 
 
 def _give_signs(lock: StorePath, me: dict[str, object], ended: threading.Event) -> None:
     while not ended.wait(SIGN_S):
         try:
+            if not _is_mine(lock, me):
+                log.warning("%s: another process took this run for dead, and writes, too", lock)
+                return
             lock.write_bytes(_signed(me))
         except OSError as error:
             log.info("%s could not be put: %s", lock, error)
@@ -105,6 +109,10 @@ def _read(lock: StorePath) -> dict[str, object] | None:
     except (FileNotFoundError, ValueError):
         return None
     return found
+
+
+def _is_mine(lock: StorePath, me: dict[str, object]) -> bool:
+    return (_read(lock) or {}).get("token") == me["token"]
 
 
 def _is_dead(other: dict[str, object]) -> bool:
