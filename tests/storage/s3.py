@@ -9,6 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.storage import StorePath
 
 KEYS = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -41,6 +44,13 @@ def make_bucket(port: int, name: str) -> None:
     there.request("PUT", f"/{name}", headers={"Authorization": scope})
     assert there.getresponse().status == 200
     there.close()
+
+
+def upload(folder: Path, target: StorePath) -> None:
+    """Put all files of a folder into a bucket."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            (target / path.relative_to(folder).as_posix()).write_bytes(path.read_bytes())
 
 
 def _wait_for(process: subprocess.Popen[bytes], port: int) -> None:

@@ -22,6 +22,7 @@ from pipeline.storage import StorePath
 from pipeline.storage.stores import open_store
 from pipeline.table_file import table_digest
 from pipeline.verify import verify_folder
+from tests.storage.s3 import upload
 from tests.test_crash import (
     BATCH,
     KINDS,
@@ -62,12 +63,6 @@ if TRIALS > 3:
     ]
 #: Share of requests that go wrong while processes are killed.
 RATE = 0.03
-
-
-def upload(folder: Path, target: StorePath) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            (target / path.relative_to(folder).as_posix()).write_bytes(path.read_bytes())
 
 
 def found_in(out: StorePath | Path) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from pipeline.storage import StorePath
 from pipeline.storage.folders import copy_folder
 from pipeline.verify import verify_folder
 from tests.in_process import digests, opened, segment
+from tests.storage.s3 import upload
 from tests.storage.test_stored_sources import write_zarr
 
 RECIPE = parse_recipe({"segment": {"method": "threshold"}, "label": "blobs"}, "test")
@@ -49,12 +49,6 @@ def archive(tmp_path):
 @pytest.fixture
 def request_(archive, tmp_path):
     return Request(RECIPE, archive, tmp_path / "out", tile_px=64)
-
-
-def upload(folder: Path, target: StorePath) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            (target / path.relative_to(folder).as_posix()).write_bytes(path.read_bytes())
 
 
 def names_in(folder: StorePath) -> list[str]:
