@@ -55,7 +55,7 @@ class ReadOrder(Order):
 
     def perform(self) -> Receipt:
         source = opened(self.job.source, self.job.plan)
-        source.hold(self.hold_bytes)
+        source.hold(self.hold_bytes, once=True)
         try:
             return self._perform(source)
         finally:

@@ -24,14 +24,16 @@ from pipeline.pyramid import SHARD, Pyramid
 from pipeline.recipe import Recipe
 from pipeline.run_folder import RunFolder
 from pipeline.shared_blocks import Reading, plan_reading
-from pipeline.sources import SourceSpec, czi, nd2_frames, tiff_pixels
+from pipeline.sources import SourceSpec, czi, nd2_frames
 from pipeline.sources.formats import format_of
 from pipeline.sources.picture import PictureSource
+from pipeline.sources.tiff_decode import PageDecoder
 
 sys.path.insert(0, str(Path(__file__).parent / "sources"))
 
 from czi_writer import Tile, write_czi
 from nd2_writer import write_nd2
+from slide_writers import tissue, write_ndpi
 
 MACHINE = Machine(1, 8 * 2**30)
 
@@ -83,7 +85,7 @@ def unpacked(monkeypatch):
             module, name, lambda *a, **k: (seen.update([key(*a)]), original(*a, **k))[1]
         )
 
-    count(tiff_pixels, "decode_segment", lambda f, page, grid, index, what: (page.index, index))
+    count(PageDecoder, "decode", lambda self, index, what: (self.page.index, index))
     count(czi, "unpack", lambda path, files, block, kind: block.number)
     count(nd2_frames.Frames, "unpacked", lambda self, number: number)
     count(PictureSource, "_decode", lambda self: "picture")
@@ -132,6 +134,13 @@ def test_a_picture(tmp_path, small_shards, unpacked, suffix):
     Image.fromarray(pixels((300, 250, 3))).save(tmp_path / f"a.{suffix}")
     ingest(tmp_path / f"a.{suffix}", tmp_path / "out")
     once(unpacked, 1)
+
+
+def test_intervals_of_a_jpeg(tmp_path, small_shards, unpacked, monkeypatch):
+    monkeypatch.setattr("pipeline.sources.base.CACHE_BYTES", 1)
+    write_ndpi(tmp_path / "a.ndpi", [tissue(300, 250)], 80)
+    ingest(tmp_path / "a.ndpi", tmp_path / "out")
+    once(unpacked, 3)  # 32 blocks a row: an interval of 10 ends with one every 5 rows, 120 px
 
 
 @pytest.mark.parametrize("dims", ["2d", "3d"])

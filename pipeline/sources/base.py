@@ -165,15 +165,16 @@ class Source(ABC):
     def close(self) -> None:
         """Give back file handles and cached pixels; a second call does nothing."""
 
-    def hold(self, limit_bytes: int) -> None:
+    def hold(self, limit_bytes: int, once: bool = False) -> None:
         """Keep unpacked blocks of so many bytes for the reads to come.
 
-        0 lets go of all blocks; a source then keeps as many as it does by itself.
+        0 lets go of all blocks; a source then keeps as many as it does by itself. `once` promises
+        that no pixel will be read twice, so that a block which one read uses up need not be kept.
         """
         cache = self._cache
         if cache is None:
             return
-        cache.limit(limit_bytes or CACHE_BYTES)
+        cache.limit(limit_bytes or CACHE_BYTES, once)
         if not limit_bytes:
             cache.clear()
 

@@ -30,10 +30,12 @@ class FileBytes:
 
     def read(self, path: str, offset: int, count: int, what: object) -> bytes:
         """Exactly `count` bytes, see `read_many`."""
-        return self.read_many(path, [offset], count, what)
+        return self.read_many(path, [offset], [count], what)[0]
 
-    def read_many(self, path: str, offsets: Sequence[int], count: int, what: object) -> bytes:
-        """Exactly `count` bytes from each of some positions, one behind the other.
+    def read_many(
+        self, path: str, offsets: Sequence[int], counts: Sequence[int], what: object
+    ) -> list[bytes]:
+        """Exactly so many bytes from each of some positions.
 
         Raises
         ------
@@ -44,20 +46,20 @@ class FileBytes:
         """
         try:
             if is_url(path):
-                parts = StorePath.of(path).read_ranges(offsets, count) if count else []
+                parts = StorePath.of(path).read_ranges(offsets, counts)
             else:
                 handle = self._handle(path)
-                parts = [_read_here(handle, offset, count) for offset in offsets]
+                parts = [_read_here(handle, *place) for place in zip(offsets, counts, strict=True)]
         except OSError as error:
             raise UnreadableError(path, f"{what} cannot be read: {os_reason(error)}") from error
-        for part in parts:
+        for part, count in zip(parts, counts, strict=True):
             if len(part) < count:
                 raise DamageError(
                     path,
                     f"is cut off: {what} ends {count - len(part)} bytes behind the end of the file",
                     "Copy the file again from its origin.",
                 )
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return parts
 
     def _handle(self, path: str) -> int:
         with self._lock:

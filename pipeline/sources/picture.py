@@ -149,7 +149,7 @@ class PictureSource(Source):
             )
         return pixels.reshape(height, width, channels)
 
-    def hold(self, limit_bytes: int) -> None:
+    def hold(self, limit_bytes: int, once: bool = False) -> None:
         """The picture is held whole, until it is let go."""
         if not limit_bytes:
             self._pixels = None

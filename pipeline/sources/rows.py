@@ -97,7 +97,8 @@ def _read_rows(
         data = files.read(path, first, (y1 - y0 - 1) * stride + wide, what)
     else:
         starts = range(first, first + (y1 - y0) * stride, stride)
-        data, stride = files.read_many(path, starts, wide, what), wide
+        parts = files.read_many(path, starts, [wide] * len(starts), what)
+        data, stride = b"".join(parts), wide
     for target, sample in part.wanted:
         part.out[target] = np.ndarray(
             (y1 - y0, x1 - x0), layout.dtype, data, sample, (stride, layout.pixel_bytes)

@@ -68,8 +68,8 @@ class SeenSource(Source):
             yield first, self._stored.read(time, channels, slab)
             first = stop
 
-    def hold(self, limit_bytes: int) -> None:
-        self._stored.hold(limit_bytes)
+    def hold(self, limit_bytes: int, once: bool = False) -> None:
+        self._stored.hold(limit_bytes, once)
 
     @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:

@@ -68,7 +68,7 @@ class SlideSource(Source):
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
         return self._levels
 
-    def hold(self, limit_bytes: int) -> None:
+    def hold(self, limit_bytes: int, once: bool = False) -> None:
         self._cache_bytes = limit_bytes or CACHE_BYTES
         with self._lock:
             if self._slide is not None:

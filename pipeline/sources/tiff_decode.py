@@ -9,6 +9,7 @@ import tifffile
 
 from pipeline.errors import DamageError, UnreadableError
 from pipeline.sources.file_bytes import FileBytes
+from pipeline.sources.jpeg_intervals import IntervalLayout, decode_intervals
 from pipeline.sources.tiff_grid import SegmentGrid
 
 SEGMENT_LIMIT_BYTES = 1 << 30
@@ -52,12 +53,6 @@ def require_decodable(path: str, key: tifffile.TiffPage, grid: SegmentGrid) -> N
         ) from error
 
 
-def is_stored(page: tifffile.TiffPage, index: int) -> bool:
-    """Whether the page has bytes for a segment."""
-    offsets, counts = page.dataoffsets, page.databytecounts
-    return index < min(len(offsets), len(counts)) and offsets[index] > 0 and counts[index] > 0
-
-
 def stored_bytes(page: tifffile.TiffPage, grid: SegmentGrid, index: int) -> int:
     """Bytes of a segment that count; some writers claim whole rows behind the last ones."""
     count = int(page.databytecounts[index])
@@ -72,42 +67,111 @@ def stored_bytes(page: tifffile.TiffPage, grid: SegmentGrid, index: int) -> int:
     return min(count, grid.segment[0] * rows * row_bytes)
 
 
-def decode_segment(
-    files: FileBytes, page: tifffile.TiffPage, grid: SegmentGrid, index: int, what: object
-) -> np.ndarray:
-    """Read and decode one segment.
+class PageDecoder:
+    """Reads and decodes segments of one page; what they have in common is looked up once.
 
-    Returns
-    -------
-    block : ndarray of shape (D, H, W, S)
-        Native endian; may be cut at the edge of the page.
-
-    Raises
-    ------
-    DamageError
-        Its bytes are missing, or do not decode to what the page says.
+    Parameters
+    ----------
+    files : FileBytes
+    page : tifffile.TiffPage
+    grid : SegmentGrid
     """
-    key, path = page.keyframe, str(page.parent.filehandle.path)
-    count = stored_bytes(page, grid, index)
-    if count > SEGMENT_LIMIT_BYTES:
-        raise DamageError(path, f"{what} claims {count} bytes, the limit is {SEGMENT_LIMIT_BYTES}")
-    data = files.read(path, int(page.dataoffsets[index]), count, what)
-    if key.compression in JPEG:
-        _check_jpeg(path, data, what)
-    try:
-        block, _, _ = key.decode(data, index, jpegtables=page.jpegtables, jpegheader=key.jpegheader)
-    except Exception as error:  # each codec has exceptions of its own
-        raise DamageError(
-            path,
-            f"{what} cannot be decoded: {first_line(error)}",
-            "Copy the file again from its origin.",
-        ) from error
-    if block is None or block.dtype.newbyteorder("=") != key.dtype.newbyteorder("="):
-        found = "nothing" if block is None else block.dtype
-        raise DamageError(path, f"{what} decodes to {found}, its page says {key.dtype}")
-    if key.compression == JPEG2000_YCBCR and block.dtype == np.uint8 and block.shape[-1] == 3:
-        return rgb_of(block)
-    return np.asarray(block)
+
+    def __init__(self, files: FileBytes, page: tifffile.TiffPage, grid: SegmentGrid) -> None:
+        self.page, self._files, self._grid = page, files, grid
+        self._path = str(page.parent.filehandle.path)
+        self._offsets, self._counts = page.dataoffsets, page.databytecounts
+        self._stored = min(len(self._offsets), len(self._counts))
+        key = page.keyframe
+        self._dtype, self._compression = np.dtype(key.dtype).newbyteorder("="), key.compression
+        self._decode, self._tables = key.decode, page.jpegtables
+
+    def is_stored(self, index: int) -> bool:
+        """Whether the page has bytes for a segment."""
+        return index < self._stored and self._offsets[index] > 0 and self._counts[index] > 0
+
+    def decode(self, index: int, what: object) -> np.ndarray:
+        """Read and decode one segment; `what` names it in messages.
+
+        Returns
+        -------
+        block : ndarray of shape (D, H, W, S)
+            May be cut at the edge of the page.
+
+        Raises
+        ------
+        DamageError
+            Its bytes are missing, or do not decode to what the page says.
+        """
+        parts = self._read(index, what)
+        try:
+            block = self._unpack(parts, index)
+        except Exception as error:  # each codec has exceptions of its own
+            raise DamageError(
+                self._path,
+                f"{what} cannot be decoded: {first_line(error)}",
+                "Copy the file again from its origin.",
+            ) from error
+        if block is None or not self._is_right(block.dtype):
+            found = "nothing" if block is None else block.dtype
+            raise DamageError(self._path, f"{what} decodes to {found}, its page says {self._dtype}")
+        if self._compression == JPEG2000_YCBCR and block.dtype == np.uint8 and block.shape[-1] == 3:
+            return rgb_of(block)
+        return block
+
+    def _is_right(self, dtype: np.dtype) -> bool:
+        return self._dtype in (dtype, dtype.newbyteorder("="))
+
+    def _read(self, index: int, what: object) -> list[bytes]:
+        count = stored_bytes(self.page, self._grid, index)
+        if count > SEGMENT_LIMIT_BYTES:
+            raise DamageError(
+                self._path, f"{what} claims {count} bytes, the limit is {SEGMENT_LIMIT_BYTES}"
+            )
+        data = self._files.read(self._path, int(self._offsets[index]), count, what)
+        if self._compression in JPEG:
+            _check_jpeg(self._path, data, what)
+        return [data]
+
+    def _unpack(self, parts: list[bytes], index: int) -> np.ndarray | None:
+        block, _, _ = self._decode(parts[0], index, jpegtables=self._tables)
+        return None if block is None else np.asarray(block)
+
+
+class IntervalDecoder(PageDecoder):
+    """The same for a page that is one JPEG with known restart markers."""
+
+    def __init__(
+        self,
+        files: FileBytes,
+        page: tifffile.TiffPage,
+        grid: SegmentGrid,
+        intervals: IntervalLayout,
+    ) -> None:
+        super().__init__(files, page, grid)
+        self._intervals = intervals
+
+    def is_stored(self, index: int) -> bool:
+        return all(super(IntervalDecoder, self).is_stored(n) for n in self._numbers(index))
+
+    def _numbers(self, index: int) -> range:
+        return self._intervals.numbers(index)
+
+    def _read(self, index: int, what: object) -> list[bytes]:
+        numbers = self._numbers(index)
+        offsets, counts = ([int(a[n]) for n in numbers] for a in (self._offsets, self._counts))
+        return self._files.read_many(self._path, offsets, counts, what)
+
+    def _unpack(self, parts: list[bytes], index: int) -> np.ndarray:
+        pixels = decode_intervals(self.page, self._intervals, index, parts)
+        return pixels.reshape(1, *pixels.shape[:2], -1)
+
+
+def page_decoder(files: FileBytes, page: tifffile.TiffPage, grid: SegmentGrid) -> PageDecoder:
+    """What decodes the segments of this page."""
+    if grid.intervals is not None:
+        return IntervalDecoder(files, page, grid, grid.intervals)
+    return PageDecoder(files, page, grid)
 
 
 def rgb_of(ycbcr: np.ndarray) -> np.ndarray:

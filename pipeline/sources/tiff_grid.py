@@ -6,23 +6,25 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import tifffile
 
+from pipeline.sources.jpeg_intervals import IntervalLayout, layout_of
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """One strip or tile.
+
+class Segment(NamedTuple):
+    """One strip or tile; files have millions of them.
 
     Parameters
     ----------
-    index : int
+    number : int
         Position in the page's tables of offsets and byte counts.
     depth, row, column : int
         Its first pixel in the page.
     """
 
-    index: int
+    number: int
     depth: int
     row: int
     column: int
@@ -40,11 +42,14 @@ class SegmentGrid:
         (D, H, W) of one strip or tile in px.
     tiled : bool
         Tiles or strips.
+    intervals : IntervalLayout, optional
+        What a segment is made of, where the whole page is one JPEG with restart markers.
     """
 
     page: tuple[int, int, int, int, int]
     segment: tuple[int, int, int]
     tiled: bool
+    intervals: IntervalLayout | None = None
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -72,15 +77,19 @@ class SegmentGrid:
         vertical = range(rows[0] // sh, -(-rows[1] // sh))
         horizontal = range(columns[0] // sw, -(-columns[1] // sw))
         for i, j in itertools.product(vertical, horizontal):
-            index = ((planar * nd + depth // sd) * nh + i) * nw + j
-            yield Segment(index, depth // sd * sd, i * sh, j * sw)
+            number = ((planar * nd + depth // sd) * nh + i) * nw + j
+            yield Segment(number, depth // sd * sd, i * sh, j * sw)
 
 
 def grid_of(page: tifffile.TiffPage) -> SegmentGrid:
     """The grid that a page's tags describe."""
     planar, depth, rows, columns, samples = (int(n) for n in page.shaped)
-    if page.is_tiled:
+    intervals = layout_of(page)
+    if intervals is not None:
+        side = (1, *intervals.side)
+    elif page.is_tiled:
         side = (int(page.tiledepth), int(page.tilelength), int(page.tilewidth))
     else:
         side = (1, max(1, min(int(page.rowsperstrip), rows)), columns)
-    return SegmentGrid((planar, depth, rows, columns, samples), side, bool(page.is_tiled))
+    page_sides = (planar, depth, rows, columns, samples)
+    return SegmentGrid(page_sides, side, bool(page.is_tiled), intervals)

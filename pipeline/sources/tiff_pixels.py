@@ -24,7 +24,7 @@ from pipeline.errors import DamageError
 from pipeline.sources.cache import CACHE_BYTES, SegmentCache
 from pipeline.sources.file_bytes import FileBytes
 from pipeline.sources.rows import Part, RowLayout, read_rows
-from pipeline.sources.tiff_decode import decode_segment, first_line, is_stored, require_decodable
+from pipeline.sources.tiff_decode import first_line, page_decoder, require_decodable
 from pipeline.sources.tiff_grid import Segment, SegmentGrid, grid_of
 
 GDAL_NODATA = 42113
@@ -63,7 +63,7 @@ class _Name(NamedTuple):
         bottom = min(height, self.segment.row + rows) - 1
         right = min(width, self.segment.column + columns) - 1
         return (
-            f"{self.grid.kind} {self.segment.index} (rows {self.segment.row}-{bottom}, "
+            f"{self.grid.kind} {self.segment.number} (rows {self.segment.row}-{bottom}, "
             f"columns {self.segment.column}-{right} of page {self.page})"
         )
 
@@ -154,16 +154,26 @@ class PlaneReader:
     ) -> None:
         planar, depth = where
         (y0, y1), (x0, x1) = request.rows, request.columns
-        _, rows, columns = self.grid.segment
+        deep, rows, columns = self.grid.segment
+        _, _, height, width, samples = self.grid.page
+        every = deep == 1 and len({sample for _, sample in request.wanted}) == samples
+        decoder = page_decoder(self._files, page, self.grid)
         for segment in self.grid.covering(planar, depth, request.rows, request.columns):
-            top, bottom = max(y0, segment.row), min(y1, segment.row + rows)
-            left, right = max(x0, segment.column), min(x1, segment.column + columns)
+            ends = (min(height, segment.row + rows), min(width, segment.column + columns))
+            top, bottom = max(y0, segment.row), min(y1, ends[0])
+            left, right = max(x0, segment.column), min(x1, ends[1])
             part = request.out[:, top - y0 : bottom - y0, left - x0 : right - x0]
             what = _Name(self.grid, number, segment)
-            if not is_stored(page, segment.index):
+            if not decoder.is_stored(segment.number):
                 self._fill_missing(f"{what} was never written", request.wanted, part)
                 continue
-            cut = self._block(number, page, segment, what)[
+            key = (number, segment.number)
+            block = self.cache.find(key)
+            if block is None:
+                block = _inside(decoder.decode(segment.number, what), segment, ends)
+                whole = (segment.row, segment.column, *ends) == (top, left, bottom, right)
+                self.cache.keep(key, block, used_up=every and whole)
+            cut = block[
                 depth - segment.depth,
                 top - segment.row : bottom - segment.row,
                 left - segment.column : right - segment.column,
@@ -172,18 +182,6 @@ class PlaneReader:
                 raise DamageError(self._path, f"{what} decodes to too few pixels")
             for target, sample in request.wanted:
                 part[target] = cut[:, :, sample]
-
-    def _block(
-        self, number: int, page: tifffile.TiffPage, segment: Segment, what: object
-    ) -> np.ndarray:
-        def decode() -> np.ndarray:
-            block = decode_segment(self._files, page, self.grid, segment.index, what)
-            # What hangs over the edge of the page would only take memory.
-            _, _, height, width, _ = self.grid.page
-            inside = block[:, : height - segment.row, : width - segment.column]
-            return block if inside.shape == block.shape else inside.copy()
-
-        return self.cache.get((number, segment.index), decode)
 
     def _fill_missing(self, what: str, wanted: Sequence[tuple[int, int]], out: np.ndarray) -> None:
         """Fill where the file declares a value for holes (GDAL_NODATA) or the recipe allows it."""
@@ -199,6 +197,12 @@ class PlaneReader:
     def close(self) -> None:
         self.cache.clear()
         self._files.close()
+
+
+def _inside(block: np.ndarray, segment: Segment, ends: tuple[int, int]) -> np.ndarray:
+    """A block without what hangs over the edge of the page, which would only take memory."""
+    inside = block[:, : ends[0] - segment.row, : ends[1] - segment.column]
+    return block if inside.shape == block.shape else inside.copy()
 
 
 def _in_one_piece(page: tifffile.TiffPage) -> bool:

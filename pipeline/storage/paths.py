@@ -150,10 +150,11 @@ class StorePath:
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
 
-    def read_ranges(self, starts: Sequence[int], count: int) -> list[bytes]:
-        """`count` bytes from each of some positions; less where the object ends."""
+    def read_ranges(self, starts: Sequence[int], counts: Sequence[int]) -> list[bytes]:
+        """So many bytes from each of some positions; less where the object ends."""
+        if not any(counts):
+            return [b""] * len(counts)
         with as_os_errors(str(self)):
-            counts = [count] * len(starts)
             found = retried(lambda: self._store.get_ranges(self.key, starts=starts, lengths=counts))
             return [bytes(part) for part in found]
 

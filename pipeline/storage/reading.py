@@ -64,7 +64,7 @@ class StoreFile(io.RawIOBase):
         if number not in self._blocks:
             start = number * BLOCK_BYTES
             count = min(BLOCK_BYTES, self._size - start)
-            self._blocks[number] = self._path.read_ranges([start], count)[0] if count > 0 else b""
+            self._blocks[number] = self._path.read_ranges([start], [count])[0] if count > 0 else b""
             if len(self._blocks) > BLOCKS:
                 self._blocks.popitem(last=False)
         self._blocks.move_to_end(number)

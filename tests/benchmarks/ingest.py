@@ -218,7 +218,7 @@ def read_ours(path: str, folder: str, dims: str) -> dict[str, float]:
 
 def _read(order, grid, plan) -> None:
     source = _source(plan)
-    source.hold(order.hold_bytes)
+    source.hold(order.hold_bytes, once=True)
     region = order._regions(source)
     for number in order.numbers:
         region(grid.tile(number))

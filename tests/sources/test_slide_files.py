@@ -79,9 +79,46 @@ def test_hamamatsu_ndpi(tmp_path, same):
     write_ndpi(path, images)
     with only(path) as source:
         same(source, five(decoded(jpeg_with_restarts(images[0], 16)[0])))
-        assert source.info.chunks == (1, 3, 1, 8, 128)
+        assert source.info.chunks == (1, 3, 1, 128, 128)  # 16 intervals are one block
         assert source.info.pixel_size_um == (None, 0.5, 0.25)
         assert source.level_sizes == ((512, 768), (256, 384))
+
+
+@pytest.mark.parametrize(
+    ("size", "interval_px", "block"),
+    [
+        ((516, 760), 760, (128, 760)),  # the last row of intervals is cut
+        ((512, 776), 128, (128, 776)),  # 97 blocks a row: an interval ends a row every 16 rows
+        ((509, 1022), 384, (120, 1022)),  # every 3 rows
+        ((300, 400), 1600, (128, 400)),  # an interval of 4 rows
+        ((300, 400), 40000, (300, 400)),  # one for all
+    ],
+    ids=str,
+)
+def test_ndpi_whose_intervals_lie_otherwise(tmp_path, same, size, interval_px, block):
+    image, path = tissue(*size), tmp_path / "a.ndpi"
+    write_ndpi(path, [image], interval_px)
+    with only(path) as source:
+        assert source.info.chunks[3:] == block
+        same(source, five(decoded(jpeg_with_restarts(image, interval_px // 8)[0])))
+
+
+def test_ndpi_with_an_interval_that_was_never_written(tmp_path):
+    path = tmp_path / "a.ndpi"
+    write_ndpi(path, [tissue(512, 768)])
+    data = bytearray(path.read_bytes())
+    tags = int.from_bytes(data[4:12], "little")
+    at = next(
+        at
+        for at in range(tags + 2, tags + 2 + 12 * 17, 12)
+        if int.from_bytes(data[at : at + 2], "little") == 65426
+    )
+    data[at + 4 : at + 8] = (6 * 60).to_bytes(4, "little")  # 60 of 64 rows
+    path.write_bytes(data)
+    with only(path) as source:
+        with pytest.raises(DamageError, match=r"tile 18 \(rows 384-511, columns 0-127 of page 0\)"):
+            source.read(0, [0], Box((0, 500, 0), (1, 512, 9)))
+        assert source.read(0, [0], Box((0, 0, 0), (1, 384, 768))).any()
 
 
 def test_ndpi_that_is_cut_is_refused(tmp_path):

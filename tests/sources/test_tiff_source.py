@@ -14,6 +14,7 @@ from pipeline.errors import UnreadableError
 from pipeline.sources import tiff_pixels
 from pipeline.sources.archive import expand
 from pipeline.sources.base import SourceSpec
+from pipeline.sources.tiff_decode import PageDecoder
 
 TYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"]
 
@@ -232,13 +233,13 @@ def test_multi_file_ome_is_one_image(tmp_path, open_path, same):
 
 def count_decodes(monkeypatch):
     seen = []
-    decode = tiff_pixels.decode_segment
+    decode = PageDecoder.decode
 
-    def counted(files, page, grid, index, what):
+    def counted(self, index, what):
         seen.append(index)
-        return decode(files, page, grid, index, what)
+        return decode(self, index, what)
 
-    monkeypatch.setattr(tiff_pixels, "decode_segment", counted)
+    monkeypatch.setattr(PageDecoder, "decode", counted)
     return seen
 
 

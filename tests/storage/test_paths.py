@@ -21,8 +21,8 @@ def test_what_is_put_is_there(bucket, name):
     place.write_bytes(b"0123456789")
     assert place.is_file()
     assert place.read_bytes() == b"0123456789"
-    assert place.read_ranges([3], 4) == [b"3456"]
-    assert place.read_ranges([0, 8], 4) == [b"0123", b"89"]
+    assert place.read_ranges([3], [4]) == [b"3456"]
+    assert place.read_ranges([0, 8], [3, 4]) == [b"012", b"89"]
     assert [item.name for item in bucket.walk()] == [name]
     assert path_of(str(place)) == place
     place.unlink()
