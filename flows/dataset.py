@@ -22,6 +22,7 @@ from flows.request import TILE, Request, tile_of
 from flows.survey import survey_dataset
 from flows.warm import load_in_background
 from pipeline.admission import Admitted, Refused
+from pipeline.disk_space import check_disk
 from pipeline.engine import Published
 from pipeline.errors import (
     ClusterError,
@@ -38,7 +39,7 @@ from pipeline.image_run import engines, run_all
 from pipeline.label_rows import result_details, shards_of
 from pipeline.manifest import ImageRow, Manifest, ManifestLedger
 from pipeline.methods.base import State
-from pipeline.plan import ImagePlan, Machine, check_disk, plan_image
+from pipeline.plan import ImagePlan, Machine, plan_image
 from pipeline.read_order import QUALITY
 from pipeline.record_files import open_record
 from pipeline.records import save

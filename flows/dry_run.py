@@ -10,10 +10,11 @@ from flows.admission import admit_sources, list_sources
 from flows.devices import own_gpus
 from flows.request import Request
 from pipeline.admission import Refused
+from pipeline.disk_space import check_disk
 from pipeline.errors import ImageError
 from pipeline.graph.merging import Merging
 from pipeline.job import ImageJob
-from pipeline.plan import ImagePlan, Machine, check_disk, plan_image
+from pipeline.plan import ImagePlan, Machine, plan_image
 from pipeline.report.wording import plural
 from pipeline.run_folder import RunFolder
 from workers.gpu import ORDERS_PER_GPU

@@ -193,7 +193,7 @@ class Engine:
             graph,
             certificate,
             dict(self._seconds),
-            self.job.grid.frames * int(np.prod(self.job.grid.shape)),
+            self.job.grid.pixels,
             self._peak_bytes,
         )
 

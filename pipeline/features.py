@@ -110,7 +110,7 @@ class FeatureSample(Round):
 
     def map(self, view: TileView, state: State) -> Output:
         grid, core = view.grid, view.tile.core
-        total = grid.frames * int(np.prod(grid.shape))
+        total = grid.pixels
         shape = np.array((1, *grid.shape)[-3:], np.int64)
         strides = np.array([shape[1] * shape[2], shape[2], 1])
         start = np.array((0, *core.start)[-3:], np.int64)

@@ -75,6 +75,11 @@ class TileGrid:
         return Box.whole(self.shape)
 
     @property
+    def pixels(self) -> int:
+        """Pixels of all frames, one channel."""
+        return self.frames * math.prod(self.shape)
+
+    @property
     def counts(self) -> tuple[int, ...]:
         """Number of tiles along each axis of a frame."""
         return tuple(-(-n // s) for n, s in zip(self.shape, self.side, strict=True))

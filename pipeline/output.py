@@ -9,6 +9,7 @@ from typing import Any, Literal
 import zarr
 
 from pipeline.display import display_windows
+from pipeline.errors import MethodError
 from pipeline.image import AXES, ImageInfo
 from pipeline.pyramid import Pyramid, level_count
 from pipeline.recipe import Recipe
@@ -252,6 +253,26 @@ class OutputPlan:
     def _write_label(self, labels: Pyramid, meta: dict[str, Any]) -> None:
         version = {} if self.zarr_format == 3 else {"version": "0.4"}
         labels.write_metadata({"image-label": {**version, **meta}})
+
+
+def output_mode(recipe: Recipe, spec: SourceSpec) -> Literal["copy", "none", "in_place"]:
+    """Whether the image is copied: by default just where it had to be converted."""
+    wanted = recipe.output.image
+    is_zarr = spec.reader == "ome_zarr"
+    if wanted == "in_place" and not is_zarr:
+        raise MethodError(
+            spec.name,
+            "output.image is in_place, but only an OME-Zarr can take labels in",
+            "Use `copy` or `none`.",
+        )
+    if wanted == "in_place" and spec.seen.reshapes:
+        raise MethodError(
+            spec.name,
+            "output.image is in_place, and the labels of a projection or of some planes do not fit "
+            "the image",
+            "Use `copy` or `none`.",
+        )
+    return wanted or ("none" if is_zarr and not spec.seen.reshapes else "copy")
 
 
 def probabilities_info(info: ImageInfo, names: Sequence[str]) -> ImageInfo:

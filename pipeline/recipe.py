@@ -288,6 +288,11 @@ class Recipe(OfParts, Section):
         return self.segment.parent_label() if self.merge is None else None
 
     @property
+    def probability_count(self) -> int:
+        """Number of classes whose probability is written for every pixel."""
+        return len(self.segment.classes()) if self.segment.has_probabilities() else 0
+
+    @property
     def ndim(self) -> int:
         """Axes of a frame: 2 for planes, 3 for volumes."""
         return 2 if self.source.dims == "2d" else 3

@@ -20,6 +20,7 @@ from sklearn.mixture import GaussianMixture as Mixture
 
 from pipeline.admission import Admitted, admit
 from pipeline.conformance import check_image, check_probabilities
+from pipeline.disk_space import check_disk
 from pipeline.engine import Engine, perform_here
 from pipeline.errors import ConformanceError, PlanError, RecipeError
 from pipeline.features import unique_rows
@@ -29,7 +30,7 @@ from pipeline.kernels.posterior import normalise
 from pipeline.ledger import MemoryLedger
 from pipeline.methods.gmm import CONSTANTS, MEANS, PRECISIONS, GaussianMixture
 from pipeline.output import OutputPlan
-from pipeline.plan import Machine, check_disk, plan_image
+from pipeline.plan import Machine, plan_image
 from pipeline.pyramid import Pyramid, halve, open_level
 from pipeline.recipe import parse_recipe
 from pipeline.run_folder import RunFolder
@@ -325,7 +326,8 @@ def test_the_plan_counts_them(
     assert soft.peak_bytes - hard.peak_bytes >= pixels * 5 * (13 + (4 if small_px else 0)) - 8e6
     assert soft.cpu_seconds > hard.cpu_seconds
     monkeypatch.setattr(
-        "pipeline.plan.shutil.disk_usage", lambda _: SimpleNamespace(free=soft.probability_bytes)
+        "pipeline.disk_space.shutil.disk_usage",
+        lambda _: SimpleNamespace(free=soft.probability_bytes),
     )
     check_disk([hard], folder)
     with pytest.raises(PlanError, match="the run may write"):

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from pipeline.admission import Admitted
+from pipeline.cpu_seconds import seconds_per_megapixel
 from pipeline.engine import Engine, perform_here
 from pipeline.errors import MethodError, RecipeError
 from pipeline.ledger import MemoryLedger
 from pipeline.measurements.measure_round import MeasureRound, widest_halo
 from pipeline.measurements.spacing import crofton_weights
 from pipeline.output import OutputPlan
-from pipeline.plan import Machine, plan_image, seconds_per_megapixel
+from pipeline.plan import Machine, plan_image
 from pipeline.recipe import parse_recipe
 from pipeline.run_folder import RunFolder
 from pipeline.sources import open_source
