@@ -11,7 +11,7 @@ from pipeline.methods.base import Round, State
 from pipeline.orders import MapOrder, Objects, Receipt, Shared
 from pipeline.plan import ImagePlan
 from pipeline.range_survey import RangeSurvey
-from pipeline.record_files import COMBINED, Part
+from pipeline.record_files import round_records
 from pipeline.records import Record
 from pipeline.scratch import MemoryScratch
 
@@ -70,10 +70,7 @@ def _round(
         if isinstance(answer, BaseException):
             failed[name] = answer
             continue
-        for number in (COMBINED, *answer.numbers):
-            record = dict(Part(answer.record, number, "round"))
-            if record:
-                found.setdefault(name, []).append((number, record))
+        found.setdefault(name, []).extend(round_records(answer.record, answer.numbers))
     good = [pair for name in sorted(found) if name not in failed for pair in found[name]]
     try:
         return step.reduce(good, state) if good else state

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.engine import Engine, Executor, Published, Watcher
+from pipeline.engine import Engine, Published
 from pipeline.ledger import Ledger
 from pipeline.methods.base import State
 from pipeline.orders import Receipt
+from pipeline.steps import Executor, Watcher
 
 if TYPE_CHECKING:
     from pipeline.plan import LabelPlan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +93,19 @@ def put_together(
     for tile in grid.touching(frame, box):
         common = tile.core.intersect(box)
         out[common.within(box)] = part(tile, common.within(tile.core))
+
+
+def labels_of_keys(joined: Joined, pieces: Callable[[int], Mapping[str, NDArray[Any]]]) -> IntArray:
+    """Final label of every key 1..n that tiles have given their pieces."""
+    found = [np.empty((0, 2), np.int64)]
+    for number in range(len(joined.offsets) - 1):
+        keys = pieces(number)["keys"].astype(np.int64)
+        labels = joined.table(number)[1:].astype(np.int64)
+        found.append(np.stack([keys, labels], axis=1)[keys > 0])
+    pairs = np.concatenate(found)
+    label = np.zeros(int(pairs[:, 0].max(initial=0)) + 1, np.int64)
+    label[pairs[:, 0]] = pairs[:, 1]
+    return label
 
 
 def labels_name(generation: int) -> str:

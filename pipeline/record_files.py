@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,16 @@ class Part(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def round_records(
+    whole: Mapping[str, Array], numbers: Iterable[int]
+) -> Iterator[tuple[int, Record]]:
+    """What a round left in a batch's record, with the number of its tile, or `COMBINED`."""
+    for tile in (COMBINED, *numbers):
+        record = dict(Part(whole, tile, "round"))
+        if record:
+            yield tile, record
 
 
 class _Archive(Mapping[str, Array]):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.companions import companion_path, find_companions
 from pipeline.earlier_labels import staged_labels
-from pipeline.engine import Executor, Published, perform_here
+from pipeline.engine import Published
 from pipeline.errors import ConformanceError
 from pipeline.files import digest, write_atomically
 from pipeline.graph.tables import StoredGraph
@@ -37,6 +37,7 @@ from pipeline.pyramid import Pyramid, open_level
 from pipeline.recipe import Recipe
 from pipeline.sources import SourceSpec, open_source
 from pipeline.sources.focus import in_focus
+from pipeline.steps import Executor, perform_here
 
 Pixels = NDArray[np.generic]
 

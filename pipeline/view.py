@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.box import Box
 from pipeline.filter import PREPROCESS, Place
 from pipeline.grid import Tile, TileGrid
+from pipeline.image import ImageInfo
 from pipeline.job import ImageJob
 from pipeline.joined import WholeObjects, labels_name
 from pipeline.methods.base import Context, State
@@ -29,6 +30,15 @@ RANGE = "image.range"
 def engine_keys(state: State) -> set[str]:
     """Keys of what views read for themselves, whatever a round reads or returns."""
     return {key for key in state if key == RANGE or key.startswith(PREPROCESS)}
+
+
+def raw_range(info: ImageInfo, state: State, number: int) -> tuple[float, float]:
+    """Range of a channel of the file: its dtype's, or as surveyed."""
+    natural = natural_range(info.dtype)
+    if natural is not None:
+        return natural
+    low, high = state[RANGE][number]
+    return float(low), float(high)
 
 
 @functools.lru_cache(maxsize=4)
@@ -168,11 +178,7 @@ class TileView:
 
     def raw_range(self, number: int) -> tuple[float, float]:
         """Range of a channel of the file: its dtype's, or as surveyed."""
-        natural = natural_range(self.job.info.dtype)
-        if natural is not None:
-            return natural
-        low, high = self._state[RANGE][number]
-        return float(low), float(high)
+        return raw_range(self.job.info, self._state, number)
 
     def _place(self, channel: int, box: Box) -> Place:
         """Where pixels of a segmented channel lie, for the filters."""

@@ -9,11 +9,12 @@ import pyarrow.parquet as pq
 import zarr
 from ome_zarr_models import open_ome_zarr
 
-from pipeline.engine import Engine, Published, perform_here
+from pipeline.engine import Engine, Published
 from pipeline.ledger import MemoryLedger
 from pipeline.output import OutputPlan
 from pipeline.recipe import parse_recipe
 from pipeline.report.thumbnails import tint
+from pipeline.steps import perform_here
 from pipeline.trial import plan_array, save_array
 
 SEGMENT = {

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline.engine import Engine, Executor, Published, perform_here
+from pipeline.engine import Engine, Published
 from pipeline.errors import OutputError
 from pipeline.ledger import MemoryLedger, pending
 from pipeline.manifest import ImageRow, Manifest, ManifestLedger
 from pipeline.orders import Order, Receipt
 from pipeline.output import OutputPlan
 from pipeline.recipe import parse_recipe
+from pipeline.steps import Executor, perform_here
 from pipeline.trial import perform_shuffled, plan_array, save_array
 
 

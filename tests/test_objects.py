@@ -12,7 +12,7 @@ import pytest
 from scipy import ndimage
 from skimage.measure import regionprops_table
 
-from pipeline.engine import Engine, perform_here
+from pipeline.engine import Engine
 from pipeline.intensities import channel_columns
 from pipeline.kernels.measure import Quantum
 from pipeline.ledger import MemoryLedger
@@ -20,6 +20,7 @@ from pipeline.objects import empty_table
 from pipeline.output import OutputPlan
 from pipeline.pyramid import open_level
 from pipeline.recipe import parse_recipe
+from pipeline.steps import perform_here
 from pipeline.trial import plan_array, save_array
 
 TOLERANCE = 1e-9

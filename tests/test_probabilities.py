@@ -21,7 +21,7 @@ from sklearn.mixture import GaussianMixture as Mixture
 from pipeline.admission import Admitted, admit
 from pipeline.conformance import check_image, check_probabilities
 from pipeline.disk_space import check_disk
-from pipeline.engine import Engine, perform_here
+from pipeline.engine import Engine
 from pipeline.errors import ConformanceError, PlanError, RecipeError
 from pipeline.features import unique_rows
 from pipeline.image import ImageInfo
@@ -34,6 +34,7 @@ from pipeline.plan import Machine, plan_image
 from pipeline.pyramid import Pyramid, halve, open_level
 from pipeline.recipe import parse_recipe
 from pipeline.run_folder import RunFolder
+from pipeline.steps import perform_here
 from pipeline.trial import Cut, plan_array, run_untiled, save_array
 from pipeline.verify import verify_folder
 

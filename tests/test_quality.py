@@ -16,13 +16,14 @@ from scipy import ndimage
 
 from flows.request import Request
 from pipeline.box import Box
-from pipeline.engine import Engine, perform_here
+from pipeline.engine import Engine
 from pipeline.ledger import MemoryLedger
 from pipeline.output import OutputPlan
 from pipeline.quality.flags import flag_planes
 from pipeline.quality.spectrum import block_side, blocks_within, power_of, slope
 from pipeline.quality.table import NUMBERS, SCHEMA
 from pipeline.recipe import parse_recipe
+from pipeline.steps import perform_here
 from pipeline.table_file import table_digest
 from pipeline.trial import Cut, plan_array, run_tiled, run_untiled, save_array
 from pipeline.verify import verify_folder

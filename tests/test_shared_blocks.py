@@ -16,8 +16,8 @@ from PIL import Image
 
 from pipeline import shared_blocks
 from pipeline.admission import Admitted, admit
-from pipeline.engine import Engine, perform_here
 from pipeline.errors import PlanError
+from pipeline.ingest import ingest as read_image
 from pipeline.ledger import MemoryLedger
 from pipeline.plan import Machine, plan_image
 from pipeline.pyramid import SHARD, Pyramid
@@ -28,6 +28,7 @@ from pipeline.sources import SourceSpec, czi, nd2_frames
 from pipeline.sources.formats import format_of
 from pipeline.sources.picture import PictureSource
 from pipeline.sources.tiff_decode import PageDecoder
+from pipeline.steps import Steps, perform_here
 
 sys.path.insert(0, str(Path(__file__).parent / "sources"))
 
@@ -65,10 +66,9 @@ def ingest(path, folder, dims="2d", machine=MACHINE, room=None):
     )
     plan = plan_image(item, recipe, RunFolder(folder), machine, 64)
     job = plan.job if room is None else replace(plan.job, hold_bytes=room)
-    engine = Engine(job, plan.output, perform_here, MemoryLedger(), 3)
-    engine.output.prepare()
+    plan.output.prepare()
     assert plan.output.image is not None
-    digests, _ = engine._read()
+    digests, _ = read_image(job, plan.output, Steps(job.work, perform_here, MemoryLedger(), 3))
     assert len(digests) >= len(plan.output.image.grid())
     copy = zarr.open_array(f"{plan.output.image.path}/0", mode="r")[...]
     return copy.reshape(item.info.shape), plan

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from pipeline.engine import Published, perform_here
+from pipeline.engine import Published
 from pipeline.errors import TilewrightError
 from pipeline.image_run import engines, run_all
 from pipeline.ledger import MemoryLedger
 from pipeline.methods.base import State
 from pipeline.orders import Order, Receipt
 from pipeline.plan import ImagePlan
+from pipeline.steps import perform_here
 
 log = logging.getLogger(__name__)
 

@@ -232,14 +232,14 @@ def _source(plan):
 
 
 def ingest(path: str, folder: str, dims: str) -> dict[str, float]:
-    from pipeline.engine import Engine, perform_here
+    from pipeline.ingest import ingest as read_image
     from pipeline.ledger import MemoryLedger
+    from pipeline.steps import Steps, perform_here
 
     plan = _planned(path, folder, dims)
-    engine = Engine(plan.job, plan.output, perform_here, MemoryLedger(), 4)
-    engine.output.prepare()
+    plan.output.prepare()
     begun = time.process_time()
-    engine._read()
+    read_image(plan.job, plan.output, Steps(plan.job.work, perform_here, MemoryLedger(), 4))
     seconds = time.process_time() - begun
     pixels = np.dtype(plan.job.info.dtype).itemsize * float(np.prod(plan.job.info.shape))
     return {

@@ -22,11 +22,12 @@ import cc3d
 import numpy as np
 from skimage.measure import regionprops_table
 
-from pipeline.engine import Engine, perform_here
+from pipeline.engine import Engine
 from pipeline.ledger import MemoryLedger
 from pipeline.output import OutputPlan
 from pipeline.pyramid import open_level
 from pipeline.recipe import parse_recipe
+from pipeline.steps import perform_here
 from pipeline.trial import plan_array, save_array
 
 CASES: dict[str, dict[str, Any]] = {

@@ -34,13 +34,14 @@ sys.path.insert(0, str(HERE))
 from inputs import make_input, tissue  # noqa: E402
 from method_cases import BOX_PX, CASES, Case, places  # noqa: E402
 
-from pipeline.engine import Engine, Executor, perform_here  # noqa: E402
+from pipeline.engine import Engine  # noqa: E402
 from pipeline.ledger import Ledger, MemoryLedger  # noqa: E402
 from pipeline.manifest import Manifest, ManifestLedger  # noqa: E402
 from pipeline.orders import Order, Receipt  # noqa: E402
 from pipeline.output import OutputPlan  # noqa: E402
 from pipeline.recipe import parse_recipe  # noqa: E402
 from pipeline.sources import SourceSpec  # noqa: E402
+from pipeline.steps import Executor, perform_here  # noqa: E402
 from pipeline.trial import plan_array  # noqa: E402
 
 TILE = 2048

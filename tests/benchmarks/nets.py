@@ -208,9 +208,8 @@ def measure(network: str, model: str, image: Path, tile_px: int, block_px: int |
     def run(space: Path) -> tuple[ImageJob, Any]:
         job = plan_array(recipe, source, tile_px, space)
         output = OutputPlan(space / "out", space / "objects", recipe, job.info, job.source, "none")
-        engine = Engine(job, output, perform, MemoryLedger())
-        engine._scratch = FileScratch(space / "scratch")  # as workers have it
-        return job, engine
+        scratch = FileScratch(space / "scratch")  # as workers have it
+        return job, Engine(job, output, perform, MemoryLedger(), scratch=scratch)
 
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
         run(Path(first))[1].run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,18 @@ import pytest
 
 from pipeline.admission import Admitted
 from pipeline.cpu_seconds import seconds_per_megapixel
-from pipeline.engine import Engine, perform_here
+from pipeline.engine import Engine
 from pipeline.errors import MethodError, RecipeError
 from pipeline.ledger import MemoryLedger
 from pipeline.measurements.measure_round import MeasureRound, widest_halo
 from pipeline.measurements.spacing import crofton_weights
+from pipeline.orders import Order, PublishOrder, Receipt
 from pipeline.output import OutputPlan
 from pipeline.plan import Machine, plan_image
 from pipeline.recipe import parse_recipe
 from pipeline.run_folder import RunFolder
 from pipeline.sources import open_source
+from pipeline.steps import perform_here
 from pipeline.trial import plan_array, save_array
 from pipeline.view import TileView
 from tests.measurements.given_labels import measured
@@ -190,10 +193,18 @@ def test_a_tile_takes_no_more_memory_than_planned(
     output = OutputPlan(
         tmp_path / "s", tmp_path / "o.parquet", recipe, job.info, job.source, "none"
     )
-    engine = Engine(job, output, perform_here, MemoryLedger())
-    engine.run()
+    published: list[PublishOrder] = []
+
+    def execute(orders: Iterable[Order]) -> Iterator[tuple[Order, Receipt]]:
+        for order in orders:
+            published.extend([order] if isinstance(order, PublishOrder) else [])
+            yield order, order.perform()
+
+    Engine(job, output, execute, MemoryLedger()).run()
     families = recipe.gathered()
-    view = TileView(job, job.grid.tile(0), engine._scratch, {}, engine._objects.seen())  # type: ignore[arg-type]
+    scratch, objects = published[0].scratch, published[0].objects
+    assert scratch is not None
+    view = TileView(job, job.grid.tile(0), scratch, {}, objects.seen())
     step = MeasureRound(families)
     tracemalloc.start()
     step.map(view, {})

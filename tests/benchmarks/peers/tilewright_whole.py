@@ -6,12 +6,13 @@ from _peer import main
 from _tilewright import recipe
 
 from pipeline.admission import admit
-from pipeline.engine import Engine, perform_here
+from pipeline.engine import Engine
 from pipeline.ledger import MemoryLedger
 from pipeline.plan import Machine, plan_image
 from pipeline.recipe import load_recipe
 from pipeline.run_folder import RunFolder
 from pipeline.sources import discover
+from pipeline.steps import perform_here
 
 
 def run(args):
