@@ -13,7 +13,8 @@ from PIL import Image
 from skimage import io
 from skimage.color import label2rgb
 
-from pipeline.recipe import Recipe, load_recipe, shipped_recipes
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.recipe_file import shipped_recipes
 from pipeline.report.thumbnails import contrast, tint
 from pipeline.trial import Cut, copy_companions, run_tiled, save_array
 

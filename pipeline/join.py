@@ -29,7 +29,7 @@ from pipeline.kernels.enclosure import enclosers
 from pipeline.kernels.unionfind import DisjointSets
 from pipeline.label_keys import numbers_of
 from pipeline.pieces import pair_codes, split_codes
-from pipeline.recipe import PostprocessSection
+from pipeline.recipe_sections import PostprocessSection
 
 #: Reads the pieces' record of a tile.
 Pieces = Callable[[int], Mapping[str, NDArray[Any]]]

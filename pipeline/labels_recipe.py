@@ -24,22 +24,24 @@ from pipeline.names import nearest
 from pipeline.output import FRAGMENTS
 from pipeline.preprocess import Step
 from pipeline.recipe import (
-    OutputSection,
-    PostprocessSection,
     Recipe,
-    ResourcesSection,
-    Section,
-    SourceSection,
     check_recipe,
     choose_method,
     explain,
-    find_recipe,
     named_after,
     parse_recipe,
+)
+from pipeline.recipe_file import find_recipe, read_file
+from pipeline.recipe_parts import OfParts
+from pipeline.recipe_sections import (
+    OutputSection,
+    PostprocessSection,
+    ResourcesSection,
+    Section,
+    SourceSection,
     plain_label,
 )
-from pipeline.recipe_file import read_file
-from pipeline.recipe_parts import OfParts
+from pipeline.validation import all_wrong
 
 
 class LabelSource(Section):
@@ -99,7 +101,7 @@ class LabelsRecipe(OfParts, Section):
     @property
     def ndim(self) -> int:
         """Axes of a frame: 2 for planes, 3 for volumes."""
-        return 2 if self.source.dims == "2d" else 3
+        return self.source.ndim
 
     def identity(self) -> str:
         """What decides the labels, as canonical JSON: everything but the resources."""
@@ -128,8 +130,7 @@ def parse_any_recipe(content: object, where: str, default_label: str = "labels")
     try:
         recipe = LabelsRecipe.model_validate(content)
     except ValidationError as error:
-        lines = "\n".join(f"  {_explain(item, content)}" for item in error.errors())
-        raise RecipeError(f"{where}:\n{lines}") from error
+        raise RecipeError(all_wrong(error, where, lambda item: _explain(item, content))) from error
     except RecipeError as error:
         raise RecipeError(f"{where}:\n  labels: {error}") from error
     for part in recipe.parts:

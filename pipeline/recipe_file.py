@@ -52,6 +52,19 @@ def find_file(name_or_path: str, folder: Path, names: Sequence[str], what: str) 
     )
 
 
+def find_recipe(name_or_path: str) -> Path:
+    """The file behind a path or a name such as "nuclei" or "methods/threshold"."""
+    return find_file(name_or_path, recipes_folder(), shipped_recipes(), "recipe")
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the shipped recipes."""
+    folder = recipes_folder()
+    names = (path.relative_to(folder).with_suffix("") for path in folder.rglob("*.yaml"))
+    other = {"models", "training"}
+    return sorted(name.as_posix() for name in names if name.parts[0] not in other)
+
+
 def read_file(path: Path) -> object:
     """The content of a YAML file.
 

@@ -15,7 +15,7 @@ from pipeline.measurements.measure_round import MeasureRound
 from pipeline.methods.base import JoinRound, Round, State
 from pipeline.orders import MapOrder, Objects
 from pipeline.range_survey import RangeSurvey
-from pipeline.recipe import PostprocessSection
+from pipeline.recipe_sections import PostprocessSection
 from pipeline.record_files import Part, open_record, round_records
 from pipeline.records import Record
 from pipeline.scratch import Scratch

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+
+from pipeline.names import nearest
+
+
+def all_wrong(error: ValidationError, where: str, explain: Callable[[Any], str]) -> str:
+    """All that is wrong with `where`, each as a line by `explain`."""
+    lines = "\n".join(f"  {explain(item)}" for item in error.errors())
+    return f"{where}:\n{lines}"
+
+
+def unknown_key(location: Sequence[str], keys: Sequence[str]) -> str:
+    """The error that the last of `location` is none of the section's keys, as a line."""
+    known = f" Valid keys: {', '.join(keys)}." if keys else ""
+    return f"{'.'.join(location)}: unknown key{nearest(location[-1], keys)}.{known}"
 
 
 def explained(item: Any, whole: str) -> str:

@@ -15,7 +15,7 @@ from pipeline.joined import Joined
 from pipeline.kernels.components import AXES_APART
 from pipeline.kernels.measure import geometry
 from pipeline.pieces import faces_of, pair_codes, split_codes
-from pipeline.recipe import PostprocessSection
+from pipeline.recipe_sections import PostprocessSection
 
 Record = Mapping[str, np.ndarray]
 

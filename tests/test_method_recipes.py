@@ -13,7 +13,8 @@ from click.testing import Result as CommandResult
 from skimage import io
 
 from pipeline.conformance import check_image
-from pipeline.recipe import Recipe, load_recipe, shipped_recipes
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.recipe_file import shipped_recipes
 from pipeline.sources import SourceSpec
 from pipeline.trial import Cut, Result, copy_companions, save_array
 

@@ -14,7 +14,8 @@ from pipeline.methods.watershed import Watershed
 from pipeline.nets.architectures import ARCHITECTURES, DETECTORS
 from pipeline.nets.reference import ModelReference
 from pipeline.preprocess import Gaussian, Median
-from pipeline.recipe import find_recipe, load_recipe, parse_recipe, shipped_recipes
+from pipeline.recipe import load_recipe, parse_recipe
+from pipeline.recipe_file import find_recipe, shipped_recipes
 
 THRESHOLD = {"segment": {"method": "threshold"}}
 

@@ -29,7 +29,7 @@ from flows.service.training import train_model
 from flows.service.turns import limit_gpu_runs
 from pipeline.errors import TilewrightError
 from pipeline.labels_recipe import AnyRecipe, load_any_recipe
-from pipeline.recipe import shipped_recipes
+from pipeline.recipe_file import shipped_recipes
 from pipeline.training.recipe import (
     TrainingRecipe,
     load_training_recipe,

@@ -31,7 +31,7 @@ from pydantic_settings import (
 )
 
 from pipeline.errors import RecipeError
-from pipeline.validation import explained
+from pipeline.validation import all_wrong, explained
 
 #: Where the configuration is, unless TILEWRIGHT_CONFIG names a file.
 DEFAULT_CONFIG = Path("~/.tilewright/service.yaml")
@@ -241,8 +241,9 @@ def load_settings(path: Path | None = None) -> Settings:
         return Settings(**content)
     except ValidationError as error:
         # The input is not shown: it may be a secret.
-        lines = "\n".join(f"  {explained(item, 'configuration')}" for item in error.errors())
-        raise RecipeError(f"{file}, or TILEWRIGHT_... in the environment:\n{lines}") from None
+        where = f"{file}, or TILEWRIGHT_... in the environment"
+        lines = all_wrong(error, where, lambda item: explained(item, "configuration"))
+        raise RecipeError(lines) from None
     except SettingsError as error:
         raise RecipeError(f"the environment: {error}") from None
     except OSError as error:

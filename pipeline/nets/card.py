@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from pipeline.errors import MethodError, ModelError
-from pipeline.names import nearest
 from pipeline.nets.architectures import DETECTORS
 from pipeline.nets.heads import (
     AnyHead,
@@ -23,7 +22,7 @@ from pipeline.nets.heads import (
 )
 from pipeline.nets.normalisation import AnyNormalisation, Fixed, MeanStd, Percentiles, Range
 from pipeline.nets.parts import Part
-from pipeline.validation import explained
+from pipeline.validation import all_wrong, explained, unknown_key
 
 #: Architectures that stand for a file of another program.
 FOREIGN = ("torchscript", "exported", "onnx", "bioimageio")
@@ -214,17 +213,14 @@ def parse_card(content: dict[str, Any], where: str) -> ModelCard:
     try:
         return ModelCard.model_validate(content)
     except ValidationError as error:
-        lines = "\n".join(f"  {_explain(item)}" for item in error.errors())
-        raise ModelError(f"{where}:\n{lines}") from error
+        raise ModelError(all_wrong(error, where, _explain)) from error
 
 
 def _explain(item: Any) -> str:
     """One validation error as a line: key, what is wrong, what would be right."""
-    location = [str(part) for part in item["loc"]]
-    shown = ".".join(location) or "card"
     if item["type"] == "extra_forbidden":
-        keys = _valid_keys(location[:-1])
-        return f"{shown}: unknown key{nearest(location[-1], keys)}. Valid keys: {', '.join(keys)}."
+        location = [str(part) for part in item["loc"]]
+        return unknown_key(location, _valid_keys(location[:-1]))
     return explained(item, "card")
 
 

@@ -9,7 +9,6 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from pipeline.errors import ModelError, RecipeError
-from pipeline.names import nearest
 from pipeline.nets.architectures.presets import SMALL, SMALL_DETECTORS
 from pipeline.nets.card import FOREIGN, ModelCard, parse_card
 from pipeline.nets.heads import AnyHead, BorderHead, ClassesHead, ObjectsHead
@@ -27,7 +26,7 @@ from pipeline.training.sections import (
     SourceSection,
     ValidationSection,
 )
-from pipeline.validation import explained, valid_keys
+from pipeline.validation import all_wrong, explained, unknown_key, valid_keys
 
 FOLDER = "training"
 #: Losses that learn from tags.
@@ -282,8 +281,7 @@ def parse_training_recipe(
     try:
         recipe = TrainingRecipe.model_validate({"name": default_name, **content})
     except ValidationError as error:
-        lines = "\n".join(f"  {_explain(item)}" for item in error.errors())
-        raise RecipeError(f"{where}:\n{lines}") from error
+        raise RecipeError(all_wrong(error, where, _explain)) from error
     try:
         recipe.card()
     except ModelError as error:
@@ -300,7 +298,5 @@ def _explain(item: Any) -> str:
     """One validation error as a line: key, what is wrong, what would be right."""
     if item["type"] != "extra_forbidden":
         return explained(item, "recipe")
-    *section, wrong = (str(part) for part in item["loc"])
-    known = valid_keys(TrainingRecipe, section)
-    listed = f" Valid keys: {', '.join(known)}." if known else ""
-    return f"{'.'.join([*section, wrong])}: unknown key{nearest(wrong, known)}.{listed}"
+    location = [str(part) for part in item["loc"]]
+    return unknown_key(location, valid_keys(TrainingRecipe, location[:-1]))

@@ -10,7 +10,9 @@ import pytest
 from flows.service.forms import fields_help, recipe_schema
 from pipeline.labels_recipe import load_any_recipe, parse_any_recipe
 from pipeline.methods.watershed import Watershed
-from pipeline.recipe import PostprocessSection, load_recipe, shipped_recipes
+from pipeline.recipe import load_recipe
+from pipeline.recipe_file import shipped_recipes
+from pipeline.recipe_sections import PostprocessSection
 from pipeline.training.recipe import (
     load_training_recipe,
     parse_training_recipe,

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipeline.errors import RecipeError
-from pipeline.recipe import shipped_recipes
+from pipeline.recipe_file import shipped_recipes
 from pipeline.training.recipe import (
     load_training_recipe,
     parse_training_recipe,
