@@ -77,7 +77,9 @@ def perform_stages(run: DatasetRun) -> None:
         plans = plan_images(run, admitted)
         together = run.dataset_identity(admitted)
         state = survey_images(run, plans, together) if together else {}
-        plans = [plan for plan in plans if not run.is_quarantined(plan)] if together else plans
+        plans = (
+            [plan for plan in plans if not run.records.is_quarantined(plan)] if together else plans
+        )
         futures: list[PrefectFuture[None]] = []
         for group in _groups([plan for plan in plans if not plan.small]):
             names = ", ".join(plan.job.name for plan in group[:3])

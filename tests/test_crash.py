@@ -24,9 +24,11 @@ import psutil
 import pytest
 import yaml
 
-from flows.dataset import MOVING, DatasetRun
+from flows.dataset import MOVING
+from flows.image_records import ImageRecords
 from pipeline.manifest import Manifest, ManifestLedger
 from pipeline.orders import CoarseOrder, PublishProbabilitiesOrder
+from pipeline.publication import Publication
 from pipeline.pyramid import Pyramid
 from pipeline.record_files import open_record
 from pipeline.run_folder import RunFolder
@@ -253,10 +255,10 @@ PLACES = {
     "first-batch": (ManifestLedger, "add", 1),
     "tenth-batch": (ManifestLedger, "add", 10),
     "end-of-steps": (ManifestLedger, "close_step", 0),
-    "move": (RunFolder, "publish", 1),
-    "move-in-place": (RunFolder, "publish_in_place", 1),
+    "move": (Publication, "publish", 1),
+    "move-in-place": (Publication, "publish_in_place", 1),
     "record-of-image": (Manifest, "set_image", 1),
-    "end-of-work": (DatasetRun, "_forget_work", 2),
+    "end-of-work": (ImageRecords, "forget_work", 2),
     "end-of-run": (RunFolder, "write_run", 1),
 }
 
@@ -316,8 +318,8 @@ def test_a_run_continues_from_every_place(
         (PublishProbabilitiesOrder, "perform", 1, "none"),
         (CoarseOrder, "perform", 2, "none"),
         (ManifestLedger, "close_step", 0, "copy"),
-        (RunFolder, "publish", 1, "none"),
-        (RunFolder, "publish_in_place", 1, "in_place"),
+        (Publication, "publish", 1, "none"),
+        (Publication, "publish_in_place", 1, "in_place"),
         (Manifest, "set_image", 1, "in_place"),
     ],
 )

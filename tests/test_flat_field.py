@@ -184,7 +184,7 @@ def run(request: Request, small: bool = True) -> RunFolder:
         admitted = stages.admit()
         plans = stages.plan(admitted)
         state = stages.survey(plans, stages.dataset_identity(admitted))
-        plans = [plan for plan in plans if not stages.is_quarantined(plan)]
+        plans = [plan for plan in plans if not stages.records.is_quarantined(plan)]
         if small:
             stages.segment_small(plans, state)
         for plan in [] if small else plans:

@@ -25,8 +25,8 @@ from pipeline.errors import ImageError
 from pipeline.labels_recipe import LabelsRecipe
 from pipeline.manifest import Manifest, ManifestLedger
 from pipeline.measurements.section import MeasureSection
+from pipeline.publication import Publication
 from pipeline.report.contact_sheet import contact_sheet
-from pipeline.run_folder import RunFolder
 from pipeline.scores.find import find_labels
 from pipeline.sources import SourceSpec
 from pipeline.status import status_text
@@ -175,8 +175,8 @@ def crash_at(patch: pytest.MonkeyPatch, owner: Any, name: str, number: int) -> N
     [
         *((ManifestLedger, "add", number, "none") for number in (3, 12, 27, 36, 41)),
         (ManifestLedger, "close_step", 9, "in_place"),
-        (RunFolder, "_move_in_place", 2, "in_place"),
-        (RunFolder, "publish", 1, "none"),
+        (Publication, "_move_in_place", 2, "in_place"),
+        (Publication, "publish", 1, "none"),
         (Manifest, "set_image", 1, "none"),
         (Manifest, "set_image", 1, "in_place"),
     ],

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from pipeline.errors import OutputError
 from pipeline.storage.paths import AnyPath, StorePath
 
 #: Objects that make a folder a zarr group or array.
@@ -40,6 +41,30 @@ def copy_folder(source: StorePath, target: StorePath) -> None:
     names = [item.name for item in source.walk()]
     for part in reversed(_roots_apart(names)):
         _at_once(lambda name: (source / name).copy_to(target / name), part)
+
+
+def move_folder(path: AnyPath, target: AnyPath) -> None:
+    """Move a file or a folder; in a store it is copied and then deleted.
+
+    Raises
+    ------
+    OutputError
+        If one place is in a store and the other on disk.
+    """
+    if isinstance(path, Path) and isinstance(target, Path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, target)  # labels in an archive may lie on another disk
+    elif isinstance(path, StorePath) and isinstance(target, StorePath):
+        if path.is_file():
+            path.copy_to(target)
+            path.unlink()
+        copy_folder(path, target)
+        delete_folder(path)
+    else:
+        raise OutputError(
+            f"{path}: cannot be kept at {target}, for one is in a store and the other on disk. "
+            "Choose an OUT where the archive is."
+        )
 
 
 def is_copy(source: StorePath, target: StorePath) -> bool:

@@ -36,7 +36,7 @@ def test_no_run_begins_on_a_disk_that_is_nearly_full(tmp_path: Path) -> None:
 def test_no_image_is_begun_when_room_is_gone(
     dataset: DatasetRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.dataset.SMALL_BATCH_IMAGES", 1)
+    monkeypatch.setattr("flows.small_images.SMALL_BATCH_IMAGES", 1)
     calls = []
 
     def room() -> None:
