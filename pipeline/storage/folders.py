@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from pipeline.errors import OutputError
 from pipeline.storage.paths import AnyPath, StorePath
+from pipeline.storage.upload import upload
 
 #: Objects that make a folder a zarr group or array.
 ROOTS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
@@ -84,7 +85,7 @@ def put_file(file: Path, target: AnyPath) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(file, target)
         return
-    target.write_bytes(file.read_bytes())
+    upload(file, target)
     file.unlink()
 
 

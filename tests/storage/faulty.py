@@ -14,6 +14,9 @@ from typing import Any
 #: comes. "cut": the reply ends in its middle.
 KINDS = ("error", "busy", "slow", "lost", "cut")
 SLOW_S = 0.3
+#: Answers that come without anything done. "gone", what S3 says of a put in parts that was ended
+#: before, is for tests to choose.
+REFUSALS = {"error": 500, "busy": 503, "gone": 404}
 
 
 class FaultyDoor:
@@ -69,8 +72,8 @@ def _handler(door: FaultyDoor) -> type[BaseHTTPRequestHandler]:
         def _go(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             kind = door.fault(self.command)
-            if kind in ("error", "busy"):
-                self.send_response(500 if kind == "error" else 503)
+            if kind in REFUSALS:
+                self.send_response(REFUSALS[kind])
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
