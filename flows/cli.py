@@ -82,7 +82,7 @@ def run(
 
     Exit status: 0 all published, 3 some images quarantined, 2 refused, 1 stopped.
     """
-    from workers.cluster import start_forkserver
+    from workers.forkserver import start_forkserver
     from workers.preload import PRELOAD
 
     if scheduler is None:

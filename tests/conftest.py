@@ -138,7 +138,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     monkeypatch.setattr(run, "open_cluster", lambda *_, **__: nullcontext())
     monkeypatch.setattr(run, "run_batches", lambda _, *given, **__: run_serially(*given))
     monkeypatch.setattr(run, "RunProgress", lambda label, artifact_key: RunProgress(label))
-    monkeypatch.setattr("workers.cluster.start_forkserver", lambda _: None)
+    monkeypatch.setattr("workers.forkserver.start_forkserver", lambda _: None)
     monkeypatch.setattr(segment, "wait", lambda _: None)
     for name in dir(segment):
         if hasattr(getattr(segment, name), "fn"):

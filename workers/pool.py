@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from pipeline.errors import ClusterError
-from workers.cluster import start_forkserver
+from workers.forkserver import start_forkserver
 
 A = TypeVar("A")
 B = TypeVar("B")

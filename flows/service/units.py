@@ -23,13 +23,13 @@ from pathlib import Path
 from flows.service import keys
 from flows.service.names import POOL
 from flows.service.settings import Settings, reachable
-from workers.cluster import WORKER_ENVIRONMENT
+from workers.forkserver import WORKER_ENVIRONMENT
 from workers.gpu import ORDERS_PER_GPU, gpu_environment, gpus
 
 #: Seconds between two heartbeats of a run, the least that Prefect has.
 HEARTBEAT_SECONDS = 30
 
-#: What Dask's processes have in their configuration, with the reasons in `workers.cluster`.
+#: What Dask's processes have in their configuration, with the reasons in `workers.embedded`.
 DASK = {
     "DASK_DISTRIBUTED__WORKER__MEMORY__TARGET": "False",
     "DASK_DISTRIBUTED__WORKER__MEMORY__SPILL": "False",

@@ -5,9 +5,11 @@ Most tests replace Prefect by a few lines that answer /api/health: what is teste
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,8 +21,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import server
-from flows.server import configured_url, prefect_server, start_server
+from flows import server, server_process
+from flows.configured_server import configured_url
+from flows.server import prefect_server, start_server
 from pipeline.errors import TilewrightError
 
 ROOT = Path(__file__).parents[2]
@@ -38,15 +41,15 @@ def app():
 sys.modules["prefect"] = types.ModuleType("prefect")
 sys.modules["prefect.cli"] = types.ModuleType("prefect.cli")
 sys.modules["prefect.cli"].app = app
-from flows.server import serve
+from flows.server_process import serve
 serve(*sys.argv[2:])
 """
 
 COMMAND = """
 import sys, time
 from pathlib import Path
-from flows import server
-server._CHILD = Path(sys.argv[2]).read_text()
+from flows import server, server_process
+server_process.CHILD = Path(sys.argv[2]).read_text()
 handle = server.start_server(Path(sys.argv[1]))
 if len(sys.argv) == 3:
     handle.wait()
@@ -65,7 +68,7 @@ def _no_server_is_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_CHILD", FAKE)
+    monkeypatch.setattr(server_process, "CHILD", FAKE)
 
 
 def pid_of(home: Path) -> int:
@@ -73,7 +76,7 @@ def pid_of(home: Path) -> int:
 
 
 def ends(pid: int, seconds: float = 10) -> bool:
-    return until(lambda: server._has_ended(pid), seconds)
+    return until(lambda: server_process.has_ended(pid), seconds)
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:
@@ -130,8 +133,8 @@ def test_two_commands_share_a_server_and_the_last_one_ends_it(tmp_path: Path) ->
         assert ours == url
         first.send_signal(signal.SIGKILL)
         first.wait()
-        time.sleep(3 * server.WATCH_SECONDS)
-        assert not server._has_ended(pid)
+        time.sleep(3 * server_process.WATCH_SECONDS)
+        assert not server_process.has_ended(pid)
     assert ends(pid)
 
 
@@ -158,7 +161,7 @@ def test_simultaneous_starts_make_one_server(tmp_path: Path) -> None:
     assert len({handle.url for handle in handles}) == 1
     pid = pid_of(tmp_path)
     for handle in handles:
-        assert not server._has_ended(pid)
+        assert not server_process.has_ended(pid)
         handle.stop()
     assert ends(pid)
 
@@ -178,23 +181,23 @@ def test_dead_server_is_replaced(tmp_path: Path) -> None:
 
 
 def test_another_process_with_the_same_number_is_not_our_server(tmp_path: Path) -> None:
-    state = {"host": server.socket.gethostname(), "pid": os.getpid(), "started": 1.0, "port": 9}
+    state = {"host": socket.gethostname(), "pid": os.getpid(), "started": 1.0, "port": 9}
     (tmp_path / "server.json").write_text(json.dumps(state))
-    assert server._running(tmp_path) is None
+    assert server_process.running(tmp_path) is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
 def test_broken_state_is_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / "server.json").write_text(text)
-    assert server._running(tmp_path) is None
+    assert server_process.running(tmp_path) is None
 
 
 def test_home_of_another_machine(tmp_path: Path) -> None:
     state = {"host": "elsewhere", "pid": 1, "started": 1.0, "port": 9}
     (tmp_path / "server.json").write_text(json.dumps(state))
-    assert server._running(tmp_path) is None  # nobody serves it any more
+    assert server_process.running(tmp_path) is None  # nobody serves it any more
     with (
-        server._locked(tmp_path / "serving.lock", server.fcntl.LOCK_SH),
+        server_process.locked(tmp_path / "serving.lock", fcntl.LOCK_SH),
         pytest.raises(TilewrightError, match="the Prefect server of elsewhere uses this folder"),
     ):
         start_server(tmp_path)
@@ -207,7 +210,7 @@ def test_home_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_failed_start_shows_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_CHILD", "raise SystemExit('the port is taken')")
+    monkeypatch.setattr(server_process, "CHILD", "raise SystemExit('the port is taken')")
     with (
         pytest.raises(TilewrightError, match=r"(?s)ended while it started.*the port is taken"),
         prefect_server(tmp_path),
@@ -254,7 +257,7 @@ def test_server_environment(tmp_path: Path) -> None:
         "PREFECT_SERVER_API_HOST": "0.0.0.0",
         "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "true",
     }
-    found = server._server_environment(tmp_path, 4711, user)
+    found = server_process.server_environment(tmp_path, 4711, user)
     assert found["PATH"] == "/bin"
     assert found["PREFECT_HOME"] == str(tmp_path)
     assert found["PREFECT_SERVER_API_HOST"] == "127.0.0.1"

@@ -17,8 +17,9 @@ import pytest
 
 from pipeline import __version__
 from pipeline.errors import TilewrightError
-from workers import cluster, versions
-from workers.cluster import WORKER_ENVIRONMENT, open_cluster, start_forkserver
+from workers import cluster, embedded, versions
+from workers.cluster import open_cluster
+from workers.forkserver import WORKER_ENVIRONMENT, start_forkserver
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,7 +116,7 @@ def test_dashboard_is_mounted_late(monkeypatch: pytest.MonkeyPatch) -> None:
     import urllib.error
     import urllib.request
 
-    monkeypatch.setattr(cluster, "DASHBOARD_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(embedded, "DASHBOARD_DELAY_SECONDS", 0.0)
     with open_cluster(1, None) as opened:
         link = opened.cluster.dashboard_link
         assert link.startswith("http://127.0.0.1:")
@@ -136,7 +137,7 @@ def test_close_does_not_wait_for_a_long_kernel() -> None:
             time.sleep(0.05)
         pids = list(opened.run(os.getpid).values())
         began = time.monotonic()
-    assert time.monotonic() - began < cluster.CLOSE_SECONDS + 3
+    assert time.monotonic() - began < embedded.CLOSE_SECONDS + 3
     assert not any(psutil.pid_exists(pid) for pid in pids)
     del future
 

@@ -31,7 +31,7 @@ from pipeline.run_folder import RunFolder
 from pipeline.trial import Cut, save_array
 from pipeline.view import TileView
 from tests import in_process
-from workers import cluster, gpu, submit
+from workers import embedded, gpu, submit
 from workers.cluster import open_cluster
 from workers.gpu import ORDERS_PER_GPU, gpus
 from workers.place import Place, find_place
@@ -108,7 +108,7 @@ def note(log: str, name: str, view: TileView) -> None:
 def mark_gpu_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own mark: CUDA_VISIBLE_DEVICES may be set in their environment, too."""
     ours = gpu.gpu_environment
-    monkeypatch.setattr(cluster, "gpu_environment", lambda name: {**ours(name), "TOY_GPU": name})
+    monkeypatch.setattr(embedded, "gpu_environment", lambda name: {**ours(name), "TOY_GPU": name})
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def test_nvml_gives_uuids(monkeypatch: Any) -> None:
 def two_gpus() -> Iterator[Any]:
     patch = pytest.MonkeyPatch()
     ours = gpu.gpu_environment
-    patch.setattr(cluster, "gpu_environment", lambda name: {**ours(name), "TOY_GPU": name})
+    patch.setattr(embedded, "gpu_environment", lambda name: {**ours(name), "TOY_GPU": name})
     with open_cluster(2, None, 1 << 30, gpus=["0", "1"]) as client:
         client.wait_for_workers(4, timeout=60)
         yield client
