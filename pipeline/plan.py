@@ -19,6 +19,7 @@ from pipeline.cpu_seconds import seconds_per_megapixel
 from pipeline.earlier_labels import staged_labels
 from pipeline.errors import PlanError
 from pipeline.grid import TileGrid
+from pipeline.image import ImageInfo
 from pipeline.job import ImageJob, choose_channels, plan_id
 from pipeline.labels_recipe import AnyRecipe
 from pipeline.output import OutputPlan, output_mode
@@ -193,26 +194,54 @@ def _label_plans(
         in_place = mode == "in_place"
         staged = path_of(spec.path) / f".tilewright-{plan[:12]}" if in_place else None
         root = staged or staging / "image.ome.zarr"
-        job = ImageJob(
-            plan,
-            spec.name,
-            spec,
-            info,
-            recipe,
-            choose_channels(recipe.source.channels, info, spec.name),
-            choose_channels(recipe.measure.channels, info, spec.name),
-            TileGrid.of(info, recipe.ndim, tile_px or SIDES[recipe.ndim][0]),
-            "",
-            {**companions, **staged_labels(root, recipe.segment.earlier_labels(), info)},
-        )
-        recipe.check(job.context)
-        recipe.measure.check(job)
+        grid = TileGrid.of(info, recipe.ndim, tile_px or SIDES[recipe.ndim][0])
+        job = checked_job(plan, spec, info, recipe, grid, companions, root)
         table = staging / ("objects.parquet" if len(recipes) == 1 else f"{recipe.label}.parquet")
         zarr_format = _format(spec) if in_place else 3
         output = OutputPlan(root, table, recipe, info, spec, mode, zarr_format, earlier)
         earlier += output.listed
         parts.append(LabelPlan(job, output))
     return parts
+
+
+def checked_job(
+    plan: str,
+    spec: SourceSpec,
+    info: ImageInfo,
+    recipe: Recipe,
+    grid: TileGrid,
+    companions: Mapping[str, Companion],
+    staged: AnyPath,
+) -> ImageJob:
+    """The job of one label, which has no place for its work yet.
+
+    Parameters
+    ----------
+    plan, spec, info, recipe, grid, companions
+        See `ImageJob`.
+    staged : Path or StorePath
+        The group where earlier labels of the image are staged.
+
+    Raises
+    ------
+    MethodError
+        If the recipe does not apply to this image.
+    """
+    job = ImageJob(
+        plan,
+        spec.name,
+        spec,
+        info,
+        recipe,
+        choose_channels(recipe.source.channels, info, spec.name),
+        choose_channels(recipe.measure.channels, info, spec.name),
+        grid,
+        "",
+        {**companions, **staged_labels(staged, recipe.segment.earlier_labels(), info)},
+    )
+    recipe.check(job.context)
+    recipe.measure.check(job)
+    return job
 
 
 def _complete(parts: tuple[LabelPlan, ...], item: Admitted, peak: int) -> ImagePlan:

@@ -19,7 +19,6 @@ import tifffile
 from numpy.typing import NDArray
 
 from pipeline.companions import companion_path, find_companions
-from pipeline.earlier_labels import staged_labels
 from pipeline.engine import Published
 from pipeline.errors import ConformanceError
 from pipeline.files import digest, write_atomically
@@ -27,12 +26,12 @@ from pipeline.graph.tables import StoredGraph
 from pipeline.grid import TileGrid
 from pipeline.image import AXES, ImageInfo
 from pipeline.image_run import engines, run_all
-from pipeline.job import ImageJob, check_dtype, choose_channels, plan_id
+from pipeline.job import ImageJob, check_dtype, plan_id
 from pipeline.labels_recipe import AnyRecipe
 from pipeline.ledger import MemoryLedger
 from pipeline.orders import Order, Receipt
 from pipeline.output import OutputPlan
-from pipeline.plan import LabelPlan
+from pipeline.plan import LabelPlan, checked_job
 from pipeline.pyramid import Pyramid, open_level
 from pipeline.recipe import Recipe
 from pipeline.sources import SourceSpec, open_source
@@ -245,20 +244,8 @@ def plan_labels(
     earlier: tuple[str, ...] = ()
     for part, companions in zip(recipes, files, strict=True):
         root = space / "staged"
-        job = ImageJob(
-            plan,
-            spec.name,
-            spec,
-            info,
-            part,
-            choose_channels(part.source.channels, info, spec.name),
-            choose_channels(part.measure.channels, info, spec.name),
-            TileGrid(grid.frames, grid.shape, sides),
-            str(space / "work"),
-            {**companions, **staged_labels(root, part.segment.earlier_labels(), info)},
-        )
-        part.check(job.context)
-        part.measure.check(job)
+        job = checked_job(plan, spec, info, part, replace(grid, side=sides), companions, root)
+        job = replace(job, work=str(space / "work"))
         table = space / f"{part.label}.parquet"
         output = OutputPlan(root, table, part, info, spec, "none", earlier=earlier)
         earlier += output.listed

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -243,7 +244,7 @@ class CziSource(Source):
                 f"{block.name} has {count} bytes, its pixels take {layout.plane_bytes}",
             )
         wanted = [(target, samples[sample]) for target, sample in part.wanted]
-        rows = Part(wanted, part.rows, part.columns, part.out)
+        rows = replace(part, wanted=wanted)
         read_rows(self._files, self.spec.path, start, layout, rows, block.name)
 
     def fingerprint(self) -> str:

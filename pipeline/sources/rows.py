@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,7 +52,8 @@ class Part:
     Parameters
     ----------
     wanted : sequence of (int, int)
-        (first index into `out`, byte in the pixel where the sample begins) pairs.
+        (first index into `out`, sample) pairs; for `read_rows` a sample is the byte in the pixel
+        where it begins, elsewhere its number.
     rows, columns : tuple of int
         Half-open, in px.
     out : ndarray of shape (C, Y, X)
@@ -80,7 +81,7 @@ def read_rows(
     for top in range(y0, y1, step):
         bottom = min(y1, top + step)
         out = part.out[:, top - y0 : bottom - y0]
-        piece = Part(part.wanted, (top, bottom), part.columns, out)
+        piece = replace(part, rows=(top, bottom), out=out)
         _read_rows(files, path, start, layout, piece, what)
 
 

@@ -18,11 +18,12 @@ from pipeline.box import Box
 from pipeline.errors import ImageError, UnreadableError
 from pipeline.sources.base import Source, SourceSpec, require_file
 from pipeline.sources.fingerprint import fingerprint_file, fingerprint_files
+from pipeline.sources.rows import Part
 from pipeline.sources.tiff_check import check_series
 from pipeline.sources.tiff_decode import first_line
 from pipeline.sources.tiff_info import describe
 from pipeline.sources.tiff_layout import LayoutError, lay_out
-from pipeline.sources.tiff_pixels import PlaneReader, Request
+from pipeline.sources.tiff_pixels import PlaneReader
 from pipeline.sources.tiff_slides import read_scn
 from pipeline.storage import is_url, path_of
 from pipeline.storage.reading import open_file
@@ -119,7 +120,7 @@ class TiffSource(Source):
         _, rows, columns = zip(box.start, box.stop, strict=True)
         for k, z in enumerate(range(box.start[0], box.stop[0])):
             for plane, wanted in self._layout.planes(t, channels, z).items():
-                self._planes.read(plane, Request(wanted, rows, columns, out[:, k]))
+                self._planes.read(plane, Part(wanted, rows, columns, out[:, k]))
 
     def fingerprint(self) -> str:
         """Size, mtime and ends of the file; of all files where an OME-TIFF spans several."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,26 +28,6 @@ from pipeline.sources.tiff_decode import first_line, page_decoder, require_decod
 from pipeline.sources.tiff_grid import Segment, SegmentGrid, grid_of
 
 GDAL_NODATA = 42113
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to read of one plane.
-
-    Parameters
-    ----------
-    wanted : sequence of (int, int)
-        (first index into `out`, interleaved sample) pairs.
-    rows, columns : tuple of int
-        Half-open, in px.
-    out : ndarray of shape (C, Y, X)
-        Y and X are those of `rows` and `columns`.
-    """
-
-    wanted: Sequence[tuple[int, int]]
-    rows: tuple[int, int]
-    columns: tuple[int, int]
-    out: np.ndarray
 
 
 class _Name(NamedTuple):
@@ -98,15 +78,15 @@ class PlaneReader:
         if not self.raw:
             require_decodable(path, self._key, self.grid)
 
-    def read(self, plane: int, request: Request) -> None:
+    def read(self, plane: int, part: Part) -> None:
         """Write the wanted samples of one plane.
 
         Parameters
         ----------
         plane : int
             Row-major number over the series' axes before Y.
-        request : Request
-            Where, and where to.
+        part : Part
+            Its samples are numbers of those that are interleaved.
 
         Raises
         ------
@@ -115,18 +95,18 @@ class PlaneReader:
         """
         if self._start is not None:
             path = str(self._key.parent.filehandle.path)
-            self._read_rows(path, self._start, plane, request)
+            self._read_rows(path, self._start, plane, part)
             return
         planar, depth = self.grid.page[:2]
         number, within = divmod(plane, planar * depth)
         page = self._page(number)
         if not self.raw or not _in_one_piece(page):
-            self._read_segments(number, page, divmod(within, depth), request)
+            self._read_segments(number, page, divmod(within, depth), part)
         elif not page.dataoffsets[0]:
-            self._fill_missing(f"page {number} was never written", request.wanted, request.out)
+            self._fill_missing(f"page {number} was never written", part.wanted, part.out)
         else:
             path = str(page.parent.filehandle.path)
-            self._read_rows(path, int(page.dataoffsets[0]), within, request)
+            self._read_rows(path, int(page.dataoffsets[0]), within, part)
 
     def _page(self, number: int) -> tifffile.TiffPage:
         with self._pages_lock:  # tifffile may seek its own file handle to load the page
@@ -140,32 +120,32 @@ class PlaneReader:
             raise DamageError(self._path, f"page {number} is missing")
         return page
 
-    def _read_rows(self, path: str, start: int, plane: int, request: Request) -> None:
+    def _read_rows(self, path: str, start: int, plane: int, part: Part) -> None:
         _, _, height, width, samples = self.grid.page
         size = self._stored.itemsize
         layout = RowLayout(height, width, width * samples * size, samples * size, self._stored)
-        wanted = [(target, sample * size) for target, sample in request.wanted]
-        part = Part(wanted, request.rows, request.columns, request.out)
+        wanted = [(target, sample * size) for target, sample in part.wanted]
         first = start + plane * height * layout.row_bytes
-        read_rows(self._files, path, first, layout, part, f"plane {plane}")
+        rows = replace(part, wanted=wanted)
+        read_rows(self._files, path, first, layout, rows, f"plane {plane}")
 
     def _read_segments(
-        self, number: int, page: tifffile.TiffPage, where: tuple[int, int], request: Request
+        self, number: int, page: tifffile.TiffPage, where: tuple[int, int], part: Part
     ) -> None:
         planar, depth = where
-        (y0, y1), (x0, x1) = request.rows, request.columns
+        (y0, y1), (x0, x1) = part.rows, part.columns
         deep, rows, columns = self.grid.segment
         _, _, height, width, samples = self.grid.page
-        every = deep == 1 and len({sample for _, sample in request.wanted}) == samples
+        every = deep == 1 and len({sample for _, sample in part.wanted}) == samples
         decoder = page_decoder(self._files, page, self.grid)
-        for segment in self.grid.covering(planar, depth, request.rows, request.columns):
+        for segment in self.grid.covering(planar, depth, part.rows, part.columns):
             ends = (min(height, segment.row + rows), min(width, segment.column + columns))
             top, bottom = max(y0, segment.row), min(y1, ends[0])
             left, right = max(x0, segment.column), min(x1, ends[1])
-            part = request.out[:, top - y0 : bottom - y0, left - x0 : right - x0]
+            out = part.out[:, top - y0 : bottom - y0, left - x0 : right - x0]
             what = _Name(self.grid, number, segment)
             if not decoder.is_stored(segment.number):
-                self._fill_missing(f"{what} was never written", request.wanted, part)
+                self._fill_missing(f"{what} was never written", part.wanted, out)
                 continue
             key = (number, segment.number)
             block = self.cache.find(key)
@@ -178,10 +158,10 @@ class PlaneReader:
                 top - segment.row : bottom - segment.row,
                 left - segment.column : right - segment.column,
             ]
-            if cut.shape[:2] != part.shape[1:]:
+            if cut.shape[:2] != out.shape[1:]:
                 raise DamageError(self._path, f"{what} decodes to too few pixels")
-            for target, sample in request.wanted:
-                part[target] = cut[:, :, sample]
+            for target, sample in part.wanted:
+                out[target] = cut[:, :, sample]
 
     def _fill_missing(self, what: str, wanted: Sequence[tuple[int, int]], out: np.ndarray) -> None:
         """Fill where the file declares a value for holes (GDAL_NODATA) or the recipe allows it."""
