@@ -46,7 +46,6 @@ class Format:
 
 
 EXTRA = "formats"
-TIFF_SUFFIXES = (".tiff", ".tif", ".btf", ".tf8", ".tf2")
 
 #: Slides whose pixels lie in files beside them, and those files.
 SLIDES_OF_FILES, SLIDE_PARTS = (".vms", ".vmu"), (".jpg", ".ngr", ".opt")
