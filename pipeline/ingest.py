@@ -26,7 +26,7 @@ def ingest(job: ImageJob, output: OutputPlan, steps: Steps) -> tuple[list[str], 
         return [], ""
     step = QUALITY if pyramid is None else "ingest"
     shards = pyramid or output.labels(0)
-    grid, reading = shards.grid(), plan_reading(shards, job.hold_bytes)
+    grid, reading = shards.grid(), plan_reading(shards, job.hold_bytes, job.source.seen)
 
     def order(numbers: tuple[int, ...]) -> Order:
         path, held = steps.record_path(step, numbers), reading.hold_bytes

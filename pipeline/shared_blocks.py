@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline.image import ImageInfo
 from pipeline.pyramid import Pyramid
+from pipeline.sources.seen import PLAIN, Seen
 
 #: Rows of shards in one group at most, where borders never meet: more would leave the work of a
 #: cluster to one worker. The blocks on the border of two such groups are unpacked twice.
@@ -95,8 +96,12 @@ class Reading:
             yield tuple(batch)
 
 
-def plan_reading(pyramid: Pyramid, room_bytes: int) -> Reading:
-    """Group the shards of an image for an order that may keep `room_bytes`."""
+def plan_reading(pyramid: Pyramid, room_bytes: int, seen: Seen = PLAIN) -> Reading:
+    """Group the shards of an image for an order that may keep `room_bytes`.
+
+    Where `seen` makes one plane of many, all of them pass before a block is wanted again: nothing
+    that is kept would last so long, and shards are read together.
+    """
     grid, info = pyramid.grid(), pyramid.info
     each = tuple((number,) for number in range(len(grid)))
     if not info.packed or math.prod(info.chunks) == 1:
@@ -105,9 +110,12 @@ def plan_reading(pyramid: Pyramid, room_bytes: int) -> Reading:
     need = _kept_bytes(info, axes)
     if not need:
         return Reading(each)
-    if need <= min(room_bytes, HOLD_LIMIT_BYTES):
+    room = min(room_bytes, HOLD_LIMIT_BYTES)
+    if need <= room and not seen.folds:
         return Reading(tuple(_groups(axes, pyramid)), need)
-    return Reading(tuple(_boxes(pyramid, min(room_bytes, HOLD_LIMIT_BYTES))), 0, True)
+    size = np.dtype(info.dtype).itemsize
+    pixel = info.shape[1] * (size + seen.fold_bytes(size))
+    return Reading(tuple(_boxes(pyramid, room // pixel)), 0, True)
 
 
 def _axes(info: ImageInfo, pyramid: Pyramid) -> tuple[_Axis, _Axis, _Axis, _Axis]:
@@ -161,12 +169,11 @@ def _groups(axes: Sequence[_Axis], pyramid: Pyramid) -> Iterator[tuple[int, ...]
         )
 
 
-def _boxes(pyramid: Pyramid, room_bytes: int) -> Iterator[tuple[int, ...]]:
+def _boxes(pyramid: Pyramid, room_px: int) -> Iterator[tuple[int, ...]]:
     """Shards side by side in one frame and one row or slab, as many as may be read in one go."""
-    grid, info = pyramid.grid(), pyramid.info
+    grid = pyramid.grid()
     *deep, rows, columns = grid.counts
-    pixel = info.shape[1] * np.dtype(info.dtype).itemsize
-    most = max(1, room_bytes // (math.prod(grid.side) * pixel))
+    most = max(1, room_px // math.prod(grid.side))
     wide = min(columns, most)
     tall = max(1, min(rows, most // wide)) if wide == columns else 1
     slabs = range(grid.frames * math.prod(deep))

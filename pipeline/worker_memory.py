@@ -18,7 +18,6 @@ from pipeline.pyramid import Pyramid
 from pipeline.shared_blocks import HOLD_LIMIT_BYTES, plan_reading
 from pipeline.sources.cache import CACHE_BYTES
 from pipeline.sources.composed import open_parts
-from pipeline.sources.seen import PLANES_AT_ONCE
 
 #: A worker process with all libraries loaded, measured on Linux with Python 3.11.
 WORKER_BASE_BYTES = 330 * 2**20
@@ -81,15 +80,15 @@ def hold_bytes(job: ImageJob, worker_bytes: int) -> int:
     pyramid = Pyramid("", "image", job.info, job.info.dtype, job.grid.ndim, 1)
     taken = WORKER_BASE_BYTES + _ingest_bytes(job) + _block_bytes(job, 0)
     room = max(0, worker_bytes - taken)
-    reading = plan_reading(pyramid, room)
+    reading = plan_reading(pyramid, room, job.source.seen)
     return min(room, HOLD_LIMIT_BYTES) if reading.together else reading.hold_bytes
 
 
 def _ingest_bytes(job: ImageJob) -> int:
     """A shard's region, its encoded form, and the halves in 64 bits, of all channels."""
     shard, size = _shard_px(job), np.dtype(job.info.dtype).itemsize
-    held = size * _planes_held(job)
-    return shard * (job.info.shape[1] * (2 * size + 8 + held) + 2)
+    folding = job.source.seen.fold_bytes(size)
+    return shard * (job.info.shape[1] * (2 * size + 8 + folding) + 2)
 
 
 def _block_bytes(job: ImageJob, hold: int) -> int:
@@ -115,7 +114,7 @@ def _window_bytes(job: ImageJob, side: Sequence[int]) -> int:
     frame = info.shape[-len(side) :]
     window = math.prod(min(n, s + 2 * halo) for n, s in zip(frame, side, strict=True))
     size = np.dtype(info.dtype).itemsize
-    pixels = channels * size * (2 + _planes_held(job)) + size * min(1, measured)
+    pixels = channels * (2 * size + job.source.seen.fold_bytes(size)) + size * min(1, measured)
     if recipe.preprocess:
         pixels += 3 * max(4, final_dtype(recipe.preprocess, info.dtype).itemsize)
     if np.dtype(info.dtype).kind == "f":
@@ -125,11 +124,6 @@ def _window_bytes(job: ImageJob, side: Sequence[int]) -> int:
         # labels of regions 8, values and their squares 16 a channel, the gradient 24
         extra += max(0.0, 32.0 + 16.0 * channels - recipe.segment.peak_bytes_per_px())
     return int(window * (pixels + recipe.segment.peak_bytes_per_px() + extra))
-
-
-def _planes_held(job: ImageJob) -> int:
-    """Planes that are held beside the one that is seen, where a stack is projected."""
-    return PLANES_AT_ONCE if job.source.seen.project else 0
 
 
 def _gathering_bytes(job: ImageJob, side: Sequence[int]) -> int:

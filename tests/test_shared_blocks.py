@@ -27,6 +27,7 @@ from pipeline.shared_blocks import Reading, plan_reading
 from pipeline.sources import SourceSpec, czi, nd2_frames
 from pipeline.sources.formats import format_of
 from pipeline.sources.picture import PictureSource
+from pipeline.sources.seen import PLAIN, Seen
 from pipeline.sources.tiff_decode import PageDecoder
 from pipeline.steps import Steps, perform_here
 
@@ -50,12 +51,12 @@ def pixels(shape, dtype="uint8"):
     return np.random.default_rng(9).integers(0, 250, shape).astype(dtype)
 
 
-def ingest(path, folder, dims="2d", machine=MACHINE, room=None):
+def ingest(path, folder, dims="2d", machine=MACHINE, room=None, seen=PLAIN):
     """Copy an image as a run would, in one process; gives the copy of shape (T, C, Z, Y, X).
 
     `room` is what a worker may hold, instead of what the plan says.
     """
-    spec = SourceSpec(format_of(path.name).reader, str(path), path.stem)
+    spec = SourceSpec(format_of(path.name).reader, str(path), path.stem, seen=seen)
     (item,) = admit([spec])
     assert isinstance(item, Admitted), item
     recipe = Recipe.model_validate(
@@ -150,6 +151,21 @@ def test_compressed_frames(tmp_path, small_shards, unpacked, dims):
     copy, _ = ingest(tmp_path / "a.nd2", tmp_path / "out", dims)
     np.testing.assert_array_equal(copy, image.transpose(0, 4, 1, 2, 3))
     once(unpacked, 40)
+
+
+@pytest.mark.parametrize("options", [{"rowsperstrip": 7}, {"tile": (48, 80)}], ids=str)
+@pytest.mark.parametrize("project", ["max", "mean"])
+def test_projected_planes(tmp_path, small_shards, unpacked, monkeypatch, project, options):
+    """All planes pass for each read, so that shards are read together."""
+    monkeypatch.setattr("pipeline.sources.base.CACHE_BYTES", 1)
+    image = pixels((20, 150, 130), "uint16")
+    tifffile.imwrite(
+        tmp_path / "a.tif", image, compression="lzw", photometric="minisblack", **options
+    )
+    copy, _ = ingest(tmp_path / "a.tif", tmp_path / "out", seen=Seen(project=project))
+    want = image.max(axis=0) if project == "max" else (2 * image.sum(axis=0) + 20) // 40
+    np.testing.assert_array_equal(copy[0, 0, 0], want)
+    once(unpacked, 20 * (22 if "rowsperstrip" in options else 8))
 
 
 @pytest.mark.parametrize("side", [64, 80])

@@ -56,6 +56,20 @@ class Seen:
         """Whether what is seen has other planes or times than the file."""
         return bool(self.t or self.z or self.project)
 
+    @property
+    def folds(self) -> bool:
+        """Whether many planes are read to give one."""
+        return self.project not in (None, "best_focus")
+
+    def fold_bytes(self, size: int) -> int:
+        """What making one sample of `size` bytes takes beside it; 0 where planes stay apart."""
+        if self.project is None:
+            return 0
+        if self.project == "best_focus":  # one plane, and the same as the largest of one
+            return 2 * size
+        # Some planes and their largest; quotients, remainders and sums in 64 bits.
+        return (PLANES_AT_ONCE + 1) * size + (56 if self.project == "mean" else 0)
+
     def info(self, stored: ImageInfo, path: str) -> ImageInfo:
         """The image as it is seen.
 
@@ -91,7 +105,7 @@ class Seen:
         )
 
 
-#: Planes of a stack that a projection holds together: the plan counts them.
+#: Planes of a stack that a projection holds together.
 PLANES_AT_ONCE = 4
 #: The image as it is stored.
 PLAIN = Seen()
