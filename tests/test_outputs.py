@@ -22,6 +22,7 @@ from flows.request import Request
 from pipeline.annotations.shape_files import read_file
 from pipeline.companions import Companion
 from pipeline.manifest import Manifest, ManifestLedger
+from pipeline.publication import Publication
 from pipeline.recipe import parse_recipe
 from pipeline.run_folder import RunFolder
 from pipeline.table_file import table_digest
@@ -136,7 +137,7 @@ def test_files_survive_a_crash(place: str, tmp_path: Path, monkeypatch: pytest.M
         elif place == "record":
             patched.setattr(Manifest, "set_image", crash)
         else:
-            patched.setattr(RunFolder, place, crash)
+            patched.setattr(Publication, place, crash)
         with pytest.raises(Crash):
             run(tmp_path, small=False, output=output)
     folder = run(tmp_path, small=False, output=output)
