@@ -12,6 +12,7 @@ import asyncio
 import errno
 import functools
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ RETRIES = 10
 #: Pauses between the tries that are ours; each is twice as long as the one before.
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 2.0
+#: What of a library's message is not passed on: queries of URLs, and pages of the store.
+INNER = re.compile(r"\?[^\s=]+=\S*|<.*")
 
 T = TypeVar("T")
 
@@ -134,6 +137,10 @@ def as_os_errors(url: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What went wrong, without the request's inner life."""
+    """What went wrong, without the request's inner life.
+
+    The query of a URL may hold a signature, and the store's own page the name of a key: neither
+    belongs into logs and pages.
+    """
     text = str(error).strip().splitlines()
-    return text[0][:300] if text else type(error).__name__
+    return INNER.sub("", text[0])[:300].rstrip(" :") if text else type(error).__name__

@@ -10,6 +10,7 @@ from pipeline.errors import RecipeError
 from pipeline.storage import StorePath, path_of
 from pipeline.storage.paths import Entry
 from pipeline.storage.reading import open_file, size_of
+from pipeline.storage.stores import first_line
 
 NAMES = ["a.tif", "a b.tif", "ä/µ.tif", "x#1?%41.tif", "deep/er/file", "+&=;,.txt"]
 
@@ -110,6 +111,13 @@ def test_a_stream_reads_like_the_bytes(bucket, monkeypatch):
 def test_what_is_no_address(url, words):
     with pytest.raises(RecipeError, match=words):
         path_of(url)
+
+
+def test_messages_hold_no_signature_and_no_page():
+    said = (
+        "GET https://h/a%20b?sv=1&sig=SECRET in 1 ms - 403: <Error><AWSAccessKeyId>SECRET</Error>"
+    )
+    assert first_line(ValueError(said)) == "GET https://h/a%20b in 1 ms - 403"
 
 
 def test_faults_are_ridden_out(bucket, behind):
