@@ -153,6 +153,17 @@ def test_archives_are_found(bucket, tmp_path):
         discover(bucket / "nothing")
 
 
+@pytest.mark.parametrize("name", ["%2e%2e", "a b%41", "x#1?y=2", "ä/µ%2fm", "..a"])
+def test_zarr_lies_where_its_name_says(name, bucket, web, same):
+    folder, url = web
+    write_zarr(folder / "deep" / name / "b.zarr", PIXELS)
+    write_zarr(bucket / "deep" / name / "b.zarr", PIXELS)
+    assert {item.name.partition("/b.zarr/")[0] for item in bucket.walk()} == {f"deep/{name}"}
+    for place in (bucket, url):
+        with open_source(SourceSpec("ome_zarr", f"{place}/deep/{name}/b.zarr", "b")) as source:
+            same(source, PIXELS)
+
+
 def test_pictures_and_zarr_on_the_web(web, same):
     folder, url = web
     Image.fromarray((PIXELS[0, 0, 0] >> 8).astype("u1")).save(folder / "a.png")
