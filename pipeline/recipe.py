@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -37,6 +36,7 @@ from pipeline.recipe_parts import OfParts
 from pipeline.sources.file_names import Files
 from pipeline.sources.parts import Layout
 from pipeline.sources.seen import Projection, Seen
+from pipeline.storage import AnyPath
 from pipeline.validation import explained, valid_keys
 
 
@@ -370,8 +370,8 @@ def check_recipe(recipe: Recipe, where: str) -> None:
         )
 
 
-def find_recipe(name_or_path: str) -> Path:
-    """The file behind a path or a name such as "nuclei" or "methods/threshold"."""
+def find_recipe(name_or_path: str) -> AnyPath:
+    """The file behind a path, an address or a name such as "nuclei" or "methods/threshold"."""
     return find_file(name_or_path, recipes_folder(), shipped_recipes(), "recipe")
 
 

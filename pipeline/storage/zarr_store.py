@@ -36,7 +36,7 @@ class FolderStore(ObjectStore[Any]):
     """
 
     def __init__(self, folder: StorePath, *, read_only: bool = False, strict: bool = False) -> None:
-        # The library takes a URL, and unescapes it: "%2e%2e" in a name would lead out of the folder.
+        # The library unescapes its URL: "%2e%2e" in a name would lead out of the folder.
         url = f"{folder.root}/{quote(folder.key)}"
         super().__init__(open_store(url), read_only=read_only)
         self.folder = folder
