@@ -12,6 +12,7 @@ from flows.service.doors import allowed_output
 from flows.service.metrics import metrics_text
 from flows.service.settings import Settings, load_settings
 from pipeline.errors import RecipeError, TilewrightError
+from pipeline.output import OUTLINES
 from pipeline.report.contact_sheet import contact_sheet
 from pipeline.run_folder import RunFolder
 from pipeline.scores.page import PAGE
@@ -24,7 +25,14 @@ log = logging.getLogger(__name__)
 
 #: What may be read of an output folder.
 REPORT = "report.html"
-FILES = {REPORT: "text/html", "run.json": "application/json", PAGE: "text/html"}
+FILES = {
+    REPORT: "text/html",
+    "run.json": "application/json",
+    PAGE: "text/html",
+    "objects.csv": "text/csv",
+}
+#: And of its folder of outlines, which the report links to.
+OUTLINE_SUFFIX = ".geojson"
 #: Is drawn when it is asked for.
 PICTURES = "images.svg"
 
@@ -35,6 +43,13 @@ def place_in_url(out: AnyPath) -> str:
         scheme, _, rest = str(out).partition("://")
         return f"/store/{scheme}/{quote(rest)}"
     return f"/out{quote(str(out))}"
+
+
+def _type(path: AnyPath) -> str | None:
+    """The media type of what is served of an output folder; None for what is not."""
+    if path.suffix == OUTLINE_SUFFIX and OUTLINES in str(path.parent).split("/"):
+        return "application/geo+json"
+    return FILES.get(path.name)
 
 
 def make_app(settings: Settings) -> Starlette:
@@ -62,12 +77,13 @@ def make_app(settings: Settings) -> Starlette:
             return PlainTextResponse(str(error), 403)
         if path.name == PICTURES:
             return pictures(found.parent)
-        if path.name not in FILES:
-            served = ", ".join((*FILES, PICTURES))
+        kind = _type(found)
+        if kind is None:
+            served = ", ".join((*FILES, PICTURES, f"{OUTLINES}/*{OUTLINE_SUFFIX}"))
             return PlainTextResponse(f"{path.name}: only {served} are served.", 404)
         try:
             # A report holds its pictures, and runs no scripts but its own.
-            return Response(found.read_bytes(), media_type=FILES[path.name])
+            return Response(found.read_bytes(), media_type=kind)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return PlainTextResponse(
                 f"{path}: is not there yet; a run writes it when it ends.", 404

@@ -10,8 +10,9 @@ import zarr
 
 from pipeline.errors import TilewrightError, ViewError
 from pipeline.manifest import ImageRow, Manifest
+from pipeline.report.files import Written, files_of
 from pipeline.report.planes import picture_spec
-from pipeline.run_folder import RunFolder
+from pipeline.run_folder import CSV, RunFolder
 from pipeline.sources.ome_zarr_metadata import read_multiscale
 from pipeline.storage import AnyPath, is_inside, path_of
 from pipeline.storage.folders import is_group
@@ -58,6 +59,7 @@ class RunImages:
         self._places: dict[int, Places] = {}
         self.record = folder.read_run()
         self.recipe: dict[str, Any] = self.record.get("recipe", PLAIN_RECIPE)
+        self.csv = str(folder.objects_csv) if manifest.get(CSV) is not None else ""
         self.names = [row.name for row in manifest.images()]
         if not manifest.counts().get("published"):
             raise ViewError(
@@ -82,6 +84,10 @@ class RunImages:
             row = self.row(number)
             if row is not None:
                 yield number, row
+
+    def files(self, row: ImageRow) -> tuple[Written, ...]:
+        """Outlines and tables of an image, as `row` has it."""
+        return files_of(self._folder, row)
 
     def places(self, number: int) -> Places | None:
         """The folders of a published image; None if it is none, or is not there any more."""
