@@ -59,7 +59,8 @@ def open_store(root: str) -> ObjectStore:
     RecipeError
         Its address is not understood.
     """
-    endpoints = [value for key, value in os.environ.items() if "ENDPOINT" in key.upper()]
+    named = ("ENDPOINT", "GOOGLE_BASE_URL")
+    endpoints = [v for key, v in os.environ.items() if any(n in key.upper() for n in named)]
     plain = root.startswith("http://") or any(e.startswith("http://") for e in endpoints)
     options: Any = {
         "timeout": timedelta(seconds=REQUEST_S),
