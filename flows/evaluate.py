@@ -30,6 +30,7 @@ from pipeline.scores.stream import (
 )
 from pipeline.scores.tables import Tables
 from pipeline.sources import SourceSpec, discover, expand
+from pipeline.storage import AnyPath
 from workers.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -44,12 +45,12 @@ IMAGES_AT_ONCE = 8
 class EvaluateRequest:
     """The arguments of the command."""
 
-    labels: Path
-    truth: Path
+    labels: AnyPath
+    truth: AnyPath
     out: Path | None = None
     label: str | None = None
     truth_label: str | None = None
-    images: Path | None = None
+    images: AnyPath | None = None
     classes: str | None = None
     dims: Literal["2d", "3d"] | None = None
     thresholds: tuple[float, ...] = ()
@@ -163,7 +164,7 @@ def _classes(pairs: Sequence[Pair]) -> tuple[str, ...]:
     return found.pop() if found else ()
 
 
-def _pictures(folder: Path | None) -> Callable[[Pair], SourceSpec | None]:
+def _pictures(folder: AnyPath | None) -> Callable[[Pair], SourceSpec | None]:
     """Where the pixels behind a pair are."""
     known: list[SourceSpec] = []
     for found in [] if folder is None else discover(folder):

@@ -9,6 +9,7 @@ import yaml
 
 from pipeline.errors import RecipeError
 from pipeline.names import nearest
+from pipeline.storage import AnyPath, path_of
 
 SUFFIXES = {".yaml", ".yml"}
 
@@ -20,8 +21,8 @@ def recipes_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "configs"
 
 
-def find_file(name_or_path: str, folder: Path, names: Sequence[str], what: str) -> Path:
-    """The file behind a path, or behind the name of a shipped recipe.
+def find_file(name_or_path: str, folder: Path, names: Sequence[str], what: str) -> AnyPath:
+    """The file behind a path or an address, or behind the name of a shipped recipe.
 
     Parameters
     ----------
@@ -36,11 +37,14 @@ def find_file(name_or_path: str, folder: Path, names: Sequence[str], what: str) 
     Raises
     ------
     RecipeError
-        If there is none.
+        If there is none, or the store does not answer.
     """
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
+    path = path_of(name_or_path)
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise RecipeError(f"{path}: the {what} cannot be read ({error}).") from error
     if path.suffix in SUFFIXES:
         raise RecipeError(f"{path}: there is no such recipe file.")
     shipped = folder / f"{name_or_path}.yaml"
@@ -52,8 +56,8 @@ def find_file(name_or_path: str, folder: Path, names: Sequence[str], what: str) 
     )
 
 
-def find_recipe(name_or_path: str) -> Path:
-    """The file behind a path or a name such as "nuclei" or "methods/threshold"."""
+def find_recipe(name_or_path: str) -> AnyPath:
+    """The file behind a path, an address or a name such as "nuclei" or "methods/threshold"."""
     return find_file(name_or_path, recipes_folder(), shipped_recipes(), "recipe")
 
 
@@ -65,7 +69,7 @@ def shipped_recipes() -> list[str]:
     return sorted(name.as_posix() for name in names if name.parts[0] not in other)
 
 
-def read_file(path: Path) -> object:
+def read_file(path: AnyPath) -> object:
     """The content of a YAML file.
 
     Raises

@@ -153,7 +153,11 @@ class RunFolder:
         OutputError
             If this is no output folder.
         """
-        if not self.has_records():
+        try:
+            there = self.has_records()
+        except OSError as error:
+            raise OutputError(f"{self.root}: cannot be read: {error.strerror or error}.") from error
+        if not there:
             raise OutputError(
                 f"{self.root}: no run was ever started here ({RECORDS} is missing). "
                 "Give the OUT folder of a `tilewright run`."
@@ -216,8 +220,11 @@ class RunFolder:
         """Read run.json; empty if there is none yet."""
         try:
             content: dict[str, Any] = json.loads((self.root / RUN_JSON).read_text("utf-8"))
-        except OSError:
+        except FileNotFoundError:
             return {}
+        except OSError as error:
+            why = error.strerror or error
+            raise OutputError(f"{self.root / RUN_JSON}: cannot be read: {why}.") from error
         except ValueError as error:
             raise OutputError(f"{self.root / RUN_JSON}: damaged ({error}).") from error
         return content

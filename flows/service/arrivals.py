@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import xxhash
+
+from pipeline.errors import RecipeError
+from pipeline.storage import AnyPath, StorePath
+from pipeline.storage.reading import open_file
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS file (
@@ -66,7 +72,13 @@ class Arrivals:
     def close(self) -> None:
         self._db.close()
 
-    def look(self, paths: Iterable[str], settle_seconds: float, now: float) -> Looked:
+    def look(
+        self,
+        paths: Iterable[str],
+        settle_seconds: float,
+        now: float,
+        sign: Callable[[str], str] | None = None,
+    ) -> Looked:
         """Compare the files that are there with the record, and bring it up to date.
 
         Parameters
@@ -76,12 +88,15 @@ class Arrivals:
         settle_seconds : float
         now : float
             In seconds since 1970.
+        sign : callable
+            Gives what changes with an image, see `signer`; by default of images on disk.
         """
+        sign = sign or signature_of
         known = {row[0]: row[1:] for row in self._db.execute("SELECT * FROM file")}
         ready, waiting, there = {}, 0, set()
         with self._transaction():
             for path in paths:
-                signature = signature_of(path)
+                signature = sign(path)
                 if not signature:
                     continue  # gone since it was listed
                 there.add(path)
@@ -137,6 +152,42 @@ class Arrivals:
         self._db.execute("COMMIT")
 
 
+def signer(archive: AnyPath, paths: Iterable[str]) -> Callable[[str], str]:
+    """What gives the signatures of an archive's images; empty for one that is gone since.
+
+    Raises
+    ------
+    RecipeError
+        The archive is on the web, where nothing can be listed.
+    """
+    if isinstance(archive, Path):
+        return signature_of
+    found = _stored_signatures(archive, paths)
+    return lambda path: found.get(path, "")
+
+
+def _stored_signatures(archive: StorePath, paths: Iterable[str]) -> dict[str, str]:
+    """Count, size and versions of the objects of each image; a listing gives a thousand of them."""
+    if not archive.can_list:
+        raise RecipeError(f"{archive}: the web cannot be watched, for it lists nothing. Use a run.")
+    wanted, objects = set(paths), defaultdict[str, list[tuple[str, int, str]]](list)
+    head = archive.head() if archive.key else None
+    alone = [] if head is None else [(archive, head)]
+    for place, item in chain(alone, ((archive / item.name, item) for item in archive.walk())):
+        while str(place) not in wanted and place.key:  # an object of an OME-Zarr
+            place = place.parent
+        objects[str(place)].append((item.name, item.size, item.version))
+    return {
+        path: f"{len(parts)}-{sum(size for _, size, _ in parts)}-{_digest(parts)}"
+        for path, parts in objects.items()
+        if path in wanted
+    }
+
+
+def _digest(parts: Iterable[tuple[str, int, str]]) -> str:
+    return xxhash.xxh3_128(repr(sorted(parts)).encode()).hexdigest()
+
+
 def signature_of(path: str) -> str:
     """Size and time of a file, or of all files of a folder; empty if it is not there."""
     count, size, newest = 0, 0, 0
@@ -150,7 +201,7 @@ def checksum_of(path: str) -> str:
     """xxh3_128 of a file's content; empty for folders, and for what cannot be read."""
     digest = xxhash.xxh3_128()
     try:
-        with Path(path).open("rb") as file:
+        with open_file(path) as file:
             while block := file.read(READ_BYTES):
                 digest.update(block)
     except OSError:

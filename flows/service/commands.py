@@ -22,8 +22,10 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", help="By default ~/.tilewright/service.yaml."),
 ]
-Archive = Annotated[Path, typer.Argument(help="An image or a folder, as the service has it.")]
-Out = Annotated[Path, typer.Argument(help="Where results go, as the service has it.")]
+Archive = Annotated[
+    str, typer.Argument(help="An image or a folder, as the service has it; on disk, or s3://...")
+]
+Out = Annotated[str, typer.Argument(help="Where results go, as the service has it.")]
 Run = Annotated[str, typer.Argument(help="The run's id, as `submit` says it.")]
 Name = Annotated[str, typer.Argument(help="The schedule's name.")]
 
@@ -102,8 +104,8 @@ def register(app: typer.Typer, end: Callable[[Callable[[], int]], None]) -> None
 
             settings, parsed = _service(config), load_any_recipe(recipe)
             parameters = {
-                "archive": str(archive.absolute()),
-                "out": str(out.absolute()),
+                "archive": _place(archive),
+                "out": _place(out),
                 "only": only,
                 "tile_px": tile,
                 "fresh": fresh,
@@ -175,8 +177,8 @@ def _schedule_commands(end: Callable[[Callable[[], int]], None]) -> typer.Typer:
             from pipeline.labels_recipe import load_any_recipe
 
             parameters = {
-                "archive": str(archive.absolute()),
-                "out": str(out.absolute()),
+                "archive": _place(archive),
+                "out": _place(out),
                 **({"settle_seconds": settle} if watch else {}),
             }
             times = _times(every, cron, rrule, timezone)
@@ -227,6 +229,13 @@ def _service(config: Path | None) -> Settings:
     settings = load_settings(config)
     use(settings)
     return settings
+
+
+def _place(text: str) -> str:
+    """An absolute path, or an address."""
+    from pipeline.storage import path_of
+
+    return str(path_of(text).absolute())
 
 
 def _client() -> Any:

@@ -8,10 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from flows.service.settings import Settings
-from pipeline.errors import RecipeError
+from pipeline.companions import companion_path
+from pipeline.errors import EmptyArchiveError, RecipeError
+from pipeline.flat_field.filter import FlatField
+from pipeline.labels_recipe import AnyRecipe
+from pipeline.sources import discover
+from pipeline.storage import AnyPath, StorePath, is_inside, path_of
 
 
-def allowed_archive(path: Path, settings: Settings) -> Path:
+def allowed_archive(path: AnyPath, settings: Settings) -> AnyPath:
     """An archive that runs may read, links resolved.
 
     Raises
@@ -19,13 +24,10 @@ def allowed_archive(path: Path, settings: Settings) -> Path:
     RecipeError
         If it, or a link in it, leads out of all `archives`.
     """
-    found = _within(path, settings.archives, "archive", "archives")
-    for link in _links(found):
-        _within(link, settings.archives, f"{path}: the link {link}", "archives")
-    return found
+    return _readable(path, settings.archives, "archive", "archives")
 
 
-def allowed_input(path: Path, settings: Settings) -> Path:
+def allowed_input(path: AnyPath, settings: Settings) -> AnyPath:
     """What a comparison may read: archives, and outputs of runs; links resolved.
 
     Raises
@@ -33,14 +35,11 @@ def allowed_input(path: Path, settings: Settings) -> Path:
     RecipeError
         If it, or a link in it, leads out of all `archives` and `outputs`.
     """
-    roots, fields = (*settings.archives, *settings.outputs), "archives and outputs"
-    found = _within(path, roots, "folder", fields)
-    for link in _links(found):
-        _within(link, roots, f"{path}: the link {link}", fields)
-    return found
+    roots = (*settings.archives, *settings.outputs)
+    return _readable(path, roots, "folder", "archives and outputs")
 
 
-def allowed_output(path: Path, settings: Settings) -> Path:
+def allowed_output(path: AnyPath, settings: Settings) -> AnyPath:
     """A folder that runs may write to, links resolved; need not exist yet.
 
     Raises
@@ -51,15 +50,57 @@ def allowed_output(path: Path, settings: Settings) -> Path:
     return _within(path, settings.outputs, "output folder", "outputs")
 
 
-def _within(path: Path, roots: Sequence[Path], what: str, field: str) -> Path:
-    if not path.is_absolute():
+def allowed_recipe(recipe: AnyRecipe, archive: AnyPath, settings: Settings) -> AnyRecipe:
+    """A recipe that names no files but those that runs may read.
+
+    Raises
+    ------
+    RecipeError
+        If files beside the images, or profiles of a flat field, lie outside.
+    """
+    if patterns := recipe.companion_patterns():
+        with suppress(EmptyArchiveError):  # which the run says
+            for spec in discover(archive):
+                for pattern in patterns:
+                    beside, what = companion_path(pattern, spec), f"file {pattern} of the recipe"
+                    _readable(beside, settings.archives, what, "archives")
+    roots = (*settings.archives, *settings.outputs, *filter(None, [settings.recipes]))
+    for step in (step for part in recipe.parts for step in part.preprocess):
+        for file in step.files() if isinstance(step, FlatField) else ():
+            _readable(path_of(file.path), roots, "profile", "archives, outputs and recipes")
+    return recipe
+
+
+def on_disk(place: AnyPath, what: str) -> Path:
+    """A place for what reads or writes folders on disk only.
+
+    Raises
+    ------
+    RecipeError
+        It lies in a store.
+    """
+    if isinstance(place, StorePath):
+        raise RecipeError(f"{place}: the {what} must be a folder on disk; copy it there.")
+    return place
+
+
+def _readable(path: AnyPath, roots: Sequence[AnyPath], what: str, field: str) -> AnyPath:
+    """A place that is allowed with all links in it, which are resolved."""
+    found = _within(path, roots, what, field)
+    for link in _links(found):
+        _within(link, roots, f"{path}: the link {link}", field)
+    return found
+
+
+def _within(path: AnyPath, roots: Sequence[AnyPath], what: str, field: str) -> AnyPath:
+    if isinstance(path, Path) and not path.is_absolute():
         raise RecipeError(
             f"{path}: the {what} must be an absolute path, such as one in "
             f"{_listed(roots)}: the service runs in a folder of its own."
         )
-    # Of all links, so that no link leads out.
+    # Of all links, so that no link leads out. Addresses hold no "..": see `StorePath.of`.
     found = path.resolve()
-    if not any(found.is_relative_to(root.resolve()) for root in roots):
+    if not any(is_inside(found, root.resolve()) for root in roots):
         led = "" if found == path else f" (that is {found})"
         raise RecipeError(
             f"{path}{led}: the {what} is outside of the service's {field}: {_listed(roots)}. "
@@ -68,8 +109,10 @@ def _within(path: Path, roots: Sequence[Path], what: str, field: str) -> Path:
     return found
 
 
-def _links(folder: Path) -> Iterator[Path]:
+def _links(folder: AnyPath) -> Iterator[Path]:
     """Links anywhere in a folder that lead out of it; what cannot be listed is not read either."""
+    if isinstance(folder, StorePath):
+        return  # stores have none
     pending = [folder]
     while pending:
         # In OME-Zarr there may be a million files: those that are no links are not looked at.
@@ -82,5 +125,5 @@ def _links(folder: Path) -> Iterator[Path]:
                     yield Path(entry.path)
 
 
-def _listed(roots: Sequence[Path]) -> str:
+def _listed(roots: Sequence[AnyPath]) -> str:
     return ", ".join(map(str, roots)) or "(none is set)"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from flows.request import Request
 from pipeline.files import write_atomically
+from pipeline.run_folder import RunFolder
+from pipeline.storage import path_of
 
 
 def remember(request: Request, home: Path) -> None:
@@ -19,11 +21,11 @@ def remember(request: Request, home: Path) -> None:
     write_atomically(folder / f"{request.plan}.json", json.dumps(content).encode())
 
 
-def known_outputs(home: Path) -> Iterator[tuple[Path, str]]:
-    """Folders that are still there, and the labels that runs write to them."""
+def known_outputs(home: Path) -> Iterator[tuple[RunFolder, str]]:
+    """Folders whose records are on this machine, and the labels that runs write to them."""
     for path in sorted((home / "runs").glob("*.json")):
         with suppress(OSError, ValueError, KeyError):
             content = json.loads(path.read_text())
-            out = Path(content["out"])
-            if out.is_dir():
-                yield out, str(content["label"])
+            folder = RunFolder(path_of(content["out"]))
+            if folder.records.is_file():
+                yield folder, str(content["label"])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from urllib.parse import quote
 
 from flows.request import Request
-from flows.service.pages import PICTURES, REPORT
+from flows.service.pages import PICTURES, REPORT, place_in_url
 from flows.service.settings import Settings
 from pipeline.storage import AnyPath
 
@@ -45,4 +44,4 @@ def link_page(out: AnyPath, settings: Settings, name: str, words: str) -> None:
 
 def page_url(out: AnyPath, settings: Settings, name: str) -> str:
     """Where a page of an output folder is."""
-    return f"{settings.pages.base_url}/out{quote(str(out))}/{name}"
+    return f"{settings.pages.base_url}{place_in_url(out)}/{name}"

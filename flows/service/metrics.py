@@ -8,12 +8,13 @@ import os
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.service.known import known_outputs
 from flows.service.settings import Settings
 from pipeline.errors import OutputError
-from pipeline.run_folder import RunFolder
+from pipeline.manifest import Manifest
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -44,14 +45,15 @@ def _metrics(settings: Settings) -> Iterator[Metric]:
     images = GaugeMetricFamily(
         "tilewright_images", "Images of a run's folder.", labels=["out", "label", "status"]
     )
-    for out, label in known_outputs(settings.home):
+    for folder, label in known_outputs(settings.home):
         try:
-            manifest = RunFolder(out).reading()
+            # Not those in a store: asking it must not keep Prometheus waiting.
+            manifest = Manifest(folder.records, write=False)
         except OutputError:
             continue
         try:
             for status, count in manifest.counts().items():
-                images.add_metric([str(out), label, status], count)
+                images.add_metric([str(folder.root), label, status], count)
         finally:
             manifest.close()
     yield images
@@ -59,7 +61,7 @@ def _metrics(settings: Settings) -> Iterator[Metric]:
         "tilewright_disk_free_bytes", "What is free on the disk of an output root.", labels=["root"]
     )
     for root in settings.outputs:
-        if root.exists():
+        if isinstance(root, Path) and root.exists():
             found = os.statvfs(root)
             free.add_metric([str(root)], found.f_bavail * found.f_frsize)
     yield free

@@ -22,9 +22,9 @@ from pydantic import Field
 from flows.request import Request
 from flows.run import claimed, opened_run
 from flows.segment import RUNNER, perform_stages
-from flows.service.arrivals import Arrivals
+from flows.service.arrivals import Arrivals, signer
 from flows.service.automations import QUARANTINED
-from flows.service.doors import allowed_archive, allowed_output
+from flows.service.doors import allowed_archive, allowed_output, allowed_recipe
 from flows.service.keys import security
 from flows.service.known import remember
 from flows.service.links import announce
@@ -36,7 +36,7 @@ from pipeline.errors import BusyError, ClusterError, EmptyArchiveError, PlanErro
 from pipeline.labels_recipe import parse_any_recipe
 from pipeline.run_folder import RunFolder
 from pipeline.sources import discover
-from pipeline.storage import AnyPath, StorePath
+from pipeline.storage import AnyPath, StorePath, path_of
 from workers.orphans import end_with_parent
 
 #: Before the first new attempt after a fault that may pass; doubles each time.
@@ -77,7 +77,7 @@ def segment_archive(
     A run of the same recipe, archive and folder continues where an earlier one stopped.
 
     Args:
-        archive: An image, or a folder that is searched; an absolute path of the service.
+        archive: An image, or a folder that is searched; absolute, or an address.
         out: Where results go; a run of the same request continues there.
         recipe: What is done.
         only: Only images whose name matches this glob.
@@ -103,7 +103,7 @@ def segment_image(
     """Segment one image, such as to try a recipe.
 
     Args:
-        image: A file or an OME-Zarr folder; an absolute path of the service.
+        image: A file or an OME-Zarr folder; absolute, or an address.
         out: Where results go; a run of the same request continues there.
         recipe: What is done.
         tile_px: Side of a tile's core in px; by default from the memory.
@@ -122,14 +122,17 @@ def _segment(
 ) -> None:
     begin()
     settings = load_settings()
+    place = allowed_archive(path_of(archive), settings)
+    target = allowed_output(path_of(out), settings)
     request = Request(
-        parse_any_recipe(recipe, "recipe"),
-        allowed_archive(Path(archive), settings),
-        allowed_output(Path(out), settings),
+        allowed_recipe(parse_any_recipe(recipe, "recipe"), place, settings),
+        place,
+        target,
         tile_px,
         scheduler=settings.cluster.address,
         fresh=fresh,
         only=only,
+        work=work_of(target, settings),
     )
     check_reserve(request.out, settings)
     follow(request, settings)
@@ -154,7 +157,7 @@ def watch_archive(
     archive are named in the log, and their results stay.
 
     Args:
-        archive: A folder that images arrive in; an absolute path of the service.
+        archive: A folder that images arrive in; absolute, or an address.
         out: Where results go.
         recipe: What is done.
         settle_seconds: A file is taken when it did not change for so long.
@@ -162,13 +165,15 @@ def watch_archive(
     """
     begin()
     settings = load_settings()
-    place, target = Path(archive), Path(out)
+    place = allowed_archive(path_of(archive), settings)
+    target = allowed_output(path_of(out), settings)
     request = Request(
-        parse_any_recipe(recipe, "recipe"),
-        allowed_archive(place, settings),
-        allowed_output(target, settings),
+        allowed_recipe(parse_any_recipe(recipe, "recipe"), place, settings),
+        place,
+        target,
         scheduler=settings.cluster.address,
         paths=frozenset(),
+        work=work_of(target, settings),
     )
     try:
         return _watch(request, settings, settle_seconds, checksums)
@@ -187,7 +192,8 @@ def _watch(request: Request, settings: Settings, settle_seconds: float, checksum
         except EmptyArchiveError as error:
             said.info("%s", error)  # nothing has arrived yet
             paths = []
-        looked = arrivals.look(paths, settle_seconds, time.time())
+        sign = signer(request.archive, paths)
+        looked = arrivals.look(paths, settle_seconds, time.time(), sign)
         for path in looked.removed[:LISTED]:
             said.warning("%s: was taken out of the archive; its results stay", path)
         ready = arrivals.without_copies(looked.ready) if checksums else looked.ready
@@ -257,6 +263,16 @@ def _tell_of_refused(record: dict[str, Any], settings: Settings) -> None:
         emit_event(QUARANTINED, own, payload={"message": message})
 
 
+def work_of(out: AnyPath, settings: Settings) -> AnyPath | None:
+    """Where the unfinished work of an output in a store is kept; None where a run keeps it itself.
+
+    Each output has a folder of its own there: `--fresh` empties it.
+    """
+    if settings.work is None or isinstance(out, Path):
+        return None
+    return settings.work / RunFolder(out).local.name
+
+
 def check_reserve(out: AnyPath, settings: Settings) -> None:
     """Refuse to begin on a disk that is nearly full.
 
@@ -265,14 +281,16 @@ def check_reserve(out: AnyPath, settings: Settings) -> None:
     PlanError
         With what is free, and what must be.
     """
-    if isinstance(out, StorePath):
-        return  # stores have no end
-    there = next(folder for folder in (out, *out.parents) if folder.exists())
+    # A store has no end, but the disk has one where the work for it is unfinished.
+    place = out if isinstance(out, Path) else RunFolder(out, work_of(out, settings)).work
+    if isinstance(place, StorePath):
+        return
+    there = next(folder for folder in (place, *place.parents) if folder.exists())
     status = os.statvfs(there)
     free = status.f_bavail * status.f_frsize / 2**30
     if free < settings.runs.disk_reserve_gib:
         raise PlanError(
-            f"{out}: {free:.1f} GiB are free on this disk, less than the "
+            f"{place}: {free:.1f} GiB are free on this disk, less than the "
             f"{settings.runs.disk_reserve_gib:g} GiB that runs leave free (runs.disk_reserve_gib). "
             "Free some space, or choose another disk."
         )

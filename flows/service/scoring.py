@@ -11,12 +11,13 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.evaluate import EvaluateRequest, evaluate
-from flows.service.doors import allowed_input, allowed_output
+from flows.service.doors import allowed_input, allowed_output, on_disk
 from flows.service.links import link_page
 from flows.service.runs import begin
 from flows.service.settings import load_settings
 from pipeline.scores.page import PAGE
 from pipeline.scores.text import result_text
+from pipeline.storage import path_of
 
 TolerancePx = Annotated[int, Field(ge=0, le=64)]
 
@@ -41,7 +42,7 @@ def evaluate_labels(
     """Compare labels with a truth: tables of scores, and the worst images.
 
     Args:
-        labels: Label images, OME-Zarr or the output of a run; an absolute path of the service.
+        labels: Label images, OME-Zarr or the output of a run; absolute, or an address.
         truth: The truth: the same, with the same names.
         out: Where tables and pictures go.
         images: The images, to be seen behind the outlines; runs and OME-Zarr know them.
@@ -53,14 +54,14 @@ def evaluate_labels(
     """
     begin()
     settings = load_settings()
-    folder = allowed_output(Path(out), settings)
+    folder = on_disk(allowed_output(path_of(out), settings), "output folder")
     request = EvaluateRequest(
-        allowed_input(Path(labels), settings),
-        allowed_input(Path(truth), settings),
+        allowed_input(path_of(labels), settings),
+        allowed_input(path_of(truth), settings),
         folder,
         label=label,
         truth_label=truth_label,
-        images=allowed_input(Path(images), settings) if images else None,
+        images=allowed_input(path_of(images), settings) if images else None,
         classes=classes,
         tolerance_px=tolerance_px,
         only=only,

@@ -18,6 +18,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainValidator,
     SecretStr,
     ValidationError,
     model_validator,
@@ -31,6 +32,7 @@ from pydantic_settings import (
 )
 
 from pipeline.errors import RecipeError
+from pipeline.storage import AnyPath, StorePath, path_of
 from pipeline.validation import all_wrong, explained
 
 #: Where the configuration is, unless TILEWRIGHT_CONFIG names a file.
@@ -38,8 +40,31 @@ DEFAULT_CONFIG = Path("~/.tilewright/service.yaml")
 #: Fields that are refused in the file.
 SECRET_FIELDS = {("server", "password"), ("server", "database"), ("notify", "webhook")}
 SECRET_VARIABLES = {f"TILEWRIGHT_{section}__{name}".upper() for section, name in SECRET_FIELDS}
+#: How names of variables with the keys of stores begin.
+STORE_VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
 
 Place = Annotated[Path, AfterValidator(lambda path: path.expanduser())]
+
+
+def _root(value: object) -> AnyPath:
+    """A folder on disk, or the address of one in a store."""
+    try:
+        place = path_of(str(value)) if isinstance(value, str) else value
+    except RecipeError as error:
+        raise ValueError(str(error).rstrip(".")) from None
+    if not isinstance(place, Path | StorePath):
+        raise ValueError("not a path, nor an address such as s3://bucket/folder")  # noqa: TRY004
+    return place.expanduser() if isinstance(place, Path) else place
+
+
+def _writable(place: AnyPath) -> AnyPath:
+    if isinstance(place, StorePath) and not place.can_list:
+        raise ValueError(f"{place} is on the web, which is only read from: name a bucket")
+    return place
+
+
+Root = Annotated[AnyPath, PlainValidator(_root)]
+WritableRoot = Annotated[Root, AfterValidator(_writable)]
 
 
 class Section(BaseModel):
@@ -139,12 +164,14 @@ class Notify(Section):
 class Settings(BaseSettings):
     """The whole configuration.
 
-    `home`: the database, keys and logs. `archives`, `outputs`: folders that runs may read from and
-    write to, with all that is in them; others are refused. `recipes`: a folder of recipes beside
-    the shipped ones. `private_network`: the hosts are those of a network that only this service is
-    in, such as one of compose or Kubernetes, so that pages that ask for no password may listen
-    there. `log_to`: files in `home`, or the output of `tilewright serve`, for containers, systemd
-    and batch systems.
+    `home`: the database, keys and logs. `archives`, `outputs`: folders, on disk or in stores
+    (``s3://bucket/folder``), that runs may read from and write to, with all that is in them; others
+    are refused. `work`: where runs into stores keep unfinished work, if the workers are on several
+    machines: a folder or bucket that all of them see; by default on the runner's machine.
+    `recipes`: a folder of recipes beside the shipped ones. `private_network`: the hosts are those
+    of a network that only this service is in, such as one of compose or Kubernetes, so that pages
+    that ask for no password may listen there. `log_to`: files in `home`, or the output of
+    `tilewright serve`, for containers, systemd and batch systems.
     """
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
@@ -155,8 +182,9 @@ class Settings(BaseSettings):
     )
 
     home: Place = Field(default=Path("~/.tilewright/service"), validate_default=True)
-    archives: tuple[Place, ...] = ()
-    outputs: tuple[Place, ...] = ()
+    archives: tuple[Root, ...] = ()
+    outputs: tuple[WritableRoot, ...] = ()
+    work: WritableRoot | None = None
     recipes: Place | None = None
     private_network: bool = False
     log_to: Literal["files", "output"] = "files"

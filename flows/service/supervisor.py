@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from flows.probe import answers, tail
-from flows.service.settings import SECRET_VARIABLES
+from flows.service.settings import SECRET_VARIABLES, STORE_VARIABLES
 from flows.service.units import Unit
 from pipeline.errors import TilewrightError
 from workers.orphans import end_with_parent
@@ -115,6 +115,7 @@ class _Child:
             # for all of them.
             if not name.startswith("PREFECT_")
             and (self.unit.reads_settings or name not in SECRET_VARIABLES)
+            and (self.unit.reads_stores or not name.startswith(STORE_VARIABLES))
         }
         self._started = time.monotonic()
         with self._log_path.open("ab") if self._to_files else nullcontext() as output:

@@ -12,12 +12,13 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.service.doors import allowed_archive, allowed_output
+from flows.service.doors import allowed_archive, allowed_output, on_disk
 from flows.service.links import link_page
 from flows.service.pages import REPORT
 from flows.service.runs import begin, check_reserve
 from flows.service.settings import load_settings
 from flows.service.turns import gpu_turn
+from pipeline.storage import path_of
 from pipeline.training.recipe import parse_training_recipe
 
 
@@ -47,8 +48,8 @@ def train_model(data: str, out: str, recipe: dict[str, Any], fresh: bool = False
     settings = load_settings()
     request = TrainRequest(
         parse_training_recipe(recipe, "recipe"),
-        allowed_archive(Path(data), settings),
-        allowed_output(Path(out), settings),
+        on_disk(allowed_archive(path_of(data), settings), "data"),
+        on_disk(allowed_output(path_of(out), settings), "output folder"),
         fresh=fresh,
     )
     check_reserve(request.out, settings)

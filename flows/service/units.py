@@ -54,6 +54,8 @@ class Unit:
         Beside that of the supervisor.
     reads_settings : bool
         Whether it reads the configuration; others are not shown its secrets.
+    reads_stores : bool
+        Whether it reads archives and outputs; others are not given the keys of stores.
     ready_url : str
         Answers when the unit is ready; empty: it is as soon as it runs.
     host, port : str, int
@@ -66,6 +68,7 @@ class Unit:
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     reads_settings: bool = False
+    reads_stores: bool = False
     ready_url: str = ""
     host: str = "127.0.0.1"
     port: int = 0
@@ -156,7 +159,7 @@ def runner(settings: Settings) -> list[Unit]:
     if settings.runs.health_port is not None:
         command.append("--with-healthcheck")
         environment["PREFECT_WORKER_WEBSERVER_PORT"] = str(settings.runs.health_port)
-    return [Unit("runner", command, environment, reads_settings=True)]
+    return [Unit("runner", command, environment, reads_settings=True, reads_stores=True)]
 
 
 def pages(settings: Settings) -> list[Unit]:
@@ -164,7 +167,8 @@ def pages(settings: Settings) -> list[Unit]:
     own = settings.pages
     command, environment = _python("flows.service.pages"), client_environment(settings)
     ready = f"http://{reachable(own.host)}:{own.port}/health"
-    return [Unit("pages", command, environment, reads_settings=True, ready_url=ready)]
+    unit = Unit("pages", command, environment, True, reads_stores=True, ready_url=ready)
+    return [unit]
 
 
 #: In the order in which they start.
@@ -209,7 +213,8 @@ def _worker(
         command += ["--lifetime", f"{lifetime} minutes"]
         command += ["--lifetime-stagger", f"{lifetime / 10} minutes"]
     once = lifetime is not None
-    return Unit(unit, command, {**DASK, **WORKER_ENVIRONMENT, **environment}, once=once)
+    own_environment = {**DASK, **WORKER_ENVIRONMENT, **environment}
+    return Unit(unit, command, own_environment, reads_stores=True, once=once)
 
 
 def _tls(settings: Settings) -> list[str]:

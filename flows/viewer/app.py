@@ -15,16 +15,18 @@ KEY is drawn anew by each command: on a machine that others use too, any of them
 from __future__ import annotations
 
 import base64
+import logging
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
+from flows.viewer.answers import file_answer
 from flows.viewer.client import POLICY, START, THREAD_POLICY, viewer_page
 from flows.viewer.gate import Gate
 from flows.viewer.images import Places, RunImages, file_inside
@@ -37,13 +39,7 @@ from pipeline.manifest import ImageRow
 from pipeline.output import LABELS
 from pipeline.report.views import make_views
 
-TYPES = {
-    ".css": "text/css",
-    ".html": "text/html",
-    ".js": "text/javascript",
-    ".json": "application/json",
-    ".wasm": "application/wasm",
-}
+log = logging.getLogger(__name__)
 
 
 def make_app(images: RunImages, client: Path, key: str, port: int) -> ASGIApp:
@@ -68,7 +64,10 @@ def make_app(images: RunImages, client: Path, key: str, port: int) -> ASGIApp:
         Route("/data/{number:int}/classes/{label:path}/info", pages.classes),
         Route("/data/{number:int}/{which}/{path:path}", pages.data),
     ]
-    return Gate(Starlette(routes=[Mount(f"/{key}", routes=routes)]), port)
+    app = Starlette(
+        routes=[Mount(f"/{key}", routes=routes)], exception_handlers={OSError: _not_read}
+    )
+    return Gate(app, port)
 
 
 class Pages:
@@ -95,7 +94,8 @@ class Pages:
         try:
             view = make_views(row, self._images.recipe).overview
         except Exception as error:  # one picture must not cost the list
-            raise HTTPException(404, f"no picture: {error}") from error
+            log.info("view: no picture of %s: %s", row.name, error)
+            raise HTTPException(404, "no picture") from error
         if view is None:
             raise HTTPException(404, "too large without a pyramid")
         kind, _, data = view.thumbnail.uri.removeprefix("data:").partition(";base64,")
@@ -114,7 +114,8 @@ class Pages:
 
     def client_file(self, request: Request) -> Response:
         name = request.path_params["path"]
-        answer = _file(START if name == START.name else file_inside(self._client, name))
+        place = START if name == START.name else file_inside(self._client, name)
+        answer = file_answer(place, request)
         # Threads obey what comes with their own file.
         answer.headers["Content-Security-Policy"] = THREAD_POLICY
         return answer
@@ -136,7 +137,7 @@ class Pages:
         folder = {"results": places.results, "image": places.image}.get(
             request.path_params["which"]
         )
-        return _file(folder and file_inside(folder, request.path_params["path"]))
+        return file_answer(folder and file_inside(folder, request.path_params["path"]), request)
 
     def _published(self, request: Request) -> tuple[ImageRow, Places]:
         number = request.path_params["number"]
@@ -146,8 +147,7 @@ class Pages:
         return row, places
 
 
-def _file(path: Path | None) -> Response:
-    """A file or a range of it; of chunks that do not exist the viewer must hear 404."""
-    if path is None:
-        raise HTTPException(404)
-    return FileResponse(path, media_type=TYPES.get(path.suffix, "application/octet-stream"))
+def _not_read(request: Request, error: Exception) -> Response:
+    """A disk or a store that fails is not taken for a missing file; the command says how it did."""
+    log.warning("view: %s", error)
+    return PlainTextResponse("It cannot be read now; the terminal of the command says why.\n", 502)

@@ -38,7 +38,8 @@ def index_page(images: RunImages, first: int) -> str:
     """
     style = (Path(report.__file__).parent / "style.css").read_text("utf-8")
     label = images.recipe.get("label", "images")
-    cards = "".join(_card(number, row) for number, row in images.rows(first, LISTED))
+    cards = "".join(_card(number, row, images) for number, row in images.rows(first, LISTED))
+    csv = f" All objects: <code>{escaped(images.csv)}</code>." if images.csv else ""
     archive = images.record.get("archive", "")
     return f"""<!doctype html>
 <html lang="en">
@@ -57,7 +58,7 @@ def index_page(images: RunImages, first: int) -> str:
 <h1>{escaped(label)}</h1>
 <p class="archive">{escaped(archive)}</p>
 <p class="intro">{plural(len(images.names), "image")}. Choose one to see its labels over its
-pixels. Drag to move, Ctrl and the wheel to zoom; click a layer's name to hide or show it.</p>
+pixels. Drag to move, Ctrl and the wheel to zoom; click a layer's name to hide or show it.{csv}</p>
 </header>
 <section><div class="gallery">{cards}</div>{_turn(len(images.names), first)}</section>
 </main>
@@ -66,7 +67,7 @@ pixels. Drag to move, Ctrl and the wheel to zoom; click a layer's name to hide o
 """
 
 
-def _card(number: int, row: ImageRow) -> str:
+def _card(number: int, row: ImageRow, images: RunImages) -> str:
     name = f"<b>{escaped(row.name)}</b>"
     if row.status != "published":
         return (
@@ -75,11 +76,15 @@ def _card(number: int, row: ImageRow) -> str:
             f"<span>{escaped(row.reason)}</span></figcaption></div>"
         )
     found = ", ".join(_found(one) for one in label_rows(row))
+    files = "".join(
+        f"<span>{escaped(one.what)}: <code>{escaped(one.place)}</code></span>"
+        for one in images.files(row)
+    )
     return (
         f'<a class="card" href="v/{number}/"><div class="place">'
         f'<img loading="lazy" src="thumbnails/{number}" alt="no picture"></div>'
         f"<figcaption>{name}<span>published · {found}</span>"
-        f"<span>{image_size(row.details['shape'])}</span></figcaption></a>"
+        f"<span>{image_size(row.details['shape'])}</span>{files}</figcaption></a>"
     )
 
 

@@ -18,6 +18,8 @@ from pipeline.label_rows import label_rows
 from pipeline.manifest import ImageRow
 from pipeline.output import FRAGMENTS, LABELS, PROBABILITIES, place_of
 from pipeline.sources.ome_zarr_metadata import ome_attributes
+from pipeline.storage.folders import is_group
+from pipeline.storage.zarr_store import zarr_place
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +100,7 @@ def make_layers(row: ImageRow, places: Places, missing_chunks: str, base: str) -
             left_out.append(f"Labels {name} are not shown: {error}.")
     for one in label_rows(row):
         place = place_of(PROBABILITIES, one.details["label"])
-        if not (places.results / place).is_dir():
+        if not is_group(places.results / place):
             continue
         try:
             found = open_multiscale(places.results, place, f"{base}results/")
@@ -118,7 +120,9 @@ def class_names(attributes: Mapping[str, Any]) -> dict[int, str]:
 
 def _open_image(row: ImageRow, places: Places, base: str) -> Multiscale:
     if places.image is None:
-        raise ViewError("only the labels were written, and its source is no OME-Zarr")
+        raise ViewError(
+            "only the labels were written, and its source is no OME-Zarr that can be read"
+        )
     image = open_multiscale(places.image, "", f"{base}image/")
     t, c, z, y, x = row.details["shape"]
     known = {"t": t, "c": c, "z": z, "y": y, "x": x}
@@ -193,7 +197,9 @@ def _label_names(row: ImageRow, places: Places) -> list[str]:
     """The run's own labels first, then all others that are listed beside it."""
     own = [str(one.details["label"]) for one in label_rows(row)]
     try:
-        group = zarr.open_group(places.results / LABELS, mode="r", use_consolidated=False)
+        group = zarr.open_group(
+            zarr_place(places.results / LABELS), mode="r", use_consolidated=False
+        )
         found: Any = ome_attributes(dict(group.attrs)).get("labels", [])
     except Exception as error:  # the run's own is known without a list
         log.info("view: the labels of %s are not listed: %s", row.name, error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +13,8 @@ import zarr
 from pipeline.errors import ViewError
 from pipeline.sources.ome_zarr_metadata import ome_attributes, read_multiscale
 from pipeline.sources.units import MICROMETRES, SECONDS
+from pipeline.storage import AnyPath, is_inside
+from pipeline.storage.zarr_store import zarr_place
 
 #: What the viewer draws; of whole numbers int64 is missing, of the others all but this one.
 DRAWN = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "float32")
@@ -52,12 +53,12 @@ class Multiscale:
     first: dict[str, float]
 
 
-def open_multiscale(folder: Path, place: str, url: str) -> Multiscale:
+def open_multiscale(folder: AnyPath, place: str, url: str) -> Multiscale:
     """Read the metadata of a multiscale array.
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or StorePath
         The OME-Zarr, with all links followed.
     place : str
         The group in it.
@@ -70,10 +71,10 @@ def open_multiscale(folder: Path, place: str, url: str) -> Multiscale:
         It is not inside the folder, is no multiscale array, or none that the viewer draws.
     """
     path = (folder / place).resolve()
-    if not path.is_relative_to(folder):
+    if not is_inside(path, folder):
         raise ViewError(f"{path} is not inside {folder}")
     try:
-        group = zarr.open_group(path, mode="r", use_consolidated=False)
+        group = zarr.open_group(zarr_place(path), mode="r", use_consolidated=False)
         attributes: Any = ome_attributes(dict(group.attrs))
         scale = read_multiscale(attributes)
         array: Any = group[scale.path]

@@ -20,7 +20,7 @@ from flows.viewer.client import find_client
 from flows.viewer.images import RunImages
 from pipeline.errors import ViewError
 from pipeline.run_folder import RunFolder
-from pipeline.storage import AnyPath, is_url
+from pipeline.storage import AnyPath
 
 HOST = "127.0.0.1"
 #: How long an answer may go on after Ctrl-C.
@@ -32,7 +32,7 @@ def view_run(out: AnyPath, port: int, browser: bool, say: Callable[[str], None])
 
     Parameters
     ----------
-    out : Path
+    out : Path or StorePath
         The output folder of a run.
     port : int
         0 for any that is free.
@@ -48,11 +48,6 @@ def view_run(out: AnyPath, port: int, browser: bool, say: Callable[[str], None])
     ViewError
         Nothing is published, the viewer is not installed, or the port is taken.
     """
-    if is_url(str(out)):
-        raise ViewError(
-            f"{out}: lies in a store, and `view` shows what lies on this machine. Copy an image of "
-            "it, or open its address in a viewer that reads OME-Zarr."
-        )
     folder = RunFolder(out)
     with closing(folder.reading()) as manifest, listening(port) as door:
         images, client = RunImages(folder, manifest), find_client()

@@ -49,12 +49,13 @@ class FlatField(Filter):
             raise ValueError("`dark` and `resize` go with `profile`; an estimate has `darkfield`")
         if self.darkfield and self.estimate != "basic":
             raise ValueError("`darkfield` goes with `estimate: basic`")
-        sizes = {one.shape[1:]: one.path for one in self._files()}
+        sizes = {one.shape[1:]: one.path for one in self.files()}
         if len(sizes) > 1:
             raise ValueError(f"profiles of one camera have one size; these have {sizes}")
         return self
 
-    def _files(self) -> list[ProfileFile]:
+    def files(self) -> list[ProfileFile]:
+        """Profiles that are read from files."""
         return [*(self.profile or {}).values(), *(self.dark or {}).values()]
 
     def halo_px(self) -> int:
@@ -118,7 +119,7 @@ class FlatField(Filter):
                 )
 
     def extra_bytes(self, context: Context) -> int:
-        return sum(8 * math.prod(one.shape) for one in self._files())
+        return sum(8 * math.prod(one.shape) for one in self.files())
 
     def _profile(self, place: Place) -> tuple[Floats, Floats]:
         """Gain and offset of a channel; both have the same points."""

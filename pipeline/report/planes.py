@@ -26,6 +26,7 @@ from pipeline.sources.ome_zarr_metadata import ome_attributes
 from pipeline.sources.seen import Seen
 from pipeline.sources.spec_json import spec_from_json
 from pipeline.storage import AnyPath, is_inside, path_of
+from pipeline.storage.folders import is_group
 from pipeline.storage.zarr_store import zarr_place
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def label_levels(row: ImageRow, part: str = LABELS) -> list[Level]:
     group = path_of(row.details["location"]) / place_of(part, row.details["label"])
     axes = [axis for axis in row.details["axes"] if axis != "c"]
     levels: list[Level] = []
-    while (path := group / str(len(levels))).is_dir():
+    while is_group(path := group / str(len(levels))):
         levels.append(_level(path, axes))
     return levels
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from pipeline.report.certificate import certificate_words
-from pipeline.report.summary import Summary
+from pipeline.report.summary import Line, Summary
 from pipeline.report.wording import decimal, duration, escaped, image_size, plural, whole
 from pipeline.run_folder import RunFolder
 
@@ -150,25 +150,40 @@ def all_images(found: Summary) -> str:
         return '<section><h2>All images</h2><p class="note">No image is on record.</p></section>'
     heads = ["Image", "Status", "Size", "Objects", "Megapixels", "Seconds", "Labels digest"]
     numeric = {3, 4, 5}
+    if any(line.files for line in found.lines):
+        heads.append("Files")
     head = "".join(
         f"<th{' class=n' if i in numeric else ''}><button>{name}</button></th>"
         for i, name in enumerate(heads)
     )
-    rows = "".join(_rows(found))
+    rows = "".join(_rows(found, "Files" in heads))
+    more = ', and in <a href="objects.csv">objects.csv</a>' if found.csv else ""
     return f"""<section><h2>All images</h2>
 <div class="wide"><table class="sortable"><thead><tr>{head}</tr></thead>
 <tbody>{rows}</tbody></table></div>{_left_out(found.images - len(found.lines), "image")}
-<p class="note">Numbers of every single object are in <code>objects.parquet</code>.</p></section>"""
+<p class="note">Numbers of every single object are in <code>objects.parquet</code>{more}.</p>
+</section>"""
 
 
-def _rows(found: Summary) -> Iterable[str]:
+def _files(line: Line) -> str:
+    """Links to outlines; what is a folder in an OME-Zarr is only named."""
+    return ", ".join(
+        f'<a href="{escaped(one.link)}">{escaped(one.what)}</a>'
+        if one.link
+        else f'<span title="{escaped(one.place)}">{escaped(one.what)}</span>'
+        for one in line.files
+    )
+
+
+def _rows(found: Summary, with_files: bool) -> Iterable[str]:
     for line in found.lines:
+        files = f"<td>{_files(line)}</td>" if with_files else ""
         name = f"<td>{escaped(line.name)}</td>"
         if line.status != "published":
             yield (
                 f'<tr>{name}<td class="{escaped(line.status)}">{escaped(line.status)}</td>'
                 '<td></td><td class="n" data-v="-1"></td><td class="n" data-v="-1"></td>'
-                '<td class="n" data-v="-1"></td><td></td></tr>'
+                f'<td class="n" data-v="-1"></td><td></td>{files}</tr>'
             )
             continue
         yield (
@@ -177,7 +192,8 @@ def _rows(found: Summary) -> Iterable[str]:
             f'<td class="n" data-v="{line.objects}">{whole(line.objects)}</td>'
             f'<td class="n" data-v="{line.pixels}">{decimal(line.pixels / 1e6)}</td>'
             f'<td class="n" data-v="{line.seconds:.6f}">{decimal(line.seconds)}</td>'
-            f'<td><code title="{escaped(line.digest)}">{escaped(line.digest[:12])}</code></td></tr>'
+            f'<td><code title="{escaped(line.digest)}">{escaped(line.digest[:12])}</code></td>'
+            f"{files}</tr>"
         )
 
 

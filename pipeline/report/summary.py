@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.manifest import ImageRow, Manifest
-from pipeline.run_folder import RUN_JSON, RunFolder
+from pipeline.report.files import Written, files_of
+from pipeline.run_folder import CSV, RUN_JSON, RunFolder
 
 #: Rows of the table of all images: browsers stay quick, the page below 1 MB without pictures.
 LISTED_IMAGES = 2000
@@ -28,6 +29,7 @@ class Line:
     pixels: int
     seconds: float
     digest: str
+    files: tuple[Written, ...]
 
 
 @dataclass
@@ -38,6 +40,8 @@ class Summary:
     ----------
     images : int
         On record, whatever their status.
+    csv : bool
+        Whether there is an objects.csv.
     fresh_images, fresh_pixels : int
         Published by the last command; a run that went on kept the others.
     predicted_s : float
@@ -49,6 +53,7 @@ class Summary:
     """
 
     images: int = 0
+    csv: bool = False
     fresh_images: int = 0
     fresh_pixels: int = 0
     predicted_s: float = 0.0
@@ -65,14 +70,14 @@ class Summary:
 
 def summarize(folder: RunFolder, manifest: Manifest, total_s: float) -> Summary:
     """Read all records once; rows that the page does not show are not kept."""
-    found = Summary()
+    found = Summary(csv=manifest.get(CSV) is not None)
     begun = _ended(folder) - total_s
     chosen = evenly(manifest.counts().get("published", 0), PICTURED)
     published = 0
     for row in manifest.images():
         found.images += 1
         if len(found.lines) < LISTED_IMAGES:
-            found.lines.append(_line(row))
+            found.lines.append(_line(row, folder))
         if row.status == "quarantined" and len(found.failures) < LISTED_FAILURES:
             found.failures.append(row)
         if row.status != "published":
@@ -104,7 +109,7 @@ def _add(found: Summary, row: ImageRow, fresh: bool) -> None:
         found.stages[stage] = found.stages.get(stage, 0.0) + float(seconds)
 
 
-def _line(row: ImageRow) -> Line:
+def _line(row: ImageRow, folder: RunFolder) -> Line:
     details = row.details
     return Line(
         row.name,
@@ -114,6 +119,7 @@ def _line(row: ImageRow) -> Line:
         int(details.get("pixels", 0)),
         float(sum(details.get("seconds", {}).values())),
         row.digest,
+        files_of(folder, row) if row.status == "published" else (),
     )
 
 

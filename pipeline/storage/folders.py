@@ -74,7 +74,7 @@ def is_copy(source: StorePath, target: StorePath) -> bool:
     return found == {(item.name, item.size, item.version) for item in target.walk()}
 
 
-def is_group(folder: StorePath) -> bool:
+def is_group(folder: AnyPath) -> bool:
     """Whether the metadata of a zarr group or array are there, which come last."""
     return any((folder / name).is_file() for name in ROOTS)
 

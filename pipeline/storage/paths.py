@@ -113,7 +113,8 @@ class StorePath:
     def absolute(self) -> StorePath:
         return self
 
-    def resolve(self) -> StorePath:
+    def resolve(self, strict: bool = False) -> StorePath:
+        """Itself: stores have no links. Whether it is there is seen when it is read."""
         return self
 
     def is_relative_to(self, other: StorePath) -> bool:
@@ -157,6 +158,16 @@ class StorePath:
         with as_os_errors(str(self)):
             found = retried(lambda: self._store.get_ranges(self.key, starts=starts, lengths=counts))
             return [bytes(part) for part in found]
+
+    def read_part(self, start: int, stop: int) -> tuple[bytes, int]:
+        """The bytes from `start` up to `stop`, and how many the object has, in one request."""
+
+        def ask() -> tuple[bytes, int]:
+            found: Any = self._store.get(self.key, options={"range": (start, stop)})
+            return bytes(found.bytes()), int(found.meta["size"])
+
+        with as_os_errors(str(self)):
+            return retried(ask)
 
     def write_bytes(self, data: bytes | memoryview) -> None:
         """Put the object, as a whole, in place of what there was."""

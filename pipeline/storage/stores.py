@@ -12,6 +12,7 @@ import asyncio
 import errno
 import functools
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ RETRIES = 10
 #: Pauses between the tries that are ours; each is twice as long as the one before.
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 2.0
+#: What of a library's message is not passed on: queries of URLs, and pages of the store.
+INNER = re.compile(r"\?[^\s=]+=\S*|<.*")
 
 T = TypeVar("T")
 
@@ -56,7 +59,8 @@ def open_store(root: str) -> ObjectStore:
     RecipeError
         Its address is not understood.
     """
-    endpoints = [value for key, value in os.environ.items() if "ENDPOINT" in key.upper()]
+    named = ("ENDPOINT", "GOOGLE_BASE_URL")
+    endpoints = [v for key, v in os.environ.items() if any(n in key.upper() for n in named)]
     plain = root.startswith("http://") or any(e.startswith("http://") for e in endpoints)
     options: Any = {
         "timeout": timedelta(seconds=REQUEST_S),
@@ -134,6 +138,10 @@ def as_os_errors(url: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What went wrong, without the request's inner life."""
+    """What went wrong, without the request's inner life.
+
+    The query of a URL may hold a signature, and the store's own page the name of a key: neither
+    belongs into logs and pages.
+    """
     text = str(error).strip().splitlines()
-    return text[0][:300] if text else type(error).__name__
+    return INNER.sub("", text[0])[:300].rstrip(" :") if text else type(error).__name__

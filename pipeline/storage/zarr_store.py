@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -35,7 +36,9 @@ class FolderStore(ObjectStore[Any]):
     """
 
     def __init__(self, folder: StorePath, *, read_only: bool = False, strict: bool = False) -> None:
-        super().__init__(open_store(str(folder)), read_only=read_only)
+        # The library unescapes its URL: "%2e%2e" in a name would lead out of the folder.
+        url = f"{folder.root}/{quote(folder.key)}"
+        super().__init__(open_store(url), read_only=read_only)
         self.folder = folder
         self.strict = strict
 

@@ -283,7 +283,8 @@ def test_labels_alone_are_shown_with_the_reason(runs: Runs) -> None:
     start = client.start()
     assert [layer["name"] for layer in start["state"]["layers"]] == ["cells"]
     assert start["left_out"] == [
-        "The image is not shown: only the labels were written, and its source is no OME-Zarr."
+        "The image is not shown: only the labels were written, and its source is no OME-Zarr that "
+        "can be read."
     ]
     assert start["left_out"][0] in client.get("v/0/").text
 

@@ -21,13 +21,14 @@ from flows.viewer.images import RunImages
 from flows.viewer.serve import HOST, listening, make_server
 from pipeline.recipe import parse_recipe
 from pipeline.run_folder import RunFolder
+from pipeline.storage import AnyPath
 from tests import in_process
 
 KEY = "key"
 THRESHOLD = {"method": "threshold", "foreground": {"value": 100}}
 
 
-def segment(archive: Path, out: Path, **recipe: Any) -> Path:
+def segment(archive: AnyPath, out: AnyPath, **recipe: Any) -> AnyPath:
     """Run a recipe in this process; by default a threshold, with labels called "cells"."""
     wanted = parse_recipe({"label": "cells", "segment": THRESHOLD, **recipe}, "recipe")
     in_process.segment(Request(wanted, archive, out))
@@ -109,7 +110,7 @@ class Client:
 
 
 @contextmanager
-def serving(out: Path, client_files: Path) -> Iterator[Client]:
+def serving(out: AnyPath, client_files: Path) -> Iterator[Client]:
     """Serve a run's folder."""
     folder = RunFolder(out)
     with closing(folder.reading()) as manifest, listening(0) as door:

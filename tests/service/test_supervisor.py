@@ -142,13 +142,37 @@ def test_secrets_are_shown_to_those_that_need_them_alone(
 ) -> None:
     monkeypatch.setenv("TILEWRIGHT_SERVER__PASSWORD", "me:secret")
     monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
+    keys = ("AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_KEY", "GOOGLE_SERVICE_ACCOUNT")
+    for key in keys:
+        monkeypatch.setenv(key, f"key of {key}")
     shows = f"import os; print(sorted(os.environ.items()), flush=True)\n{SLEEPS}"
-    watched(Unit("dask", python(shows)), Unit("runner", python(shows), reads_settings=True))
-    for name, sees in (("dask", False), ("runner", True)):
+    watched(
+        Unit("dask", python(shows)),
+        Unit("runner", python(shows), reads_settings=True),
+        Unit("workers", python(shows), reads_stores=True),
+    )
+    for name, sees, opens in (
+        ("dask", False, False),
+        ("runner", True, False),
+        ("workers", False, True),
+    ):
         log = tmp_path / f"{name}.log"
         wait_for(lambda log=log: "up" in log.read_text())  # type: ignore[misc]
         assert ("me:secret" in log.read_text()) == sees
+        for key in keys:
+            assert (f"key of {key}" in log.read_text()) == opens
         assert "elsewhere" not in log.read_text()
+
+
+def test_those_that_read_archives_are_given_the_keys_of_stores(tmp_path: Path) -> None:
+    make_keys(tmp_path / "keys")
+    found = units(Settings(home=tmp_path, cluster={"gpus": ("0",)}))
+    assert {unit.name for unit in found if unit.reads_stores} == {
+        "workers",
+        "gpu-worker-0",
+        "runner",
+        "pages",
+    }
 
 
 def test_units_are_those_of_the_configuration(

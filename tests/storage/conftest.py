@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import functools
+import http.server
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from pipeline.storage import StorePath
+from pipeline.storage import StorePath, path_of
 from pipeline.storage.stores import open_store
 from tests.storage.faulty import FaultyDoor
 from tests.storage.s3 import KEYS, make_bucket, s3_server
+from tests.storage.web import Web
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +51,15 @@ def behind(
     yield put
     for door in doors:
         door.close()
+
+
+@pytest.fixture
+def web(tmp_path):
+    """A web server of a folder; it lists nothing that is of use."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+    handler = functools.partial(Web, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, path_of(f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()

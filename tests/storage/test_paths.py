@@ -10,6 +10,7 @@ from pipeline.errors import RecipeError
 from pipeline.storage import StorePath, path_of
 from pipeline.storage.paths import Entry
 from pipeline.storage.reading import open_file, size_of
+from pipeline.storage.stores import first_line, open_store
 
 NAMES = ["a.tif", "a b.tif", "ä/µ.tif", "x#1?%41.tif", "deep/er/file", "+&=;,.txt"]
 
@@ -110,6 +111,32 @@ def test_a_stream_reads_like_the_bytes(bucket, monkeypatch):
 def test_what_is_no_address(url, words):
     with pytest.raises(RecipeError, match=words):
         path_of(url)
+
+
+@pytest.mark.parametrize(
+    ("root", "variable"),
+    [
+        ("s3://b", "AWS_ENDPOINT_URL"),
+        ("az://b", "AZURE_STORAGE_ENDPOINT"),
+        ("gs://b", "GOOGLE_BASE_URL"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_only_who_names_a_plain_endpoint_gets_one(root, variable, scheme, monkeypatch):
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "a")
+    monkeypatch.setenv("GOOGLE_SKIP_SIGNATURE", "true")
+    monkeypatch.setenv(variable, f"{scheme}://127.0.0.1:1/a")
+    open_store.cache_clear()
+    options = open_store(root).client_options or {}
+    open_store.cache_clear()
+    assert str(options["allow_http"]).lower() == str(scheme == "http").lower()
+
+
+def test_messages_hold_no_signature_and_no_page():
+    said = (
+        "GET https://h/a%20b?sv=1&sig=SECRET in 1 ms - 403: <Error><AWSAccessKeyId>SECRET</Error>"
+    )
+    assert first_line(ValueError(said)) == "GET https://h/a%20b in 1 ms - 403"
 
 
 def test_faults_are_ridden_out(bucket, behind):

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
-import re
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +16,7 @@ from pipeline.image import ImageInfo
 from pipeline.pyramid import Pyramid, open_level
 from pipeline.sources import discover, expand, open_source
 from pipeline.sources.base import SourceSpec
-from pipeline.storage import AnyPath, StorePath, path_of
+from pipeline.storage import AnyPath, StorePath
 from pipeline.storage.folders import copy_folder
 from pipeline.storage.zarr_store import zarr_place
 
@@ -157,39 +153,15 @@ def test_archives_are_found(bucket, tmp_path):
         discover(bucket / "nothing")
 
 
-class Web(http.server.SimpleHTTPRequestHandler):
-    """A web server that gives ranges of its files, as real ones do."""
-
-    def log_message(self, *_) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        path = Path(self.translate_path(self.path))
-        found = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
-        if not found or not path.is_file():
-            super().do_GET()
-            return
-        content, (first, last) = path.read_bytes(), found.groups()
-        begin = int(first) if first else len(content) - int(last)
-        part = content[begin : int(last) + 1 if first and last else None]
-        self.send_response(206)
-        end = begin + len(part) - 1
-        self.send_header("Content-Range", f"bytes {begin}-{end}/{len(content)}")
-        self.send_header("Content-Length", str(len(part)))
-        self.end_headers()
-        self.wfile.write(part)
-
-
-@pytest.fixture
-def web(tmp_path):
-    """A web server of a folder; it lists nothing that is of use."""
-    folder = tmp_path / "web"
-    folder.mkdir()
-    handler = functools.partial(Web, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield folder, path_of(f"http://127.0.0.1:{server.server_address[1]}")
-        server.shutdown()
+@pytest.mark.parametrize("name", ["%2e%2e", "a b%41", "x#1?y=2", "ä/µ%2fm", "..a"])
+def test_zarr_lies_where_its_name_says(name, bucket, web, same):
+    folder, url = web
+    write_zarr(folder / "deep" / name / "b.zarr", PIXELS)
+    write_zarr(bucket / "deep" / name / "b.zarr", PIXELS)
+    assert {item.name.partition("/b.zarr/")[0] for item in bucket.walk()} == {f"deep/{name}"}
+    for place in (bucket, url):
+        with open_source(SourceSpec("ome_zarr", f"{place}/deep/{name}/b.zarr", "b")) as source:
+            same(source, PIXELS)
 
 
 def test_pictures_and_zarr_on_the_web(web, same):
