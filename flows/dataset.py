@@ -34,7 +34,7 @@ from pipeline.label_states import state_of
 from pipeline.manifest import Manifest, ManifestLedger
 from pipeline.methods.base import State
 from pipeline.plan import ImagePlan, Machine, plan_image
-from pipeline.read_order import QUALITY
+from pipeline.quality.riding import QUALITY
 from pipeline.record_files import open_record
 from pipeline.records import save
 from pipeline.run_folder import CSV, RunFolder

@@ -96,8 +96,9 @@ class TileView:
         -------
         ndarray of shape (C, \\*box)
         """
-        if box == self.tile.core and all(c in self._core_pixels for c in channels):
-            return np.stack([self._core_pixels[c] for c in channels])
+        if self.tile.core.contains(box) and all(c in self._core_pixels for c in channels):
+            cut = box.within(self.tile.core)
+            return np.stack([self._core_pixels[c][cut] for c in channels])
         return self._read(opened(self.job.source, self.job.plan), channels, box)
 
     def image(self, halo_px: int = 0) -> Array:
