@@ -30,10 +30,11 @@ from pipeline.files import digest
 from pipeline.flat_field.profiles import PROFILES, write_profiles
 from pipeline.flat_field.survey import DARK, FLAT
 from pipeline.image_run import engines, run_all
+from pipeline.label_states import state_of
 from pipeline.manifest import Manifest, ManifestLedger
 from pipeline.methods.base import State
 from pipeline.plan import ImagePlan, Machine, plan_image
-from pipeline.read_order import QUALITY
+from pipeline.quality.riding import QUALITY
 from pipeline.record_files import open_record
 from pipeline.records import save
 from pipeline.run_folder import CSV, RunFolder
@@ -176,9 +177,14 @@ class DatasetRun:
 
     def _publish_profiles(self, plan: ImagePlan, state: State) -> None:
         """Write the flat-field profiles that were estimated, if any."""
-        if FLAT in state:
-            names = [plan.job.info.channels[number] for number in plan.job.channels]
-            written = write_profiles(self.folder.profiles, names, state[FLAT], state[DARK])
+        written: dict[str, str] = {}
+        for part in plan.parts:
+            job = part.job
+            found = state_of(state, job.recipe.label, len(plan.parts) > 1)
+            if FLAT in found:
+                names = [job.info.channels[number] for number in job.channels]
+                written |= write_profiles(self.folder.profiles, names, found[FLAT], found[DARK])
+        if written:
             self.manifest.put(PROFILES, json.dumps(written))
 
     def segment_small(self, plans: Sequence[ImagePlan], state: State) -> None:

@@ -25,6 +25,8 @@ from pipeline.objects import class_table, empty_table, object_table
 from pipeline.orders import Objects, PublishOrder, PublishProbabilitiesOrder
 from pipeline.output import FRAGMENTS, OutputPlan
 from pipeline.pyramid import Pyramid
+from pipeline.quality.riding import can_ride
+from pipeline.read_order import write_quality
 from pipeline.rounds import Rounds
 from pipeline.scratch import MemoryScratch, Scratch
 from pipeline.steps import Executor, Steps, Watcher
@@ -118,12 +120,18 @@ class Engine:
         if self.ledger.state("begin") is None:
             output.prepare()
             self.ledger.close_step("begin", {})
-        image, quality_digest = ingest(job, output, steps)
+        grid, rides = output.labels(0).grid(), self._quality_rides
+        image, quality_digest = ([], "") if rides else ingest(job, output, steps)
         shards = {"image": image} if image else {}
         if output.mode == "copy":
             job = job.reading(output.staged_source())
-        rounds = Rounds(job, steps, self.scratch)
+        rounds = Rounds(job, steps, self.scratch, grid if rides else None)
         state, pieces = rounds.run(dict(state or {}))
+        if rides and len(rounds.quality) == len(grid):
+            found = rounds.quality
+            quality_digest = write_quality(output.quality, job, grid, lambda n: dict(found[n]))
+        elif rides:  # the round did not visit all tiles
+            _, quality_digest = ingest(job, output, steps)
         before = rounds.objects
         joined = rounds.join(pieces, job.recipe.postprocess, job.recipe.parent_label is not None)
         labels = output.labels(joined.largest)
@@ -163,10 +171,18 @@ class Engine:
         found = {"segment": len(self.job.grid) * self.job.recipe.segment.least_passes()}
         if self.job.recipe.gathered():
             found["segment"] += len(self.job.grid)
-        if self.output.image is not None or self.output.measures_quality:
+        alone = self.output.measures_quality and not self._quality_rides
+        if self.output.image is not None or alone:
             found = {"ingest": len(labels.grid()), **found}
         more = sum(a is not None for a in (self.output.probabilities, self.output.fragments))
         return {**found, "publish": (1 + more) * len(labels.grid())}
+
+    @property
+    def _quality_rides(self) -> bool:
+        """Whether quality is measured in the first round, so that nothing is read for it alone."""
+        if self.output.image is not None or not self.output.measures_quality:
+            return False
+        return can_ride(self.job, self.output.labels(0).grid())
 
     def _publish(
         self, steps: Steps, job: ImageJob, step: str, labels: Pyramid, objects: Objects

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.engine import Engine, Published
+from pipeline.label_states import state_of
 from pipeline.ledger import Ledger
 from pipeline.methods.base import State
 from pipeline.orders import Receipt
@@ -73,5 +74,9 @@ def engines(
 
 
 def run_all(engines: Sequence[Engine], state: State) -> list[Published]:
-    """Run the engines of an image; `state` is what dataset-wide rounds have found before."""
-    return [engine.run(state) for engine in engines]
+    """Run the engines of an image.
+
+    `state` is what dataset-wide rounds have found before, see `pipeline.label_states`.
+    """
+    several = len(engines) > 1
+    return [engine.run(state_of(state, engine.job.recipe.label, several)) for engine in engines]

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pipeline.job import ImageJob
 from pipeline.orders import Order
 from pipeline.output import OutputPlan
-from pipeline.read_order import QUALITY, ReadOrder, write_quality
+from pipeline.quality.riding import QUALITY
+from pipeline.read_order import ReadOrder, quality_records, write_quality
 from pipeline.shared_blocks import plan_reading
 from pipeline.steps import Steps
 
@@ -41,6 +42,8 @@ def ingest(job: ImageJob, output: OutputPlan, steps: Steps) -> tuple[list[str], 
             receipts = steps.do(step, range(len(grid)), order, batches)
     else:
         receipts, digests = steps.write_pyramid(step, job, pyramid, order, batches)
-    table = write_quality(output.quality, job, grid, receipts) if quality else ""
+    table = ""
+    if quality:
+        table = write_quality(output.quality, job, grid, quality_records(receipts))
     output.finish_image()
     return digests, table

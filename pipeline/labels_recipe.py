@@ -136,11 +136,7 @@ def parse_any_recipe(content: object, where: str, default_label: str = "labels")
     for part in recipe.parts:
         check_recipe(part, f"{where}:\n  labels.{part.label}.")
     _check_order(recipe, where)
-    if recipe.is_dataset_wide():
-        raise RecipeError(
-            f"{where}:\n  labels: a recipe of several labels looks at every image by itself. Use "
-            "`scope: image`, or a recipe for each label."
-        )
+    _check_light(recipe, where)
     if not recipe.label:
         recipe = recipe.model_copy(update={"label": named_after(default_label)})
     return recipe
@@ -172,6 +168,23 @@ def _check_order(recipe: LabelsRecipe, where: str) -> None:
                     "objects of it: `output: labels`."
                 )
         before.append(part)
+
+
+def _check_light(recipe: LabelsRecipe, where: str) -> None:
+    """Refuse two ways to estimate one camera's flat field."""
+    found = {
+        part.label: step
+        for part in recipe.parts
+        for step in part.preprocess
+        if step.is_dataset_wide()
+    }
+    first = next(iter(found), "")
+    for label, step in found.items():
+        if step != found[first]:
+            raise RecipeError(
+                f"{where}:\n  labels.{label}.preprocess: flat_field is estimated in another way "
+                f"than that of {first!r}. The light is the camera's: use the same step in both."
+            )
 
 
 def _explain(item: Any, content: Mapping[str, Any]) -> str:

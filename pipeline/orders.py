@@ -17,13 +17,14 @@ from functools import partial
 import numpy as np
 
 from pipeline.files import digest
-from pipeline.grid import Tile
+from pipeline.grid import Tile, TileGrid
 from pipeline.job import ImageJob
 from pipeline.joined import Joined, WholeObjects, put_together
 from pipeline.lookup import JoinedFile
 from pipeline.methods.base import Round, State, TileClasses
 from pipeline.pieces import describe_classes, describe_pieces, probabilities_name
 from pipeline.pyramid import Pixels, Pyramid, write_coarse_levels, write_shard
+from pipeline.quality.riding import QUALITY, measure_tile
 from pipeline.record_files import COMBINED, flatten, open_record
 from pipeline.records import Record, save
 from pipeline.scratch import FileScratch, Scratch
@@ -108,7 +109,10 @@ class Objects:
 
 @dataclass(frozen=True)
 class MapOrder(Order):
-    """Map a round over some tiles."""
+    """Map a round over some tiles.
+
+    `shards`: those of the image, where their quality is measured in the same visit.
+    """
 
     job: ImageJob
     numbers: tuple[int, ...]
@@ -117,6 +121,7 @@ class MapOrder(Order):
     record_path: str
     objects: Objects
     scratch: Scratch | None = None
+    shards: TileGrid | None = None
 
     @property
     def wants_gpu(self) -> bool:
@@ -128,6 +133,7 @@ class MapOrder(Order):
         state = self.shared.load()
         outputs: dict[int, Record] = {}
         pieces: dict[int, Record] = {}
+        quality: dict[int, Record] = {}
         pixels = 0
         for number in self.numbers:
             tile = self.job.grid.tile(number)
@@ -135,11 +141,14 @@ class MapOrder(Order):
             outputs[number], found = self._map(view, state)
             if found is not None:
                 pieces[number] = found
+            if self.shards is not None:
+                quality |= measure_tile(view, self.shards)
             pixels += tile.core.size
         combined = self.round.combine(outputs.values())
         if combined is not None:
             outputs = {COMBINED: combined}
         record = flatten(outputs, "round") | flatten(pieces, "pieces")
+        record |= flatten(quality, QUALITY)
         return self._receipt(record, pixels, time.perf_counter() - begun)
 
     def _map(self, view: TileView, state: State) -> tuple[Record, Record | None]:

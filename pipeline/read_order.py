@@ -13,6 +13,7 @@ from pipeline.grid import Tile, TileGrid
 from pipeline.job import ImageJob
 from pipeline.orders import Order, Receipt, digest_levels, receipt_of
 from pipeline.pyramid import Pixels, Pyramid, write_shard
+from pipeline.quality.riding import QUALITY
 from pipeline.quality.sums import measure_region
 from pipeline.quality.table import SCHEMA, quality_table
 from pipeline.record_files import Part, flatten, open_record
@@ -21,9 +22,6 @@ from pipeline.sources import Source
 from pipeline.storage import AnyPath
 from pipeline.table_file import TableFile
 from pipeline.view import opened
-
-#: Kind of the record of a shard's quality.
-QUALITY = "quality"
 
 
 @dataclass(frozen=True)
@@ -101,15 +99,23 @@ class ReadOrder(Order):
 
 
 def write_quality(
-    path: AnyPath, job: ImageJob, shards: TileGrid, receipts: Sequence[Receipt]
+    path: AnyPath, job: ImageJob, shards: TileGrid, record_of: Callable[[int], Record]
 ) -> str:
-    """Write the table of an image's quality, from what the orders of all shards left.
+    """Write the table of an image's quality, from the records of its shards.
 
     Returns
     -------
     str
         Its digest.
     """
+    with TableFile(path, SCHEMA) as file:
+        for table in quality_table(job.name, job.info, shards, record_of):
+            file.add(table)
+    return file.digest
+
+
+def quality_records(receipts: Sequence[Receipt]) -> Callable[[int], Record]:
+    """What gives the record of a shard, of all that their orders left."""
     receipt_of = {number: receipt for receipt in receipts for number in receipt.numbers}
 
     def record_of(number: int) -> Record:
@@ -117,7 +123,4 @@ def write_quality(
         known = open_record(receipt.path, receipt.digests[-1]) if receipt.path else receipt.record
         return dict(Part(known, number, QUALITY))
 
-    with TableFile(path, SCHEMA) as file:
-        for table in quality_table(job.name, job.info, shards, record_of):
-            file.add(table)
-    return file.digest
+    return record_of

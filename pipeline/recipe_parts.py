@@ -26,8 +26,8 @@ class OfParts:
         return tuple(p for part in self.parts for p in part.segment.companions().values())
 
     def is_dataset_wide(self) -> bool:
-        """Whether a method looks at all images together."""
-        return any(part.segment.is_dataset_wide() for part in self.parts)
+        """Whether the first rounds of a part look at all images together."""
+        return any(part.is_dataset_wide() for part in self.parts)
 
     def wants_gpu(self) -> bool:
         """Whether a method has rounds for a GPU."""

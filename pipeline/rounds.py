@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from pipeline.grid import TileGrid
 from pipeline.job import ImageJob
 from pipeline.join import Pieces, join_classes, join_pieces
 from pipeline.joined import Joined
@@ -14,6 +15,7 @@ from pipeline.lookup import save_joined
 from pipeline.measurements.measure_round import MeasureRound
 from pipeline.methods.base import JoinRound, Round, State
 from pipeline.orders import MapOrder, Objects
+from pipeline.quality.riding import QUALITY
 from pipeline.range_survey import RangeSurvey
 from pipeline.recipe_sections import PostprocessSection
 from pipeline.record_files import Part, open_record, round_records
@@ -35,16 +37,27 @@ class Rounds:
     steps : Steps
     scratch : Scratch or None
         Where tiles keep arrays; None for the work folder.
+    shards : TileGrid, optional
+        The image's, where their quality is measured in the first round, see `can_ride`.
 
     Attributes
     ----------
     objects : Objects
         What was joined last; what follows sees it.
+    quality : dict
+        Number of a shard -> its record.
     """
 
-    def __init__(self, job: ImageJob, steps: Steps, scratch: Scratch | None) -> None:
-        self._job, self._steps, self._scratch = job, steps, scratch
+    def __init__(
+        self,
+        job: ImageJob,
+        steps: Steps,
+        scratch: Scratch | None,
+        shards: TileGrid | None = None,
+    ) -> None:
+        self._job, self._steps, self._scratch, self._shards = job, steps, scratch, shards
         self.objects = Objects()
+        self.quality: dict[int, Whole] = {}
 
     def run(self, state: State) -> tuple[State, Pieces]:
         """Run all rounds of the recipe; the pieces are what each tile emitted last."""
@@ -58,6 +71,8 @@ class Rounds:
                 self.join(pieces.__getitem__, PostprocessSection())
             state, found = self._round(name, step, state)
             pieces.update(found)
+            if not isinstance(step, RangeSurvey):
+                self._shards = None  # the first round of the method has measured them
             number += 1
             step = self._next(state)
         return state, pieces.__getitem__
@@ -90,7 +105,10 @@ class Rounds:
         known = self._steps.ledger.state(name)
         pieces: dict[int, Whole] = {}
         records: list[tuple[int, Record]] = []
-        for numbers, whole in self._mapped(name, step, state):
+        shards = None if isinstance(step, RangeSurvey) else self._shards
+        for numbers, whole in self._mapped(name, step, state, shards):
+            if shards is not None:
+                self._keep_quality(whole, numbers, shards)
             emitted = {n: Part(whole, n, "pieces") for n in numbers}
             pieces.update({n: part for n, part in emitted.items() if part})
             records += round_records(whole, numbers)
@@ -101,8 +119,14 @@ class Rounds:
             self._steps.ledger.close_step(name, known)
         return known, pieces
 
+    def _keep_quality(self, whole: Whole, numbers: tuple[int, ...], shards: TileGrid) -> None:
+        for tile in map(self._job.grid.tile, numbers):
+            for shard in shards.touching(tile.frame, tile.core):
+                if part := Part(whole, shard.number, QUALITY):
+                    self.quality[shard.number] = part
+
     def _mapped(
-        self, name: str, step: Round, state: State
+        self, name: str, step: Round, state: State, shards: TileGrid | None = None
     ) -> Iterator[tuple[tuple[int, ...], Whole]]:
         """Map a round over its tiles; yields numbers of tiles with their records in one."""
         steps = self._steps
@@ -114,7 +138,9 @@ class Rounds:
 
             def order(numbers: tuple[int, ...]) -> MapOrder:
                 path = steps.record_path(name, numbers)
-                return MapOrder(self._job, numbers, step, shared, path, self.objects, self._scratch)
+                return MapOrder(
+                    self._job, numbers, step, shared, path, self.objects, self._scratch, shards
+                )
 
             for receipt in steps.do(name, step.tiles(self._job.grid, state), order):
                 known = open_record(receipt.path, receipt.digests[0]) if receipt.path else None

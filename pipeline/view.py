@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.box import Box
+from pipeline.errors import MethodError
 from pipeline.filter import PREPROCESS, Place
 from pipeline.grid import Tile, TileGrid
 from pipeline.image import ImageInfo
@@ -95,8 +96,9 @@ class TileView:
         -------
         ndarray of shape (C, \\*box)
         """
-        if box == self.tile.core and all(c in self._core_pixels for c in channels):
-            return np.stack([self._core_pixels[c] for c in channels])
+        if self.tile.core.contains(box) and all(c in self._core_pixels for c in channels):
+            cut = box.within(self.tile.core)
+            return np.stack([self._core_pixels[c][cut] for c in channels])
         return self._read(opened(self.job.source, self.job.plan), channels, box)
 
     def image(self, halo_px: int = 0) -> Array:
@@ -146,7 +148,19 @@ class TileView:
         Returns
         -------
         ndarray of shape (\\*box,), integer
+
+        Raises
+        ------
+        MethodError
+            If the recipe makes them, and has not yet.
         """
+        if key not in self.job.companions:
+            raise MethodError(
+                self.job.name,
+                f"a round over the whole dataset asks for the label image {key!r} before any label "
+                "is made",
+                "Use `scope: image` for this label.",
+            )
         source = self.job.companions[key].source
         if source is None:
             raise ValueError(f"the companion {key} is no image")

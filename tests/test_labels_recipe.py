@@ -13,6 +13,7 @@ from pipeline.labels_recipe import LabelsRecipe, load_any_recipe, parse_any_reci
 from pipeline.recipe import Recipe, load_recipe, parse_recipe
 
 THRESHOLD = {"segment": {"method": "threshold"}}
+LIGHT = {"filter": "flat_field"}
 MERGED = {**THRESHOLD, "merge": {"by": "threshold", "value": 1}}
 
 
@@ -89,8 +90,11 @@ def test_the_identity_is_of_the_labels_and_their_order() -> None:
             "map of classes",
         ),
         (
-            {"a": {"segment": {"method": "threshold", "foreground": {"scope": "dataset"}}}},
-            "every image by itself",
+            {
+                "a": {**THRESHOLD, "preprocess": [{**LIGHT, "estimate": "basic"}]},
+                "b": {**THRESHOLD, "preprocess": [{**LIGHT, "estimate": "median"}]},
+            },
+            "labels.b.preprocess: flat_field is estimated in another way than that of 'a'",
         ),
         ({}, "labels"),
     ],

@@ -25,7 +25,7 @@ from pipeline.quality.table import NUMBERS, SCHEMA
 from pipeline.recipe import parse_recipe
 from pipeline.steps import perform_here
 from pipeline.table_file import table_digest
-from pipeline.trial import Cut, plan_array, run_tiled, run_untiled, save_array
+from pipeline.trial import Cut, perform_shuffled, plan_array, run_tiled, run_untiled, save_array
 from pipeline.verify import verify_folder
 from tests.in_process import opened, segment
 from workers.submit import run_serially
@@ -179,6 +179,60 @@ def test_tiles_change_no_bit(tmp_path: Path) -> None:
         other = image.copy()
         other[3, 3] += 1
         assert run_untiled(recipe, other, tmp_path).quality_digest != whole.quality_digest
+
+
+def ways_to_read(
+    image: NDArray[Any], folder: Path, side: Any, **content: Any
+) -> tuple[bytes, list[str]]:
+    """The table of an image that is not copied, and the steps that the run took."""
+    folder.mkdir(exist_ok=True)
+    recipe = parse_recipe({**RECIPE, "source": {"channels": [0]}, **content}, "recipe")
+    space = folder / f"{side}".replace(" ", "")
+    job = plan_array(recipe, save_array(image, folder), side, space)
+    output = OutputPlan(
+        space / "staged", space / "objects.parquet", recipe, job.info, job.source, "none"
+    )
+    steps: list[str] = []
+    watch = lambda step, *_: steps.append(step)  # noqa: E731
+    Engine(job, output, perform_shuffled(3), MemoryLedger(), 2, watch).run()
+    return output.quality.read_bytes(), list(dict.fromkeys(steps))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_sums_are_taken_in_the_first_round_where_it_reads_whole_shards(
+    dtype: str, tmp_path: Path
+) -> None:
+    """Tiles of several shards, of one, and such that must be read again for it: the same bytes."""
+    image = picture((300, 4200), dtype)
+    if dtype == "float32":
+        image[7, 2040:2060] = np.nan
+    tables = []
+    for side, rides in (((300, 4200), True), ((300, 2048), True), ((300, 700), False), (90, False)):
+        table, steps = ways_to_read(image, tmp_path, side)
+        assert ("quality" in steps) != rides
+        tables.append(table)
+    assert len(set(tables)) == 1
+
+
+def test_channels_that_the_method_does_not_see_are_read_for_it(tmp_path: Path) -> None:
+    image = picture((2, 1, 90, 100), "uint8")
+    seen = {"channels": [1, 0]}, {"channels": [1]}
+    slic = {"segment": {"method": "slic", "size_px": 20}}
+    both, steps = ways_to_read(image, tmp_path / "a", 100, source=seen[0], **slic)
+    one, others = ways_to_read(image, tmp_path / "b", 100, source=seen[1], **slic)
+    assert ("quality" in steps, "quality" in others) == (False, True)
+    assert both == one
+
+
+def test_filters_and_floats_do_not_change_what_is_measured(tmp_path: Path) -> None:
+    """The first round of the method is the third of the image here; it sees blurred pixels."""
+    image = picture((90, 100), "float32")
+    blur = {"filter": "gaussian", "sigma_px": 3}
+    segment = {"method": "threshold", "foreground": {"value": "otsu"}}
+    plain, _ = ways_to_read(image, tmp_path / "a", 40)
+    rides, steps = ways_to_read(image, tmp_path / "b", 100, preprocess=[blur], segment=segment)
+    assert "quality" not in steps
+    assert rides == plain
 
 
 def test_quality_can_be_left_out(tmp_path: Path) -> None:

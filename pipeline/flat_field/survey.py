@@ -133,7 +133,10 @@ class FlatFieldSurvey(Round):
         else:
             flat = median_profile(lit)
             dark = np.zeros_like(flat)
-        return np.maximum(flat, LOWEST_GAIN), dark
+        if flat.min() < LOWEST_GAIN:
+            flat = np.maximum(flat, LOWEST_GAIN)
+            flat /= flat.mean()  # so that its file, given as `profile`, is not divided again
+        return flat, dark
 
 
 def frame_id(name: str, frame: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from pipeline.job import ImageJob
 from pipeline.kernels.configurations import contacts, crossings, half_steps
-from pipeline.kernels.near_pairs import ball_steps, near_pairs
+from pipeline.kernels.near_pairs import near_pairs
 from pipeline.measurements.family import ColumnText, Family, Halo, MeasureWindow, unit_halo
 from pipeline.measurements.rows import Rows, concatenate, merged
 
@@ -26,16 +27,18 @@ class Neighbours(Family):
 
     name: ClassVar[str] = "neighbours"
     seconds_per_megapixel: ClassVar[float] = 0.03
-    #: The same for a step to a near pixel, at its worst.
-    seconds_per_step: ClassVar[float] = 6e-4
+    #: The same for near ones, of the window: volumes of objects of 10 px within 20 px.
+    near_seconds_per_megapixel: ClassVar[float] = 0.04
 
     def halo(self, job: ImageJob) -> Halo:
         return unit_halo(job, max(1, int(self.within_px or 1)))
 
     def cpu_seconds_per_megapixel(self, job: ImageJob) -> float:
-        near = self.within_px or 0
-        steps = np.pi * near**2 if job.grid.ndim == 2 else 4 / 3 * np.pi * near**3
-        return self.seconds_per_megapixel + self.seconds_per_step * float(steps)
+        if self.within_px is None:
+            return self.seconds_per_megapixel
+        halo = self.halo(job)[3 - job.grid.ndim :]
+        window = [(s + 2 * h) / s for s, h in zip(job.grid.side, halo, strict=True)]
+        return self.seconds_per_megapixel + self.near_seconds_per_megapixel * math.prod(window)
 
     def no_rows(self, job: ImageJob) -> Rows:
         return {key: np.empty(0, np.int64) for key in ("label", "other", "faces", "near")}
@@ -52,7 +55,7 @@ class Neighbours(Family):
         parts.append(_rows(window, met[:, 0], met[:, 1], np.ones(len(met), np.int64), 0))
         if self.within_px is not None:
             halo = self.halo(window.job)
-            near = near_pairs(window.within(halo), halo, ball_steps(halo, self.within_px))
+            near = near_pairs(window.within(halo), halo, self.within_px)
             parts.append(_rows(window, near[:, 0], near[:, 1], np.zeros(len(near), np.int64), 1))
         return self.merge(concatenate(parts))
 

@@ -289,7 +289,10 @@ class Method(InUm, ABC):
         return False
 
     def is_dataset_wide(self) -> bool:
-        """Whether the first rounds look at all images together (`Round.scope` "dataset")."""
+        """Whether the first rounds look at all images together (`Round.scope` "dataset").
+
+        Those come before all labels: they cannot read `earlier_labels`.
+        """
         return False
 
     def wants_gpu(self) -> bool:
