@@ -19,7 +19,7 @@ from pipeline.intensities import SAFE, channel_columns
 from pipeline.job import ImageJob
 from pipeline.join import Pieces
 from pipeline.joined import Joined
-from pipeline.kernels.measure import SECOND_PAIRS, Quantum
+from pipeline.kernels.measure import SECOND_PAIRS, SUMS
 from pipeline.label_keys import parent_column
 from pipeline.measurements.bands import FamilyBands, Measured
 from pipeline.measurements.rows import Column, Rows, concatenate, select
@@ -145,7 +145,7 @@ def _no_rows(job: ImageJob) -> Rows:
     rows: Rows = {key: np.empty((0, n), np.int64) for key, n in shapes.items()}
     rows.update({key: np.empty(0, np.int64) for key in ("frame", "anchor", "area")})
     channels = range(len(job.measured))
-    rows.update({f"channel.{i}": np.empty((0, 6), np.int64) for i in channels})
+    rows.update({f"channel.{i}": np.empty((0, len(SUMS)), np.int64) for i in channels})
     facts = job.recipe.fact_columns().items()
     rows.update({fact_key(name): np.empty(0, dtype) for name, dtype in facts})
     rows["label"] = np.empty(0, np.uint64)
@@ -225,8 +225,8 @@ def _finish(
         **{name: rows[fact_key(name)] for name in job.recipe.fact_columns()},
     }
     for i, channel in enumerate(job.measured):
-        quantum = Quantum.of(np.dtype(job.info.dtype), *ranges[i])
-        for key, column in channel_columns(rows[f"channel.{i}"], quantum).items():
+        dtype = np.dtype(job.info.dtype)
+        for key, column in channel_columns(rows[f"channel.{i}"], dtype, ranges[i]).items():
             columns[f"{key}_{job.info.channels[channel]}"] = column
     known = {**columns, "ranges": ranges}
     for family, found in zip(job.recipe.measure.families() if more else (), more, strict=True):

@@ -158,17 +158,7 @@ def _intensities(
         pixels = view.raw([number], view.tile.core)[0]
         quantum = Quantum.of(pixels.dtype, *view.raw_range(number))
         found = intensity(labels, np.ascontiguousarray(pixels), area, quantum)
-        record[f"channel.{number}"] = np.stack(
-            [
-                found.count,
-                found.low,
-                found.high,
-                found.total,
-                found.square_high,
-                found.square_low,
-            ],
-            axis=1,
-        )
+        record[f"channel.{number}"] = found.columns()
     return record
 
 

@@ -14,7 +14,7 @@ from skimage.measure import regionprops_table
 
 from pipeline.engine import Engine
 from pipeline.intensities import channel_columns
-from pipeline.kernels.measure import Quantum
+from pipeline.kernels.measure import Quantum, intensity
 from pipeline.ledger import MemoryLedger
 from pipeline.objects import empty_table
 from pipeline.output import OutputPlan
@@ -247,15 +247,42 @@ def test_only_measured_channels_have_columns(tmp_path: Path) -> None:
 def test_measurements_do_not_depend_on_the_objects_measured_with_them() -> None:
     # A bright object makes the arithmetic switch to numbers of any size for all of its group.
     generator = np.random.default_rng(0)
-    rows = [[1, 2**31 - 1, 2**31 - 1, 2**31 - 1, (2**31 - 1) ** 2 >> 32, (2**31 - 1) ** 2 % 2**32]]
+    rows = [[10**7, 65_535, 65_535, 65_535 * 10**7, *divmod(65_535**2 * 10**7, 2**32)]]
     for _ in range(200):
-        steps = [int(q) for q in generator.integers(2**26, 2**28, 19)]
-        square = sum(q * q for q in steps)
-        rows.append([19, min(steps), max(steps), sum(steps), square >> 32, square % 2**32])
-    channel, quantum = np.array(rows, np.int64), Quantum(0.0, 2.0**-31)
-    together, alone = (channel_columns(part, quantum) for part in (channel, channel[1:]))
+        steps = [int(q) for q in generator.integers(2**12, 2**16, 19)]
+        rows.append(
+            [19, min(steps), max(steps), sum(steps), *divmod(sum(q * q for q in steps), 2**32)]
+        )
+    channel = np.pad(np.array(rows, np.int64), [(0, 0), (0, 5)])
+    dtype, limits = np.dtype(np.uint16), (0.0, 65_535.0)
+    together, alone = (channel_columns(part, dtype, limits) for part in (channel, channel[1:]))
     for key, column in alone.items():
         assert np.array_equal(together[key][1:], column)
+
+
+@pytest.mark.parametrize(
+    "outlier", [None, 1e6, -1e9, 1.7e308], ids=["plain", "hot", "low", "largest float"]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
+def test_intensities_equal_numpy_for_any_range(
+    dtype: str, outlier: float | None, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(3)
+    image = np.zeros((1, 1, 1, 30, 40))
+    image[..., 5:20, 5:25] = 150 + 50 * generator.random((15, 20))
+    if outlier is not None and (np.dtype(dtype).kind == "f" or outlier < 1e7):
+        image[..., 0, 39] = min(
+            outlier, float(np.finfo("f4").max) if dtype == "float32" else outlier
+        )
+    image = image.astype(dtype)
+    _, table = segmented(image, tmp_path, 8)
+    row = table["area_px"].to_pylist().index(300)
+    inside = image[0, 0, 0, 5:20, 5:25].astype(np.float64)
+    found = {key: table[f"{key}_DNA"][row].as_py() for key in ("min", "max", "mean", "sum", "std")}
+    assert (found["min"], found["max"]) == (inside.min(), inside.max())
+    if outlier != 1.7e308 or np.dtype(dtype).kind != "f":  # else its range swallows the values
+        for key in ("mean", "sum", "std"):
+            assert found[key] == pytest.approx(getattr(inside, key)(), rel=1e-12)
 
 
 def test_sums_beyond_64_bits_are_exact(tmp_path: Path) -> None:
@@ -266,23 +293,19 @@ def test_sums_beyond_64_bits_are_exact(tmp_path: Path) -> None:
     labels, table = segmented(image, tmp_path, 64)
     assert table["area_px"].to_pylist() == [89_999]
     inside = image[0, 0, 0][labels[0, 0] == 1]
-    # A step is 1e6 / (2**31 - 1) = 4.7e-4: both values are known to half of it.
-    assert abs(table["mean_DNA"][0].as_py() - inside.mean()) < 2.4e-4
-    assert abs(table["std_DNA"][0].as_py() - 5e-4) < 2.4e-4
+    # A step is 2**-11, as wide as the spread: its parts tell.
+    assert table["mean_DNA"][0].as_py() == pytest.approx(inside.mean(), rel=1e-15)
+    assert table["std_DNA"][0].as_py() == pytest.approx(inside.std(), rel=1e-6)
 
 
 def test_rows_do_not_depend_on_what_they_are_computed_with() -> None:
-    # Sums of steps that are no whole float64: alone they fit into 64 bits, beside the last row not.
     rng = np.random.default_rng(0)
     count = rng.integers(1, 5, 400)
-    values = [rng.integers(0, 2**29, n) for n in count] + [np.full(9, 2**31 - 1)]
-    rows = np.array(
-        [
-            [len(v), v.min(), v.max(), v.sum(), *divmod(sum(int(i) ** 2 for i in v), 2**32)]
-            for v in values
-        ]
-    )
-    together = channel_columns(rows, Quantum(0.0, 1.0))
+    labels = np.repeat(np.arange(1, 401), count).astype(np.uint32)[None]
+    values = rng.normal(size=labels.shape) * 10.0 ** rng.integers(-9, 9, labels.shape)
+    limits = (float(values.min()), float(values.max()))
+    rows = intensity(labels, values, count, Quantum.of(values.dtype, *limits)).columns()
+    together = channel_columns(rows, values.dtype, limits)
     for number in range(len(count)):
-        alone = channel_columns(rows[number : number + 1], Quantum(0.0, 1.0))
+        alone = channel_columns(rows[number : number + 1], values.dtype, limits)
         assert {k: v[0] for k, v in alone.items()} == {k: v[number] for k, v in together.items()}

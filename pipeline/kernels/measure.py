@@ -1,38 +1,69 @@
 """Sums over the labels of one core, made so that sums of parts add up to the whole, exactly.
 
 All accumulators are integers. Intensities are integers already, or are counted in stated steps
-of the image's value range (`Quantum`), so no result depends on the order of additions.
+of the image's value range (`Quantum`) and in 2**31 parts of a step, so no result depends on the
+order of additions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-#: Steps into which the value range of float and 32-bit images is cut before summing: a mean is
-#: off by at most half a step, 2.4e-10 of the image's range.
+#: Steps into which the value range of float and 32-bit images is cut, at most.
 STEPS = 2**31 - 1
+#: Parts of a step: a mean is off by less than 2**-61 of the image's range.
+PARTS = 2.0**31
 SECOND_PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+LARGEST, SMALLEST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, slots=True)
 class Quantum:
-    """value = offset + step * q, with q an integer in [0, 2**31)."""
+    """value = offset + step * q, with q an integer in [0, 2**31).
+
+    The step is a power of two, and the offset a multiple of it where the range is wide: so whole
+    numbers stay whole, whatever their type.
+    """
 
     offset: float
     step: float
 
     @classmethod
     def of(cls, dtype: np.dtype[np.generic], low: float, high: float) -> Quantum:
-        """Whole numbers for integers of up to 16 bits, else `STEPS` steps from low to high."""
-        if dtype.kind in "iu" and dtype.itemsize <= 2:
+        """Steps of 1 for integers wherever that is enough, else `STEPS` of them at most."""
+        if is_short(dtype):
             return cls(float(np.iinfo(dtype.name).min), 1.0)
-        span = high - low
-        return cls(low, span / STEPS if span > 0 else 1.0)
+        if dtype.kind in "iu" and high - low <= STEPS:
+            return cls(low, 1.0)
+        if not (np.isfinite(low) and np.isfinite(high) and high > low):
+            return cls(low, 1.0)
+        # Halved, for the span of all floats is none.
+        half = high / 2 - low / 2
+        step = math.ldexp(1.0, max(math.frexp(half / (STEPS - 1))[1] + 1, -1000) if half else -1000)
+        return cls(math.floor(low / step) * step, step)
+
+
+def is_short(dtype: np.dtype[np.generic]) -> bool:
+    """Whether values are whole numbers of at most 16 bits, which are summed as they are."""
+    return dtype.kind in "iu" and dtype.itemsize <= 2
+
+
+def ordered(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Whole numbers in the order of float64 values, so that extremes merge like sums."""
+    bits = (values + 0.0).view(np.int64)  # -0 is 0
+    return bits ^ ((bits >> 63) & LARGEST)
+
+
+def from_ordered(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The values that `ordered` gave these numbers."""
+    bits: NDArray[np.int64] = numbers ^ ((numbers >> 63) & LARGEST)
+    return bits.view(np.float64)
 
 
 @njit(cache=True, nogil=True)
@@ -131,13 +162,14 @@ def _steps(
     values: NDArray[np.generic],
     offset: float,
     per_unit: float,
-    count: NDArray[np.int64],
-    low: NDArray[np.int64],
-    high: NDArray[np.int64],
-    total: NDArray[np.int64],
-    square_high: NDArray[np.int64],
-    square_low: NDArray[np.int64],
+    extremes: NDArray[np.float64],
+    sums: NDArray[np.int64],
 ) -> None:
+    # Scaling by a power of two loses nothing, and nothing overflows that the range allows. Whole
+    # steps are taken off the offset, not off the value: a far offset would take its last digits.
+    base = offset * per_unit
+    first = np.rint(base)
+    rest = base - first
     rows, width = labels.shape
     for y in range(rows):
         for x in range(width):
@@ -148,14 +180,22 @@ def _steps(
             if not np.isfinite(value):
                 continue
             i = np.int64(label) - 1
-            q = np.int64(np.rint((value - offset) * per_unit))
-            count[i] += 1
-            low[i] = min(low[i], q)
-            high[i] = max(high[i], q)
-            total[i] += q
-            q2 = q * q
-            square_high[i] += q2 >> 32
-            square_low[i] += q2 & 0xFFFFFFFF
+            extremes[i, 0] = min(extremes[i, 0], value)
+            extremes[i, 1] = max(extremes[i, 1], value)
+            scaled = value * per_unit - rest
+            whole = np.rint(scaled)
+            q = np.int64(whole - first)
+            part = np.int64(np.rint((scaled - whole) * PARTS))
+            square, cross, small = q * q, q * part, part * part
+            sums[i, 0] += 1
+            sums[i, 1] += q
+            sums[i, 2] += square >> 32
+            sums[i, 3] += square & 0xFFFFFFFF
+            sums[i, 4] += part
+            sums[i, 5] += cross >> 32
+            sums[i, 6] += cross & 0xFFFFFFFF
+            sums[i, 7] += small >> 32
+            sums[i, 8] += small & 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +239,11 @@ def geometry(labels: NDArray[np.unsignedinteger[Any]], count: int) -> Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Intensity:
-    """Sums of one channel in steps of its `Quantum`; the square sum is high * 2**32 + low."""
+    """Sums of one channel in steps of its `Quantum`: each value is q + part / 2**31 of them.
+
+    Sums of products are high * 2**32 + low. `low` and `high` are the extremes: for integers of up
+    to 16 bits in steps, else by `ordered`. Where values are whole numbers, all parts are 0.
+    """
 
     count: NDArray[np.int64]
     low: NDArray[np.int64]
@@ -207,6 +251,21 @@ class Intensity:
     total: NDArray[np.int64]
     square_high: NDArray[np.int64]
     square_low: NDArray[np.int64]
+    part: NDArray[np.int64]
+    cross_high: NDArray[np.int64]
+    cross_low: NDArray[np.int64]
+    small_high: NDArray[np.int64]
+    small_low: NDArray[np.int64]
+
+    def columns(self) -> NDArray[np.int64]:
+        """All of it, shape (n, 11)."""
+        return np.stack([getattr(self, name) for name in SUMS], axis=1)
+
+
+#: Columns of an object's sums, in their order.
+SUMS = tuple(field.name for field in fields(Intensity))
+#: How they are merged where it is not by adding.
+EXTREMES = {"low": np.minimum, "high": np.maximum}
 
 
 def intensity(
@@ -227,27 +286,14 @@ def intensity(
     n = len(area)
     flat_labels = labels.reshape(-1, labels.shape[-1])
     flat_values = values.reshape(flat_labels.shape)
-    low = np.full(n, STEPS, np.int64)
-    high = np.full(n, -1, np.int64)
-    total = np.zeros(n, np.int64)
-    square_low = np.zeros(n, np.int64)
-    square_high = np.zeros(n, np.int64)
-    if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
-        _whole_numbers(flat_labels, flat_values, int(quantum.offset), low, high, total, square_low)
-        count = area.copy()
-        square_high, square_low = square_low >> 32, square_low & 0xFFFFFFFF
-    else:
-        count = np.zeros(n, np.int64)
-        _steps(
-            flat_labels,
-            flat_values,
-            quantum.offset,
-            1.0 / quantum.step,
-            count,
-            low,
-            high,
-            total,
-            square_high,
-            square_low,
-        )
-    return Intensity(count, low, high, total, square_high, square_low)
+    if is_short(values.dtype):
+        low, high = np.full(n, LARGEST), np.full(n, SMALLEST)
+        total, square = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        _whole_numbers(flat_labels, flat_values, int(quantum.offset), low, high, total, square)
+        nothing = [np.zeros(n, np.int64)] * 5
+        return Intensity(area.copy(), low, high, total, square >> 32, square & 0xFFFFFFFF, *nothing)
+    extremes = np.tile([np.inf, -np.inf], (n, 1))
+    sums = np.zeros((n, 9), np.int64)
+    _steps(flat_labels, flat_values, quantum.offset, 1.0 / quantum.step, extremes, sums)
+    low, high = ordered(extremes).T
+    return Intensity(sums[:, 0], low, high, *sums.T[1:])

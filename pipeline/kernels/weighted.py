@@ -60,6 +60,7 @@ def _weighted_sums(
     sums: Longs,
     parts: NDArray[np.int64],
 ) -> None:
+    base = offset * per_unit
     planes, rows, columns = labels.shape
     place = np.empty(3, np.int64)
     for z in range(planes):
@@ -72,7 +73,7 @@ def _weighted_sums(
                 if not np.isfinite(value):
                     continue
                 i = own - 1
-                q = np.int64(np.rint((value - offset) * per_unit))
+                q = np.int64(np.rint(value * per_unit - base))
                 total[i, 0] += 1
                 total[i, 1] += q
                 place[0], place[1], place[2] = z + origin[0], y + origin[1], x + origin[2]

@@ -12,12 +12,10 @@ from pydantic import Field
 from pipeline.errors import MethodError
 from pipeline.intensities import channel_columns
 from pipeline.job import ImageJob
-from pipeline.kernels.measure import Quantum, intensity
+from pipeline.kernels.measure import EXTREMES, SUMS, Quantum, intensity
 from pipeline.kernels.nearest import nearest_labels
 from pipeline.measurements.family import ColumnText, Family, Halo, MeasureWindow
 from pipeline.measurements.rows import Rows, concatenate, merged, spread
-
-_SUMS = ("count", "low", "high", "total", "square_high", "square_low")
 
 
 class Ring(Family):
@@ -53,7 +51,7 @@ class Ring(Family):
 
     def no_rows(self, job: ImageJob) -> Rows:
         rows: Rows = {key: np.empty(0, np.int64) for key in ("label", "channel", "area")}
-        return rows | {key: np.empty(0, np.int64) for key in _SUMS}
+        return rows | {key: np.empty(0, np.int64) for key in SUMS}
 
     def map(self, window: MeasureWindow) -> Rows:
         halo = self.halo(window.job)
@@ -62,18 +60,18 @@ class Ring(Family):
         there = np.flatnonzero(area)
         parts = [self.no_rows(window.job)]
         # Channel -1 has the area alone, for no channel need be measured.
-        zeros = dict.fromkeys(_SUMS, np.zeros(len(there), np.int64))
+        zeros = dict.fromkeys(SUMS, np.zeros(len(there), np.int64))
         parts.append(_rows(window, there, -1, area[there], zeros))
         for number, channel in enumerate(window.job.measured):
             pixels = window.pixels(channel)
             quantum = Quantum.of(pixels.dtype, *window.view.raw_range(channel))
             found = intensity(ring, pixels, area, quantum)
-            sums = {key: getattr(found, key)[there] for key in _SUMS}
+            sums = {key: getattr(found, key)[there] for key in SUMS}
             parts.append(_rows(window, there, number, area[there], sums))
         return concatenate(parts)
 
     def merge(self, rows: Rows) -> Rows:
-        return merged(rows, ("label", "channel"), {"low": np.minimum, "high": np.maximum})
+        return merged(rows, ("label", "channel"), EXTREMES)
 
     def finish(self, job: ImageJob, rows: Rows, objects: Mapping[str, Any]) -> dict[str, Any]:
         label = objects["label"].astype(np.int64)
@@ -81,10 +79,9 @@ class Ring(Family):
         columns: dict[str, Any] = {"ring_area_px": spread(label, area, "area")}
         for number, channel in enumerate(job.measured):
             own = {key: column[rows["channel"] == number] for key, column in rows.items()}
-            sums = np.stack([spread(label, own, key) for key in _SUMS], axis=1)
+            sums = np.stack([spread(label, own, key) for key in SUMS], axis=1)
             dtype = np.dtype(job.info.dtype)
-            quantum = Quantum.of(dtype, *objects["ranges"][number])
-            for key, column in channel_columns(sums, quantum).items():
+            for key, column in channel_columns(sums, dtype, objects["ranges"][number]).items():
                 columns[f"ring_{key}_{job.info.channels[channel]}"] = column
         return columns
 

@@ -178,7 +178,7 @@ def _differences(parts: Sequence[Record], mean: float) -> dict[str, float]:
     if n == 0:
         return {}
     spread = second / n - (first / n) ** 2
-    focus = spread / mean**2 if mean else math.nan
+    focus = spread / mean / mean if mean else math.nan  # a square may leave the floats
     return {"noise": math.sqrt(math.pi / 2) / 6 * noise / n, "focus": focus}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.errors import DamageError, UnreadableError
 from pipeline.sources.czi_directory import AGAIN, AXIS, ENTRY, SEGMENT, parse_entry
+from pipeline.sources.end_marker import require_end
 from pipeline.sources.file_bytes import FileBytes
 from pipeline.sources.tiff_decode import first_line
 
@@ -151,6 +152,7 @@ def _decode(data: bytes, codec: int, shape: tuple[int, ...], dtype: np.dtype) ->
         return pixels if shape[2] == 1 else pixels[..., [2, 1, 0, 3][: shape[2]]]
     if codec == JPEG_XR:
         return np.asarray(imagecodecs.jpegxr_decode(data))
+    require_end(data)
     return np.asarray(imagecodecs.jpeg8_decode(data))
 
 

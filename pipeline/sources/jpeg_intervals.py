@@ -92,6 +92,11 @@ def decode_intervals(
     -------
     pixels : ndarray of shape (Y, X, S) or (Y, X)
         Whole blocks: some may lie below the page, or to its right.
+
+    Raises
+    ------
+    ValueError
+        An interval does not end as one.
     """
     top = index // layout.across * layout.side[0]
     left = -(-(int(page.imagelength) - top) // layout.block_px) * layout.block_px
@@ -99,7 +104,10 @@ def decode_intervals(
     struct.pack_into(">HH", data, layout.size_at, min(layout.side[0], left), layout.side[1])
     for number, part in enumerate(parts):
         # Restart markers count from 0 to 7 and start again; behind a header comes 0.
-        data += part[:-2] if part[-2:] in (*RESTARTS, END) else part
+        part = part.rstrip(b"\0")
+        if part[-2:] not in (*RESTARTS, END):
+            raise ValueError("an interval has no end: bytes are missing, or were overwritten")
+        data += part[:-2]
         data += RESTARTS[number % 8] if number < len(parts) - 1 else END
     space, out_space = tifffile.tifffile.jpeg_decode_colorspace(
         page.photometric, page.planarconfig, page.extrasamples, page.jpegheader[6:10] == b"JFIF"

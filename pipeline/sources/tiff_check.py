@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import tifffile
 
-from pipeline.errors import DamageError
+from pipeline.errors import DamageError, UnreadableError
 from pipeline.sources.tiff_chain import AGAIN, check_chain
 from pipeline.sources.tiff_decode import stored_bytes
 from pipeline.sources.tiff_grid import SegmentGrid, grid_of
@@ -64,11 +65,36 @@ def _check_pages(path: str, series: tifffile.TiffPageSeries) -> None:
             "Copy the file again, with the files that belong to it.",
         )
     for page in pages:
-        handle = page.parent.filehandle
-        name = str(handle.path)
+        name = str(page.parent.filehandle.path)
         if name not in sizes:
             sizes[name] = size_of(name)
+            _require_same(path, series.keyframe, page.parent.pages.first)
         _check_end(name, page_end(page, grid), sizes[name])
+
+
+def _require_same(path: str, key: tifffile.TiffPage, page: tifffile.TiffPage) -> None:
+    """Files of one OME-TIFF may differ in how they are compressed, but not in where pixels lie."""
+    if page.parent is key.parent:
+        return
+    for (what, here), (_, there) in zip(_placing(key), _placing(page), strict=True):
+        if here != there:
+            raise UnreadableError(
+                path,
+                f"its planes lie in files that differ in {what}: {here} in "
+                f"{key.parent.filehandle.path}, {there} in {page.parent.filehandle.path}",
+                "Write the files again in one way.",
+            )
+
+
+def _placing(page: tifffile.TiffPage) -> Iterator[tuple[str, object]]:
+    """What decides where the pixels of a page lie, in words."""
+    grid = grid_of(page)
+    yield "size (samples, depth, rows, columns, samples of a pixel)", grid.page
+    yield "type", str(page.dtype)
+    yield f"size of {grid.kind}s", grid.segment[1:]
+    raw = bool(page.is_final)
+    yield "whether they are compressed", "no" if raw else "yes"
+    yield "byte order", page.parent.byteorder if raw else "any"
 
 
 def page_end(page: tifffile.TiffPage, grid: SegmentGrid) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import tifffile
 
 from pipeline.errors import DamageError, UnreadableError
+from pipeline.sources.end_marker import require_end
 from pipeline.sources.file_bytes import FileBytes
 from pipeline.sources.jpeg_intervals import IntervalLayout, decode_intervals
 from pipeline.sources.tiff_grid import SegmentGrid
@@ -112,9 +113,12 @@ class PageDecoder:
                 f"{what} cannot be decoded: {first_line(error)}",
                 "Copy the file again from its origin.",
             ) from error
-        if block is None or not self._is_right(block.dtype):
-            found = "nothing" if block is None else block.dtype
-            raise DamageError(self._path, f"{what} decodes to {found}, its page says {self._dtype}")
+        samples = self._grid.page[4]
+        if block is None or not self._is_right(block.dtype) or block.shape[-1] != samples:
+            found = "nothing" if block is None else f"{block.dtype} x {block.shape[-1]}"
+            raise DamageError(
+                self._path, f"{what} decodes to {found}, its page says {self._dtype} x {samples}"
+            )
         if self._compression == JPEG2000_YCBCR and block.dtype == np.uint8 and block.shape[-1] == 3:
             return rgb_of(block)
         return block
@@ -134,6 +138,7 @@ class PageDecoder:
         return [data]
 
     def _unpack(self, parts: list[bytes], index: int) -> np.ndarray | None:
+        require_end(parts[0])
         block, _, _ = self._decode(parts[0], index, jpegtables=self._tables)
         return None if block is None else np.asarray(block)
 

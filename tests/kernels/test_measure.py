@@ -8,7 +8,16 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from pipeline.kernels.measure import SECOND_PAIRS, STEPS, Geometry, Quantum, geometry, intensity
+from pipeline.kernels.measure import (
+    SECOND_PAIRS,
+    STEPS,
+    Geometry,
+    Quantum,
+    from_ordered,
+    geometry,
+    intensity,
+    ordered,
+)
 
 
 def labelled(shape: tuple[int, ...], count: int, seed: int = 0) -> np.ndarray:
@@ -69,7 +78,7 @@ def test_whole_numbers_are_summed_exactly(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint32"])
-def test_wide_values_are_summed_in_steps(dtype: str) -> None:
+def test_wide_values_are_summed_in_steps_and_their_parts(dtype: str) -> None:
     labels = labelled((13, 17), 5)
     generator = np.random.default_rng(2)
     if np.dtype(dtype).kind == "f":
@@ -80,25 +89,75 @@ def test_wide_values_are_summed_in_steps(dtype: str) -> None:
     low, high = float(values.min()), float(values.max())
     quantum = Quantum.of(np.dtype(dtype), low, high)
     found = intensity(labels, values, geometry(labels, 5).area, quantum)
-    steps = np.rint((values.astype(float) - low) * (1.0 / quantum.step)).astype(np.int64)
-    assert (steps.min(), steps.max()) == (0, STEPS)
+    scaled = values.astype(float) / quantum.step
+    steps = (np.rint(scaled) - quantum.offset / quantum.step).astype(np.int64)
+    parts = np.rint((scaled - np.rint(scaled)) * 2**31).astype(np.int64)
+    assert STEPS / 2 - 1 <= steps.max() <= STEPS
+    assert 0 <= steps.min() <= 1
     for label in range(1, 6):
-        inside = [int(v) for v in steps[labels == label]]
+        inside = [
+            (int(q), int(p))
+            for q, p in zip(steps[labels == label], parts[labels == label], strict=True)
+        ]
         i = label - 1
-        assert (found.low[i], found.high[i]) == (min(inside), max(inside))
-        assert found.total[i] == sum(inside)
-        square = int(found.square_high[i]) * 2**32 + int(found.square_low[i])
-        assert square == sum(v * v for v in inside)
+        own = values[labels == label]
+        extremes = from_ordered(np.array([found.low[i], found.high[i]]))
+        assert extremes.tolist() == [own.min(), own.max()]
+        assert found.total[i] == sum(q for q, _ in inside)
+        assert found.part[i] == sum(p for _, p in inside)
+        for name, products in (
+            ("square", [q * q for q, _ in inside]),
+            ("cross", [q * p for q, p in inside]),
+            ("small", [p * p for _, p in inside]),
+        ):
+            upper, lower = (int(getattr(found, f"{name}_{half}")[i]) for half in ("high", "low"))
+            assert upper * 2**32 + lower == sum(products)
 
 
 def test_what_is_not_finite_is_left_out() -> None:
     labels = np.array([[1, 1, 1, 2, 2]], np.uint32)
     values = np.array([[0.0, np.nan, 1.0, np.inf, -np.inf]])
-    found = intensity(labels, values, np.array([3, 2]), Quantum.of(values.dtype, 0.0, 1.0))
+    quantum = Quantum.of(values.dtype, 0.0, 1.0)
+    found = intensity(labels, values, np.array([3, 2]), quantum)
     assert found.count.tolist() == [2, 0]
-    assert found.total.tolist() == [STEPS, 0]
-    assert found.low.tolist() == [0, STEPS]
-    assert found.high.tolist() == [STEPS, -1]
+    assert found.total.tolist() == [1 / quantum.step, 0]
+    assert from_ordered(found.low)[0] == 0
+    assert from_ordered(found.high)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high", "step"),
+    [
+        ("uint16", 3, 9, 1.0),
+        ("int32", -7, 1000, 1.0),
+        ("int64", 10**12, 10**12 + 2**31 - 1, 1.0),
+        ("uint32", 0, 2**32 - 1, 4.0),
+        ("float32", 0.0, 60_000.0, 2.0**-15),
+        ("float64", -1.7e308, 1.7e308, 2.0**994),
+        ("float64", 0.0, 5e-324, 2.0**-1000),
+    ],
+)
+def test_steps_are_powers_of_two_that_reach_over_the_range(
+    dtype: str, low: float, high: float, step: float
+) -> None:
+    quantum = Quantum.of(np.dtype(dtype), low, high)
+    assert quantum.step == step
+    assert quantum.offset <= low
+    assert (high / step - quantum.offset / step) <= STEPS
+
+
+def test_whole_numbers_in_floats_stay_whole() -> None:
+    quantum = Quantum.of(np.dtype("float32"), 3.0, 4095.0)
+    assert (3 - quantum.offset) / quantum.step % 1 == 0
+    assert 1 / quantum.step % 1 == 0
+
+
+def test_ordered_numbers_are_in_the_order_of_their_values() -> None:
+    values = np.array([-np.inf, -1.7e308, -2.5, -5e-324, -0.0, 0.0, 5e-324, 1.0, 1e9, np.inf])
+    numbers = ordered(values)
+    assert (np.diff(numbers) >= 0).all()
+    assert numbers[4] == numbers[5]
+    np.testing.assert_array_equal(from_ordered(numbers), values)
 
 
 def test_a_constant_image_has_one_step() -> None:
@@ -122,7 +181,11 @@ def test_sums_of_parts_add_up_to_those_of_the_whole(dtype: str) -> None:
         )
     assert np.array_equal(sum(p.count for p in parts), whole.count)
     assert np.array_equal(sum(p.total for p in parts), whole.total)
-    squares = [p.square_high * 2**32 + p.square_low for p in [whole, *parts]]
-    assert np.array_equal(sum(squares[1:]), squares[0])
+    assert np.array_equal(sum(p.part for p in parts), whole.part)
+    for name in ("square", "cross", "small"):
+        products = [
+            getattr(p, f"{name}_high") * 2**32 + getattr(p, f"{name}_low") for p in [whole, *parts]
+        ]
+        assert np.array_equal(sum(products[1:]), products[0])
     assert np.array_equal(np.min([p.low for p in parts], axis=0), whole.low)
     assert np.array_equal(np.max([p.high for p in parts], axis=0), whole.high)

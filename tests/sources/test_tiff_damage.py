@@ -249,3 +249,90 @@ def test_random_bytes_never_surface_as_another_error(tmp_path, open_path):
                     whole(source)
         except (DamageError, UnreadableError):
             pass
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000"])
+@pytest.mark.parametrize("harm", ["zeros", "short"])
+def test_a_stream_without_its_end_is_damage(tmp_path, open_path, compression, harm):
+    """Decoders fill in grey where a tile is only half there."""
+    path = tmp_path / "a.tif"
+    image = np.linspace(0, 250, 128 * 256 * 3).reshape(128, 256, 3).astype("uint8")
+    tifffile.imwrite(path, image, tile=(128, 128), compression=compression, photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        (_, offset), (first, count) = tif.pages[0].dataoffsets, tif.pages[0].databytecounts
+        if harm == "short":
+            tif.pages[0].tags["TileByteCounts"].overwrite((first, count // 2))
+    if harm == "zeros":
+        with path.open("r+b") as file:
+            file.seek(offset + count // 2)
+            file.write(bytes(count - count // 2))
+    with open_path(path) as source:
+        with pytest.raises(DamageError, match=r"tile 1 .* cannot be decoded"):
+            whole(source)
+        source.read(0, [0], Box((0, 0, 0), (1, 128, 128)))
+
+
+def test_zeros_behind_a_stream_are_no_damage(tmp_path, open_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise((64, 64, 3), "uint8"), compression="jpeg", photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        page = tif.pages[0]
+        data = path.read_bytes()[page.dataoffsets[0] :][: page.databytecounts[0]]
+        at = path.stat().st_size
+        page.tags["StripOffsets"].overwrite((at,))
+        page.tags["StripByteCounts"].overwrite((len(data) + 7,))
+    with path.open("ab") as file:
+        file.write(data + bytes(7))
+    with open_path(path) as source:
+        np.testing.assert_array_equal(whole(source)[:, 0], tifffile.imread(path).transpose(2, 0, 1))
+
+
+def two_files(folder, **options):
+    """An OME-TIFF of two channels in two files; `options` are those of the second."""
+    image = noise((2, 64, 64))
+    uuids = [f"urn:uuid:0000000{c}-0000-0000-0000-000000000000" for c in range(2)]
+    blocks = "".join(
+        f'<TiffData FirstC="{c}" IFD="0" PlaneCount="1"><UUID FileName="c{c}.ome.tif">{u}</UUID>'
+        "</TiffData>"
+        for c, u in enumerate(uuids)
+    )
+    for c, uuid in enumerate(uuids):
+        xml = (
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="{uuid}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" '
+            'Type="uint16" SizeX="64" SizeY="64" SizeC="2" SizeZ="1" SizeT="1">'
+            f'<Channel ID="Channel:0:0"/><Channel ID="Channel:0:1"/>{blocks}</Pixels></Image></OME>'
+        )
+        some = {"shape": image[c], "compression": None, **(options if c else {})}
+        tifffile.imwrite(
+            folder / f"c{c}.ome.tif",
+            some.pop("shape"),
+            description=xml,
+            metadata=None,
+            photometric="minisblack",
+            **some,
+        )
+    return image
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"shape": noise((60, 64))}, "differ in size"),
+        ({"shape": noise((64, 64), "uint8")}, "differ in type: uint16 in .*c0.*, uint8 in .*c1"),
+        ({"compression": "lzw"}, "whether they are compressed"),
+        ({"byteorder": ">"}, "byte order"),
+        ({"tile": (32, 32)}, "size of strips"),
+    ],
+    ids=str,
+)
+def test_files_of_one_image_that_are_stored_otherwise(tmp_path, open_path, options, reason):
+    two_files(tmp_path, **options)
+    with pytest.raises(UnreadableError, match=reason):
+        open_path(tmp_path / "c0.ome.tif")
+
+
+def test_files_of_one_image_may_be_packed_otherwise(tmp_path, open_path):
+    image = two_files(tmp_path)
+    with open_path(tmp_path / "c0.ome.tif") as source:
+        np.testing.assert_array_equal(whole(source)[:, 0], image)
