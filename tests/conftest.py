@@ -115,6 +115,21 @@ def tilewright(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     holder.communicate()
 
 
+@pytest.fixture(scope="session")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, tilewright: Command, demo: Path
+) -> tuple[Path, Path]:
+    """An archive of one image that is spread over workers and small ones; a run that finished."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    archive, out = folder / "archive", folder / "out"
+    archive.mkdir()
+    (archive / "large.ome.tif").symlink_to(demo / "montage" / "sixteen_fields.ome.tif")
+    for path in sorted((demo / "crowded").iterdir()):
+        (archive / path.name).symlink_to(path)
+    tilewright("run", "nuclei", archive, out, "--tile", 256, "--workers", 2)
+    return archive, out
+
+
 class Plain:
     """A Prefect flow or task without Prefect."""
 
