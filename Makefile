@@ -21,6 +21,8 @@ TESTS ?= -n 3 --dist worksteal
 BENCH_ARGS ?=
 DATA ?=
 comma := ,
+# Where bytecode is not kept, each of some hundred processes compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test check check-deploy bench bench-nets scores test-crash test-browser test-service pictures clean
 

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from pipeline.box import Box
 from pipeline.sources.base import Source
+from tests.compile_once import kernels_compiled_once
 
 # Machines of other people are slow at times, and their tests must not fail by chance.
 settings.register_profile("tilewright", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -46,6 +47,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is measured of models is not kept in the user's home."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    with kernels_compiled_once():
         yield
 
 
@@ -106,6 +113,21 @@ def tilewright(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     assert holder.stdout.readline() == "held\n"
     yield command
     holder.communicate()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, tilewright: Command, demo: Path
+) -> tuple[Path, Path]:
+    """An archive of one image that is spread over workers and small ones; a run that finished."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    archive, out = folder / "archive", folder / "out"
+    archive.mkdir()
+    (archive / "large.ome.tif").symlink_to(demo / "montage" / "sixteen_fields.ome.tif")
+    for path in sorted((demo / "crowded").iterdir()):
+        (archive / path.name).symlink_to(path)
+    tilewright("run", "nuclei", archive, out, "--tile", 256, "--workers", 2)
+    return archive, out
 
 
 class Plain:

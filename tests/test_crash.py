@@ -71,18 +71,8 @@ class Recorded:
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory: pytest.TempPathFactory, tilewright: Any, demo: Path) -> Clean:
-    """One image that is spread over the workers, and small ones."""
-    folder = tmp_path_factory.mktemp("crash")
-    archive = folder / "archive"
-    archive.mkdir()
-    (archive / "large.ome.tif").symlink_to(demo / "montage" / "sixteen_fields.ome.tif")
-    for path in sorted((demo / "crowded").iterdir()):
-        (archive / path.name).symlink_to(path)
-    out = folder / "clean"
-    process = start(tilewright, archive, out)
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
+def clean(undisturbed: tuple[Path, Path]) -> Clean:
+    archive, out = undisturbed
     objects = table_digest(out / "objects.parquet")
     return Clean(archive, labels_digest(out), objects, batches_done(out))
 

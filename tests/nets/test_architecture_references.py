@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs tilewright[nets]")
-blocks = pytest.importorskip("monai.networks.nets.basic_unet", reason="needs tilewright[nets]")
 models = pytest.importorskip("torchvision.models", reason="needs tilewright[nets]")
 
 from torch import nn  # noqa: E402
@@ -66,6 +65,8 @@ class UNetOfMonai(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        # Imported late: it takes longer than torch, and every process that runs tests reads this.
+        blocks = pytest.importorskip("monai.networks.nets.basic_unet", reason="needs monai")
         usual = {"act": "relu", "norm": None, "bias": True}
         self.down = nn.ModuleList([blocks.TwoConv(2, 2, 4, **usual)])
         self.down += [blocks.Down(2, n, 2 * n, **usual) for n in (4, 8, 16)]

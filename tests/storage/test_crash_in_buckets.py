@@ -32,10 +32,10 @@ from tests.test_crash import (
     SEED,
     TRIALS,
     Crash,
+    batches_done,
     crash_at,
     kill,
     left,
-    start,
     wait_for,
 )
 
@@ -75,19 +75,10 @@ def found_in(out: StorePath | Path) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory: pytest.TempPathFactory, tilewright: Any, demo: Path) -> Any:
+def clean(undisturbed: tuple[Path, Path]) -> Any:
     """A run on disk that nobody disturbed: its archive, and what it found."""
-    folder = tmp_path_factory.mktemp("crash-in-buckets")
-    archive = folder / "archive"
-    archive.mkdir()
-    (archive / "large.ome.tif").symlink_to(demo / "montage" / "sixteen_fields.ome.tif")
-    for path in sorted((demo / "crowded").iterdir()):
-        (archive / path.name).symlink_to(path)
-    process = start(tilewright, archive, folder / "clean")
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
-    log = (folder / "clean" / ".tilewright" / "run.log").read_text()
-    return archive, found_in(folder / "clean"), len(BATCH.findall(log))
+    archive, out = undisturbed
+    return archive, found_in(out), batches_done(out)
 
 
 @pytest.mark.timeout(900)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -26,16 +27,19 @@ from .small_data import recipe, training, write_pairs
 VARIED = {"zoom": [0.7, 1.4], "elastic_px": 1, "noise": 0.1, "blur_px": 1}
 #: A training in a process of its own: it says each step.
 PROGRAM = """
-import sys
+import json, sys
 from pathlib import Path
 from tests.training.small_data import recipe, training
 from pipeline.training.loop import train
-steps = int(sys.argv[3])
-of = recipe(augmentation={"zoom": [0.7, 1.4], "noise": 0.1}, steps=steps,
-            validation={"fraction": 0.4, "every_steps": 10})
+of = recipe(**json.loads(sys.argv[3]))
 tell = lambda state, row: print("step", state.step, flush=True)
 train(training(Path(sys.argv[1]), Path(sys.argv[2]), of, tell=tell, checkpoint_s=0.0))
 """
+LONGER = {
+    "augmentation": {"zoom": [0.7, 1.4], "noise": 0.1},
+    "steps": 30,
+    "validation": {"fraction": 0.4, "every_steps": 10},
+}
 
 
 def weights(out: Path, name: str = LAST) -> str:
@@ -104,16 +108,11 @@ def test_stopped_and_continued_equals_uninterrupted(
 
 @pytest.mark.crash
 def test_killed_and_continued_equals_uninterrupted(tmp_path: Path) -> None:
+    """The killed one is a process of its own; this one goes on, and does the whole beside it."""
     data = write_pairs(tmp_path / "data")
-    steps = 30
-
-    def start(out: Path) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", PROGRAM, str(data), str(out), str(steps)]
-        root = Path(__file__).parents[2]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
-
-    killed = start(tmp_path / "b")
-    whole = start(tmp_path / "a")
+    command = [sys.executable, "-c", PROGRAM, str(data), str(tmp_path / "b"), json.dumps(LONGER)]
+    root = Path(__file__).parents[2]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
     assert killed.stdout is not None
     for line in killed.stdout:
         if line == "step 13\n":
@@ -122,11 +121,10 @@ def test_killed_and_continued_equals_uninterrupted(tmp_path: Path) -> None:
             break
     assert killed.wait() == -signal.SIGKILL
     killed.stdout.close()
-    again = start(tmp_path / "b")
-    continued = again.communicate()[0].splitlines()
-    assert again.returncode == 0
-    assert 13 <= int(continued[0].split()[1]) <= 25
-    assert whole.communicate()[0].splitlines()[-1] == f"step {steps}"
+    of, told = recipe(**LONGER), list[int]()
+    state = run(data, tmp_path / "b", of, tell=lambda state, row: told.append(state.step))
+    assert 13 <= told[0] <= 25
+    assert state.step == run(data, tmp_path / "a", of).step == of.steps
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
     assert weights(tmp_path / "a", BEST) == weights(tmp_path / "b", BEST)
 
