@@ -71,6 +71,7 @@ class ImageRecords:
         OutputError, PlanError, ClusterError
             If what went wrong is not the image's fault: the run stops.
         """
+        self._manifest.require_held()
         if isinstance(result, BaseException):
             self.record_failure(plan, result)
         else:

@@ -26,6 +26,7 @@ from pipeline.orders import Receipt
 from pipeline.record_files import open_record
 from pipeline.records import save
 from pipeline.storage import AnyPath
+from pipeline.storage.lease import Lease
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,8 @@ class Manifest:
         The SQLite file; made if it does not exist and `write` is true.
     write : bool
         Only one process may write; a second one is refused.
+    lease : Lease, optional
+        How the folder is held, where it lies in a store.
 
     Raises
     ------
@@ -94,7 +97,8 @@ class Manifest:
         If another run writes to it, or it is no such file.
     """
 
-    def __init__(self, path: Path, *, write: bool) -> None:
+    def __init__(self, path: Path, *, write: bool, lease: Lease | None = None) -> None:
+        self._lease = lease
         self._lock = threading.RLock()
         self._committed = time.monotonic()
         # After a crash a reader, too, must be able to roll back what was being written.
@@ -111,6 +115,11 @@ class Manifest:
                 f"{path}: the run's records cannot be opened ({error}). "
                 "Is it the output folder of a tilewright run?"
             ) from error
+
+    def require_held(self) -> None:
+        """Raises BusyError where the folder in a store is another run's by now."""
+        if self._lease is not None:
+            self._lease.require()
 
     def close(self) -> None:
         with self._lock:

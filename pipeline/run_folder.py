@@ -21,7 +21,7 @@ from pipeline.plate_layout import field_folder
 from pipeline.sources.parts import Site
 from pipeline.storage import AnyPath, StorePath, absolute_path, path_of
 from pipeline.storage.folders import delete_folder, move_folder
-from pipeline.storage.lease import leased
+from pipeline.storage.lease import Lease, leased
 from pipeline.stored_records import fetch_records, newest_records, put_records
 
 RUN_JSON = "run.json"
@@ -117,15 +117,18 @@ class RunFolder:
         """
         with ExitStack() as stack:
             stack.enter_context(held(self.root, self.local, "run"))
+            lease: Lease | None = None
             if isinstance(self.root, StorePath):
                 lock = self.root / ".tilewright" / "lock.json"
-                stack.enter_context(leased(lock, self.root, "run"))
+                lease = stack.enter_context(leased(lock, self.root, "run"))
                 fetch_records(self.root / RECORDS, self.records)
-            manifest = Manifest(self.records, write=True)
+            manifest = Manifest(self.records, write=True, lease=lease)
             try:
                 yield manifest
             finally:
-                self.save_records(manifest)
+                # Whoever took the folder over has records of its own there.
+                if lease is None or not lease.lost.is_set():
+                    self.save_records(manifest)
                 manifest.close()
 
     def save_records(self, manifest: Manifest) -> None:

@@ -28,8 +28,31 @@ SIGN_S = 30.0
 DEAD_S = 180.0
 
 
+class Lease:
+    """A folder that is held, as far as the last look at it tells."""
+
+    def __init__(self, root: StorePath, what: str) -> None:
+        self._root, self._what = root, what
+        self.lost = threading.Event()
+
+    def require(self) -> None:
+        """Ask before anything is published.
+
+        Raises
+        ------
+        BusyError
+            Another process took this one for dead, and writes there.
+        """
+        if self.lost.is_set():
+            raise BusyError(
+                f"{self._root}: another {self._what} took this one for dead, for it had given no "
+                f"sign for {DEAD_S:.0f} s, and writes to this folder. This one stops; what it "
+                "finished is kept."
+            )
+
+
 @contextmanager
-def leased(lock: StorePath, root: StorePath, what: str) -> Iterator[None]:
+def leased(lock: StorePath, root: StorePath, what: str) -> Iterator[Lease]:
     """Hold a folder.
 
     Parameters
@@ -56,11 +79,11 @@ def leased(lock: StorePath, root: StorePath, what: str) -> Iterator[None]:
             f"{root}: the output folder cannot be written: {error.strerror or error}. "
             "Check the address, the keys in the environment and their rights."
         ) from error
-    ended = threading.Event()
-    signs = threading.Thread(target=_give_signs, args=(lock, me, ended), daemon=True)
+    ended, lease = threading.Event(), Lease(root, what)
+    signs = threading.Thread(target=_give_signs, args=(lock, me, ended, lease), daemon=True)
     signs.start()
     try:
-        yield
+        yield lease
     finally:
         ended.set()
         signs.join(timeout=SIGN_S)
@@ -88,11 +111,14 @@ def _take(lock: StorePath, root: StorePath, what: str, me: dict[str, object]) ->
         raise BusyError(f"{root}: another {what} has just begun to write to this folder.")
 
 
-def _give_signs(lock: StorePath, me: dict[str, object], ended: threading.Event) -> None:
+def _give_signs(
+    lock: StorePath, me: dict[str, object], ended: threading.Event, lease: Lease
+) -> None:
     while not ended.wait(SIGN_S):
         try:
             if not _is_mine(lock, me):
-                log.warning("%s: another process took this run for dead, and writes, too", lock)
+                log.warning("%s: another process took this one for dead, and writes", lock)
+                lease.lost.set()
                 return
             lock.write_bytes(_signed(me))
         except OSError as error:
