@@ -21,9 +21,11 @@ from tests import in_process
 
 def taken_over(root: StorePath) -> None:
     """Another process signs the lock; wait until this one has seen it."""
-    other = {"host": "elsewhere", "pid": 1, "token": "x", "time": time.time()}
-    (root / ".tilewright" / "lock.json").write_bytes(json.dumps(other).encode())
-    time.sleep(1.0)
+    other = json.dumps({"host": "elsewhere", "pid": 1, "token": "x", "time": time.time()}).encode()
+    lock = root / ".tilewright" / "lock.json"
+    while lock.read_bytes() != other:  # a sign that was on its way may come after it
+        lock.write_bytes(other)
+        time.sleep(1.0)
 
 
 def test_who_lost_a_folder_publishes_nothing_more(
