@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.errors import UnreadableError
 from pipeline.sources import discover, open_source
+from pipeline.sources.names import distinct_names, keep_plates
 from pipeline.sources.parts import Site
 from tests.plate_files import change, ome_of, write_plate
 
@@ -101,3 +102,15 @@ def test_plates_that_are_called_alike_are_told_apart(tmp_path):
     assert plates == {"p.zarr", "p.ome.zarr", "q.zarr"}
     assert {"Q", "p.ome.zarr/A/1/0", "p.zarr/A/1/0"} < set(names(specs))
     assert {s.site.plate for s in discover(tmp_path, "*/A/1/0") if s.site} == plates
+
+
+def test_a_plate_keeps_its_name_with_fields_that_are_new(tmp_path):
+    plate(tmp_path / "p.zarr")
+    first = discover(tmp_path)
+    given = {(spec.path, ""): spec.name for spec in first[1:]}
+    plate(tmp_path / "p.ome.zarr", "0.5")
+    (tmp_path / "P.png").touch()
+    specs = distinct_names(keep_plates(discover(tmp_path), given), given)
+    assert [spec for spec in specs if "p.zarr" in spec.path] == first
+    assert {spec.site.plate for spec in specs if spec.site} == {"p", "p.ome.zarr"}
+    assert "P.png" in names(specs)
