@@ -304,7 +304,7 @@ def _zarr_kind(folder: AnyPath, names: set[str]) -> str:
         elif ".zattrs" not in names:
             return "group"
         ome = group_attributes(folder)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return "image"
     if "plate" in ome:
         return "plate"

@@ -92,18 +92,18 @@ def _in_plate(spec: SourceSpec, plate: str) -> SourceSpec:
     return replace(spec, name=name, site=replace(spec.site, plate=plate))
 
 
-def fitting(name: str) -> str:
+def fitting(name: str, longest: int = LONGEST_BYTES) -> str:
     """The name with parts that files can be called; of a longer one the middle becomes a digest."""
-    return "/".join(map(_short, name.split("/")))
+    return "/".join(_short(part, longest) for part in name.split("/"))
 
 
-def _short(part: str) -> str:
+def _short(part: str, longest: int) -> str:
     data = part.encode()
-    if len(data) <= LONGEST_BYTES:
+    if len(data) <= longest:
         return part
     tail = data[-TAIL_BYTES:].decode(errors="ignore")
     middle = f"-{digest(data)[:12]}-"
-    head = data[: LONGEST_BYTES - len(middle) - len(tail.encode())].decode(errors="ignore")
+    head = data[: longest - len(middle) - len(tail.encode())].decode(errors="ignore")
     return f"{head}{middle}{tail}"
 
 

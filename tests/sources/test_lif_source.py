@@ -137,3 +137,22 @@ def test_what_is_not_read_is_refused(tmp_path, open_path):
     write_lif(tmp_path / "d.lif")
     with pytest.raises(UnreadableError, match="without an image"):
         listed(tmp_path / "d.lif")
+
+
+def test_an_image_without_a_name(tmp_path):
+    path = tmp_path / "a.lif"
+    write_lif(path, lif_image("one", pixels((4, 4)), "YX"))
+    right, wrong = (f'Element {key}="one"'.encode("utf-16-le") for key in ("Name", "Nome"))
+    path.write_bytes(path.read_bytes().replace(right, wrong))
+    with pytest.raises(UnreadableError, match="its XML lacks 'Name'"):
+        listed(path)
+
+
+def test_long_names_of_images_fit(tmp_path):
+    path = tmp_path / "a.lif"
+    names = ("細胞核" * 27, "細胞核" * 27 + "2", "two")
+    write_lif(path, *(lif_image(name, pixels((4, 4)), "YX") for name in names))
+    found = [spec.name for spec in listed(path)]
+    assert len(set(found)) == 3
+    assert max(len(name.encode()) for name in found) <= 102
+    assert found[0].startswith("a_細胞核")
