@@ -77,7 +77,7 @@ class LeicaSource(RowSource):
             raise UnreadableError(path, f"{image.name}: {error}") from error
         try:
             block = image.memory_block
-        except KeyError as error:
+        except LookupError as error:
             raise DamageError(
                 path, f"is cut off: the pixels of {image.name} are not in it", "Copy it again."
             ) from error

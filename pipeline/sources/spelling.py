@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pipeline.errors import RecipeError
 from pipeline.names import nearest
 
-
 log = logging.getLogger(__name__)
 
 

@@ -156,3 +156,22 @@ def test_long_names_of_images_fit(tmp_path):
     assert len(set(found)) == 3
     assert max(len(name.encode()) for name in found) <= 102
     assert found[0].startswith("a_細胞核")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ('BytesInc="18"', 'BytesInc="-8"', "its dimension 2 has steps of -8 bytes"),
+        ('BytesInc="18"', 'BytesInc="00"', "its dimension 2 has steps of 0 bytes"),
+        ('BytesInc="2"', 'BytesInc="1"', "its pixels are 1 bytes apart, and uint16 at byte 0"),
+        ('LUTName="" IsLUTInverted="0" BytesInc="0"', 'LUTName="" BytesInc="-9"', "byte -9"),
+        ('MemoryBlockID="MemBlock_one"', 'MemoryBlockXX="MemBlock_one"', "one are not in it"),
+    ],
+)
+def test_places_that_cannot_be(tmp_path, open_path, right, wrong, said):
+    path = tmp_path / "a.lif"
+    element, data, block = lif_image("one", pixels((8, 9)), "YX")
+    assert right in element
+    write_lif(path, (element.replace(right, wrong), data, block))
+    with pytest.raises((DamageError, UnreadableError), match=said):
+        open_path(path)
