@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,11 @@ def test_a_broken_well_costs_its_own_fields(tmp_path):
     place = plate(tmp_path / "p.zarr")
     change(place / "A" / "1", "{")
     change(place / "B" / "1", {"well": {"images": [{"path": "../../A/2/0"}]}})
+    plate(tmp_path / "q.zarr")
+    change(tmp_path / "q.zarr" / "A" / "1", {"well": {"images": [None]}})
+    (broken,) = faults(discover(tmp_path / "q.zarr")).values()
+    assert broken.endswith("not understood: an image is None, no JSON object")
+    shutil.rmtree(tmp_path / "q.zarr")
     (place / "B" / "2" / "1").rename(tmp_path / ".gone")
     specs = discover(tmp_path)
     assert names(specs) == ["p/A/1", "p/A/2/0", "p/A/2/1", "p/B/1", "p/B/2/0", "p/B/2/1"]
@@ -82,7 +89,12 @@ def test_a_broken_plate_says_so(tmp_path):
         "its plate metadata call well 4 'x', which is no row/column",
     ]
     assert len(specs) == 8
-    for broken, fault in [({"plate": {}}, "'wells' is missing"), ({"plate": 3}, "not understood")]:
+    for broken, fault in [
+        ({"plate": {}}, "'wells' is missing"),
+        ({"plate": 3}, "not understood: its plate is 3, no JSON object"),
+        ({"plate": None}, "not understood: its plate is None, no JSON object"),
+        ({"plate": {"wells": None}}, "not understood: it lists no wells"),
+    ]:
         change(place, broken)
         (spec,) = discover(tmp_path)
         assert fault in spec.fault
