@@ -110,6 +110,8 @@ def _lines(image: Inspected) -> Iterator[str]:
     yield f"  pixel size: {_axes(info.pixel_size_um, 'um') or 'not given'}{step}"
     if place := _axes(info.origin_um, "um"):
         yield f"  stage position: {place}"
+    if image.lost:
+        yield f"  lost: {image.lost}"
     levels = ", ".join(f"{y} x {x}" for y, x in image.levels)
     yield f"  pyramid levels: {len(image.levels)} ({levels}); the first is read"
     block = " x ".join(str(n) for n in info.chunks)

@@ -12,9 +12,11 @@ from pipeline.errors import ImageError
 from pipeline.image import ImageInfo
 from pipeline.sources.archive import expand
 from pipeline.sources.base import SourceSpec, open_source
-from pipeline.sources.formats import BY_READER, format_of
+from pipeline.sources.formats import BY_READER, format_of, split_suffix
 from pipeline.sources.names import distinct_names
+from pipeline.sources.ome_xml import metadata_elsewhere
 from pipeline.sources.refusal import refusal, require_pixels
+from pipeline.sources.tiff import open_tiff
 from pipeline.storage import AnyPath, StorePath, path_of
 
 #: What a pyramid adds to level 0.
@@ -33,12 +35,15 @@ class Inspected:
         (Y, X) of the levels of the file's own pyramid.
     stored_bytes : int
         Of the file, or of the folder; of its first image only, where it holds several.
+    lost : str
+        What is known of the image elsewhere, and is not read; else empty.
     """
 
     spec: SourceSpec
     info: ImageInfo
     levels: tuple[tuple[int, int], ...]
     stored_bytes: int
+    lost: str = ""
 
     @property
     def pixel_bytes(self) -> int:
@@ -78,6 +83,7 @@ class Inspected:
             "stored_bytes": self.stored_bytes,
             "pixel_bytes": self.pixel_bytes,
             "written_bytes": self.written_bytes,
+            "lost": self.lost,
         }
 
 
@@ -108,9 +114,23 @@ def _inspect(spec: SourceSpec, size: int) -> Inspected | ImageError:
     try:
         with open_source(spec) as source:
             require_pixels(source.info, spec.path)
-            return Inspected(spec, source.info, source.level_sizes, size)
+            return Inspected(spec, source.info, source.level_sizes, size, _lost(spec))
     except Exception as error:
         return refusal(spec, error)
+
+
+def _lost(spec: SourceSpec) -> str:
+    """What a companion of an OME-TIFF says that has pixels only."""
+    if spec.reader != "tiff" or not split_suffix(spec.path)[1].lower().startswith(".ome"):
+        return ""
+    with open_tiff(spec.path) as tif:
+        elsewhere = metadata_elsewhere(tif.ome_metadata or "")
+    return (
+        f"channel names, sizes and order of planes in {elsewhere}, which is not read; each file "
+        "of its set is an image of its own"
+        if elsewhere
+        else ""
+    )
 
 
 def stored_bytes(path: AnyPath) -> int:

@@ -137,3 +137,17 @@ def test_a_library_that_fails_costs_its_file_alone(tmp_path, here):
     names, refused = names_of(here, tmp_path, expect=3)
     assert names == {"ok"}
     assert len(refused) == 2
+
+
+def test_metadata_in_a_companion_are_said_to_be_lost(tmp_path, here):
+    xml = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<BinaryOnly MetadataFile="a.companion.ome" UUID="urn:uuid:1"/></OME>'
+    )
+    tifffile.imwrite(tmp_path / "a.ome.tif", IMAGE[0, 0], description=xml, metadata=None)
+    tifffile.imwrite(tmp_path / "b.ome.tif", IMAGE[0, 0])
+    said = here("inspect", tmp_path).stdout
+    assert said.count("lost: ") == 1
+    assert "in a.companion.ome, which is not read; each file of its set is an image" in said
+    images = json.loads(here("inspect", tmp_path, "--json").stdout)["images"]
+    assert [bool(image["lost"]) for image in images] == [True, False]
