@@ -175,7 +175,7 @@ def _dimensions(element: Element) -> dict[int, _Dimension]:
 
 
 def _channels(element: Element) -> list[_Channel]:
-    found = []
+    found: list[_Channel] = []
     for item in element.findall(f"{DESCRIPTION}/Channels/ChannelDescription"):
         kind, bits = int(item.attrib["DataType"]), int(item.attrib["Resolution"])
         size = next((n for n in (8, 16, 32, 64) if bits <= n), 0)
