@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.errors import EmptyArchiveError, RecipeError
 from pipeline.names import readable
@@ -180,7 +180,10 @@ def _letters(number: int) -> str:
 def _add(one: _Field, place: Place, spec: SourceSpec) -> None:
     other = one.files.setdefault(place, spec)
     if other is not spec:
-        names = f"{Path(other.path).name} and {Path(spec.path).name}"
+        paths = [PurePosixPath(one.path) for one in (other, spec)]
+        # Folders of two spellings are one plate: their files may be called alike.
+        parts = 1 if paths[0].name != paths[1].name else 2
+        names = " and ".join("/".join(path.parts[-parts:]) for path in paths)
         what = _spelled(place) or "the same image"
         one.fault = f"{names} both are {what} of it"
 

@@ -231,6 +231,14 @@ def test_spellings_of_one_thing_are_one(tmp_path, caplog):
     assert 'no file has the channel "w7"' in caplog.text
 
 
+def test_folders_of_two_spellings_are_one_plate(tmp_path):
+    fill(tmp_path, "x/Ä/A01_s1_w1.tif", "x/a\u0308/A01_s1_w1.tif", "x/a\u0308/A01_s2_w1.tif")
+    found = told(gathered(tmp_path, "imagexpress"))
+    assert len(found) == 2
+    (fault,) = (said for said in found.values() if isinstance(said, str))
+    assert fault == "a\u0308/A01_s1_w1.tif and Ä/A01_s1_w1.tif both are channel w1 of it"
+
+
 def test_zeros_before_a_number_are_no_second_image(tmp_path):
     fill(tmp_path, "p/A1_1.tif", "p/A01_01.tif")
     (spec,) = gathered(tmp_path, "{plate}/{well}_{field}.tif")
