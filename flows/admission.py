@@ -10,11 +10,12 @@ from flows.request import Request
 from pipeline.admission import Admitted, Refused, admit, renamed
 from pipeline.companions import without_companions
 from pipeline.errors import ImageError
+from pipeline.manifest import Manifest
 from pipeline.sources import SourceSpec, discover, distinct_names
-from pipeline.sources.archive import matches, none_matches
-from pipeline.sources.fields import gather, relative_name, stitched
-from pipeline.sources.formats import split_suffix
-from pipeline.storage import AnyPath, absolute_path
+from pipeline.sources.chosen import chosen
+from pipeline.sources.fields import gather, stitched
+from pipeline.sources.names import NONE_GIVEN, Given, keep_plates, still_listed
+from pipeline.storage import absolute_path
 
 #: Runs a function over batches, on a cluster or here; answers come in any order.
 Submit = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[tuple[Any, Any]]]
@@ -24,7 +25,23 @@ BATCH_FILES = 32
 
 
 def list_sources(request: Request) -> list[SourceSpec]:
+    """The images of a request as a first run calls them, see `named_sources`."""
+    return named_sources(request)[0]
+
+
+def named_sources(request: Request, given: Given = NONE_GIVEN) -> tuple[list[SourceSpec], Given]:
     """List the images of a request, by names alone; they do not depend on `--only`.
+
+    Parameters
+    ----------
+    request : Request
+    given : dict
+        What images are called in the output, see `names_given`.
+
+    Returns
+    -------
+    list of SourceSpec, dict
+        With those given names that count: whose files the archive still holds.
 
     Raises
     ------
@@ -34,39 +51,29 @@ def list_sources(request: Request) -> list[SourceSpec]:
     source = request.recipe.source
     root = absolute_path(request.archive)
     patterns = request.recipe.companion_patterns()
-    found = without_companions(discover(request.archive), patterns)
+    found = keep_plates(without_companions(discover(request.archive), patterns), given)
     specs = [replace(spec, missing_chunks=source.missing_chunks) for spec in found]
     if source.files is not None:
         specs = gather(specs, root, source.files)
     if source.layout is not None:
         specs = stitched(specs, root, source.layout)
+    given = still_listed(given, specs)
     # What a recipe sees is of the whole image, not of each of its parts.
-    specs = [replace(spec, seen=source.seen()) for spec in distinct_names(specs)]
+    specs = [replace(spec, seen=source.seen()) for spec in distinct_names(specs, given)]
     if request.paths is not None:
         specs = [spec for spec in specs if not request.paths.isdisjoint(spec.paths)]
-    return specs if request.only is None else _only(specs, request.only, root)
+    return specs if request.only is None else chosen(specs, request.only, root), given
 
 
-def _only(specs: Sequence[SourceSpec], only: str, root: AnyPath) -> list[SourceSpec]:
-    """Those whose name, or one of whose files, is meant by a glob."""
-    kept = [spec for spec in specs if matches(_texts(spec, root), only)]
-    if specs and not kept:
-        first = specs[0].name if specs[0].site else relative_name(specs[0].path, root)
-        raise none_matches(str(root), only, len(specs), first)
-    return kept
+def names_given(manifest: Manifest) -> Given:
+    """What the images of an output are called; who joins them later gets another name."""
+    rows = ((row, row.details.get("spec") or row.details) for row in manifest.images())
+    return {(row.source, str(told.get("series", ""))): row.name for row, told in rows}
 
 
-def _texts(spec: SourceSpec, root: AnyPath) -> Iterator[str]:
-    yield spec.name
-    for path in spec.paths:
-        relative = relative_name(path, root)
-        yield relative
-        folder, _, last = relative.rpartition("/")
-        stem = split_suffix(last)[0]
-        yield f"{folder}/{stem}" if folder else stem
-
-
-def admit_sources(specs: Sequence[SourceSpec], submit: Submit) -> list[Admitted | Refused]:
+def admit_sources(
+    specs: Sequence[SourceSpec], submit: Submit, given: Given = NONE_GIVEN
+) -> list[Admitted | Refused]:
     """Open the files; one that kills its worker does not take its neighbours along."""
     batches = list(_batches(specs))
     found: list[Admitted | Refused] = []
@@ -79,7 +86,7 @@ def admit_sources(specs: Sequence[SourceSpec], submit: Submit) -> list[Admitted 
     for (spec,), answer in submit(admit, alone):
         found += [_refused(spec, answer)] if isinstance(answer, BaseException) else answer
     found.sort(key=lambda item: (item.spec.path, item.spec.series))
-    names = distinct_names([item.spec for item in found])
+    names = distinct_names([item.spec for item in found], given)
     return [renamed(item, spec) for item, spec in zip(found, names, strict=True)]
 
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows.admission import Submit, admit_sources, list_sources
+from flows.admission import Submit, admit_sources, named_sources, names_given
 from flows.finish import gather_quality, gather_tables, list_fields, run_record, write_csv_of
 from flows.image_records import ImageRecords
 from flows.progress import RunProgress
@@ -39,6 +39,7 @@ from pipeline.record_files import open_record
 from pipeline.records import save
 from pipeline.run_folder import CSV, RunFolder
 from pipeline.sources import SourceSpec
+from pipeline.sources.names import Given
 from pipeline.wells import write_wells
 from workers.tasks import SmallImages, perform
 
@@ -91,9 +92,9 @@ class DatasetRun:
         RecipeError
             If there is nothing to do.
         """
-        specs = list_sources(self.request)
+        specs, given = named_sources(self.request, names_given(self.manifest))
         # Importing Prefect takes 2 s; meanwhile the workers are not idle.
-        self._admission = ThreadPoolExecutor(1, "admission").submit(self._admit, specs)
+        self._admission = ThreadPoolExecutor(1, "admission").submit(self._admit, specs, given)
 
     def admit(self) -> list[Admitted | Refused]:
         """Wait until every file has been opened; names the images that they hold."""
@@ -101,9 +102,9 @@ class DatasetRun:
             self.begin()
         return self._admission.result()  # type: ignore[union-attr]
 
-    def _admit(self, specs: Sequence[SourceSpec]) -> list[Admitted | Refused]:
+    def _admit(self, specs: Sequence[SourceSpec], given: Given) -> list[Admitted | Refused]:
         self._timings["startup_s"] = time.time() - self.begun
-        return admit_sources(specs, self.submit)
+        return admit_sources(specs, self.submit, given)
 
     def plan(self, admitted: Sequence[Admitted | Refused]) -> list[ImagePlan]:
         """Plan what is not published yet; record what is refused.

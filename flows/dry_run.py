@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
-from flows.admission import admit_sources, list_sources
+from flows.admission import admit_sources, named_sources, names_given
 from flows.devices import own_gpus
 from flows.request import Request
 from pipeline.admission import Refused
@@ -17,6 +18,7 @@ from pipeline.job import ImageJob
 from pipeline.plan import ImagePlan, Machine, plan_image
 from pipeline.report.wording import plural
 from pipeline.run_folder import RunFolder
+from pipeline.sources.names import NONE_GIVEN, Given
 from workers.gpu import ORDERS_PER_GPU
 from workers.submit import run_serially
 
@@ -137,7 +139,8 @@ def dry_run(request: Request) -> DryRun:
     folder = RunFolder(request.out, request.work)
     plans: list[ImagePlan] = []
     refused: list[ImageError] = []
-    for item in admit_sources(list_sources(request), run_serially):
+    specs, given = named_sources(request, _names_given(folder))
+    for item in admit_sources(specs, run_serially, given):
         if isinstance(item, Refused):
             refused.append(item.error)
             continue
@@ -147,6 +150,14 @@ def dry_run(request: Request) -> DryRun:
             refused.append(error)
     check_disk(plans, folder)
     return DryRun(plans, refused, machine)
+
+
+def _names_given(folder: RunFolder) -> Given:
+    """What images are called where the run would go on."""
+    if not folder.has_records():
+        return NONE_GIVEN
+    with closing(folder.reading()) as manifest:
+        return names_given(manifest)
 
 
 def _size(size: float) -> str:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Any
 
 from flows.progress import RunProgress
 from pipeline.engine import Published
@@ -154,7 +155,9 @@ class ImageRecords:
         else:
             log.error("%s failed unexpectedly", spec.name, exc_info=error)
             reason = f"{spec.path}: an unexpected error: {type(error).__name__}: {error}"
-        details = {} if spec.site is None else {"site": asdict(spec.site)}
+        details: dict[str, Any] = {} if spec.site is None else {"site": asdict(spec.site)}
+        if spec.series:
+            details["series"] = spec.series
         row = ImageRow(spec.name, plan, "quarantined", spec.path, reason, details)
         self._manifest.set_image(row)
         log.warning("quarantined: %s", reason)

@@ -42,11 +42,15 @@ def register(app: typer.Typer, end: Callable[[Callable[[], int]], None]) -> None
             from pipeline.errors import ImageError
             from pipeline.sources import discover, distinct_names
             from pipeline.sources.archive import other_suffixes
+            from pipeline.sources.chosen import chosen
             from pipeline.sources.inspection import inspect_files
-            from pipeline.storage import path_of
+            from pipeline.storage import absolute_path, path_of
 
             place = path_of(archive)
-            found = inspect_files(distinct_names(discover(place, only)))
+            specs = distinct_names(discover(place))
+            if only is not None:
+                specs = chosen(specs, only, absolute_path(place))
+            found = inspect_files(specs)
             refused = [item for item in found if isinstance(item, ImageError)]
             images = [item for item in found if not isinstance(item, ImageError)]
             others = other_suffixes(place)
@@ -106,6 +110,8 @@ def _lines(image: Inspected) -> Iterator[str]:
     yield f"  pixel size: {_axes(info.pixel_size_um, 'um') or 'not given'}{step}"
     if place := _axes(info.origin_um, "um"):
         yield f"  stage position: {place}"
+    if image.lost:
+        yield f"  lost: {image.lost}"
     levels = ", ".join(f"{y} x {x}" for y, x in image.levels)
     yield f"  pyramid levels: {len(image.levels)} ({levels}); the first is read"
     block = " x ".join(str(n) for n in info.chunks)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.errors import ImageError, MethodError, UnreadableError
+from pipeline.errors import ImageError
 from pipeline.image import ImageInfo
 from pipeline.job import check_dtype
 from pipeline.sources import SourceSpec, expand, open_source
 from pipeline.sources.focus import in_focus
+from pipeline.sources.refusal import refusal, require_pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,8 @@ def admit(specs: Sequence[SourceSpec]) -> list[Admitted | Refused]:
 def _admit(spec: SourceSpec) -> list[Admitted | Refused]:
     try:
         images = expand(spec)
-    except ImageError as error:
-        return [Refused(spec, error.alone())]
-    except (MemoryError, OSError, ValueError) as error:
-        return [Refused(spec, UnreadableError(spec.path, f"cannot be opened ({error})"))]
+    except Exception as error:
+        return [Refused(spec, refusal(spec, error))]
     return [_open(image) for image in images]
 
 
@@ -59,13 +58,10 @@ def _open(spec: SourceSpec) -> Admitted | Refused:
         spec = in_focus(spec)
         with open_source(spec) as source:
             info, fingerprint = source.info, source.fingerprint()
-        if 0 in info.shape:
-            raise MethodError(spec.path, f"the image is empty: its shape is {info.shape}")
+        require_pixels(info, spec.path)
         check_dtype(info, spec.path)
-    except ImageError as error:
-        return Refused(spec, error.alone())
-    except (MemoryError, OSError, ValueError) as error:
-        return Refused(spec, UnreadableError(spec.path, f"cannot be opened ({error})"))
+    except Exception as error:
+        return Refused(spec, refusal(spec, error))
     return Admitted(spec, info, fingerprint)
 
 

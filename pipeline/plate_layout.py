@@ -13,8 +13,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.files import write_atomically
+from pipeline.files import digest, write_atomically
 from pipeline.sources.fields import natural
+from pipeline.sources.names import LONGEST_BYTES, fitting
 from pipeline.sources.parts import Site
 from pipeline.storage import AnyPath
 
@@ -35,7 +36,7 @@ def field_folder(images: AnyPath, site: Site) -> AnyPath:
     site : Site
     """
     names = (site.row, site.column, site.field or WHOLE_WELL)
-    return images / f"{site.plate}.ome.zarr" / "/".join(map(_plain, names))
+    return images / f"{fitting(site.plate)}.ome.zarr" / "/".join(map(_plain, names))
 
 
 def list_field(folder: AnyPath, site: Site) -> None:
@@ -85,8 +86,17 @@ def is_listed(folder: AnyPath) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Letters and digits, as the format wants them; others as their number in hexadecimal."""
-    return re.sub(r"[^A-Za-z0-9]", lambda found: f"x{ord(found[0]):02X}", name)
+    """Letters and digits, as the format wants them; other names' bytes in hexadecimal.
+
+    Different names stay different: in what is written so, "x" has its number, too, so that a name
+    which looks like it is another one's only if it is written so itself.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9]+", name) or re.search(r"x[0-9A-F]{2}", name):
+        plain = re.sub(rb"[^A-Za-wyz0-9]", lambda found: b"x%02X" % found[0][0], name.encode())
+        name = plain.decode()
+    if len(name) > LONGEST_BYTES:
+        name = f"{name[: LONGEST_BYTES // 2]}{digest(name.encode())}"
+    return name
 
 
 def _place(folder: AnyPath) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from pipeline.sources.formats import (
     split_suffix,
 )
 from pipeline.sources.hcs import group_attributes, plate_images
-from pipeline.sources.names import distinct_names
+from pipeline.sources.names import distinct_names, plate_path
 from pipeline.sources.parts import Part, Site
 from pipeline.sources.seen import PLAIN
 from pipeline.sources.stitching import put_together
@@ -174,22 +174,15 @@ def _distinct_plates(specs: Sequence[SourceSpec]) -> list[SourceSpec]:
     owners: dict[str, set[str]] = {}
     for spec in specs:
         called = spec.name if spec.site is None else spec.site.plate
-        owners.setdefault(_same(called), set()).add(_plate_path(spec) or spec.path)
+        owners.setdefault(_same(called), set()).add(plate_path(spec) or spec.path)
     renamed = []
     for spec in specs:
         if spec.site is not None and len(owners[_same(spec.site.plate)]) > 1:
-            plate = spec.site.plate + split_suffix(_plate_path(spec))[1]
+            plate = spec.site.plate + split_suffix(plate_path(spec))[1]
             inner = spec.name.removeprefix(spec.site.plate)
             spec = replace(spec, name=plate + inner, site=replace(spec.site, plate=plate))
         renamed.append(spec)
     return renamed
-
-
-def _plate_path(spec: SourceSpec) -> str:
-    """Where the plate of a field lies; empty for other images."""
-    if spec.site is None:
-        return ""
-    return spec.path.removesuffix(f"/{spec.site.row}/{spec.site.column}/{spec.site.field}")
 
 
 def _same(name: str) -> str:
@@ -311,7 +304,7 @@ def _zarr_kind(folder: AnyPath, names: set[str]) -> str:
         elif ".zattrs" not in names:
             return "group"
         ome = group_attributes(folder)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return "image"
     if "plate" in ome:
         return "plate"

@@ -253,8 +253,8 @@ def _imported(module: str, name: str) -> type[Source]:
 
 
 def os_reason(error: OSError) -> str:
-    """What the system said, without its number and path."""
-    return (error.strerror or str(error) or type(error).__name__).lower()
+    """What the system said, without its number and path; a library's words as they are."""
+    return (error.strerror or "").lower() or str(error) or type(error).__name__
 
 
 def require_local(spec: SourceSpec, library: str) -> None:

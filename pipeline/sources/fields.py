@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from pipeline.errors import RecipeError
+from pipeline.errors import EmptyArchiveError, RecipeError
 from pipeline.names import readable
 from pipeline.sources.base import SourceSpec
 from pipeline.sources.file_names import FilesSection
 from pipeline.sources.parts import Five, Layout, Part, Site
+from pipeline.sources.spelling import Spelling, channel_names, meant
 from pipeline.storage import AnyPath
+
+log = logging.getLogger(__name__)
 
 #: Groups that files of one field differ in, with their axes.
 ALONG = {"t": "t", "channel": "c", "z": "z"}
@@ -73,6 +77,7 @@ def gather(specs: Sequence[SourceSpec], root: AnyPath, files: FilesSection) -> l
         No name fits.
     """
     fields: dict[_Key, _Field] = {}
+    spelling, channels, ignored = Spelling(), set[str](), 0
     others: list[SourceSpec] = []
     strange: list[SourceSpec] = []
     for spec in specs:
@@ -80,7 +85,7 @@ def gather(specs: Sequence[SourceSpec], root: AnyPath, files: FilesSection) -> l
         if spec.site is not None or (spec.fault and spec.reader == "ome_zarr"):
             others.append(spec)
         elif files.ignores(relative):
-            continue
+            ignored += 1
         elif (said := files.read(f"{_folder_name(root)}{relative}")) is None:
             fault = (
                 f'its name does not fit source.files "{files.said}"; correct the pattern, or list '
@@ -88,15 +93,27 @@ def gather(specs: Sequence[SourceSpec], root: AnyPath, files: FilesSection) -> l
             )
             strange.append(replace(spec, fault=fault))
         else:
-            _add(fields.setdefault(_key(said, root), _Field()), said, spec)
+            key = _key(said, root, spelling)
+            place = _place(said, key, spelling)
+            channels |= {place[1]} - {""}
+            _add(fields.setdefault(key, _Field()), place, spec)
     if strange and not fields and not others:
         first = ", ".join(Path(spec.path).name for spec in strange[:NAMED])
         raise RecipeError(
             f'{root}: source.files "{files.said}" fits none of its {len(strange)} files, for '
             f"example {first}. Correct the pattern; docs/plates.md has examples."
         )
+    if ignored:
+        log.warning("%s: source.files leaves out %d of %d files", root, ignored, len(specs))
+    if specs and ignored == len(specs):
+        raise EmptyArchiveError(
+            f'{root}: source.files "{files.said}" leaves out all of its {ignored} files, for '
+            f"example {Path(specs[0].path).name}. Correct source.files.ignore, or choose another "
+            "archive."
+        )
     _require_apart(others, fields, root)
-    found = [s for plate in _by_plate(fields) for s in _complete(plate, files.channels)]
+    names = channel_names(channels, files.channels, root)
+    found = [s for plate in _by_plate(fields) for s in _complete(plate, names)]
     return sorted([*others, *strange, *found], key=lambda spec: (spec.name, spec.path))
 
 
@@ -118,10 +135,10 @@ def relative_name(path: str, root: AnyPath) -> str:
     return readable(root.name if path == str(root) else path.removeprefix(f"{root}/").lstrip("/"))
 
 
-def _key(said: Mapping[str, str], root: AnyPath) -> _Key:
+def _key(said: Mapping[str, str], root: AnyPath, spelling: Spelling) -> _Key:
     folder = f"{said.get('folder', '')}/".removeprefix(_folder_name(root)).strip("/")
     plate = said.get("plate", "")
-    if plate and folder.rpartition("/")[2] != plate:
+    if plate and meant(folder.rpartition("/")[2]) != meant(plate):
         folder = f"{folder}/{plate}".strip("/")
     row, column = said.get("row", ""), said.get("column", "")
     if well := said.get("well"):
@@ -132,7 +149,23 @@ def _key(said: Mapping[str, str], root: AnyPath) -> _Key:
     within = said.get("field", "0" if row else "")
     if row or not within:
         folder = folder or readable(root.name)
-    return _Key(folder, row, column, within)
+    folder = spelling.first(folder, "plate")
+    return _Key(
+        folder,
+        row,
+        spelling.first(column, "column", folder),
+        spelling.first(within, "field", folder),
+    )
+
+
+def _place(said: Mapping[str, str], key: _Key, spelling: Spelling) -> Place:
+    """What tells a file from the others of its field; channels are one thing in all plates."""
+    t, channel, z = (said.get(group, "") for group in ALONG)
+    return (
+        spelling.first(t, "t", key.plate),
+        spelling.first(channel, "channel"),
+        spelling.first(z, "z", key.plate),
+    )
 
 
 def _letters(number: int) -> str:
@@ -144,12 +177,14 @@ def _letters(number: int) -> str:
     return text or "0"
 
 
-def _add(one: _Field, said: Mapping[str, str], spec: SourceSpec) -> None:
-    t, channel, z = (said.get(group, "") for group in ALONG)
-    other = one.files.setdefault((t, channel, z), spec)
+def _add(one: _Field, place: Place, spec: SourceSpec) -> None:
+    other = one.files.setdefault(place, spec)
     if other is not spec:
-        names = f"{Path(other.path).name} and {Path(spec.path).name}"
-        what = _spelled((t, channel, z)) or "the same image"
+        paths = [PurePosixPath(one.path) for one in (other, spec)]
+        # Folders of two spellings are one plate: their files may be called alike.
+        parts = 1 if paths[0].name != paths[1].name else 2
+        names = " and ".join("/".join(path.parts[-parts:]) for path in paths)
+        what = _spelled(place) or "the same image"
         one.fault = f"{names} both are {what} of it"
 
 

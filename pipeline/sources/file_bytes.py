@@ -52,6 +52,12 @@ class FileBytes:
                 parts = [_read_here(handle, *place) for place in zip(offsets, counts, strict=True)]
         except OSError as error:
             raise UnreadableError(path, f"{what} cannot be read: {os_reason(error)}") from error
+        except OverflowError as error:
+            raise DamageError(
+                path,
+                f"{what} is said to lie at byte {max(offsets)}, which no file has",
+                "Copy the file again from its origin.",
+            ) from error
         for part, count in zip(parts, counts, strict=True):
             if len(part) < count:
                 raise DamageError(

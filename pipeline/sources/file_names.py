@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from pipeline.names import nearest
 from pipeline.sources.formats import split_suffix
+from pipeline.sources.spelling import meant
 
 #: What a name may tell, and what matches it where a template does not say.
 GROUPS = {
@@ -100,6 +101,8 @@ class FilesSection(BaseModel):
             raise ValueError('name what changes, for example "{well}_{field}_{channel}.tif"')
         if len(set(self.channels.values())) < len(self.channels):
             raise ValueError("channels: two channels cannot have one name")
+        if len(set(map(meant, self.channels))) < len(self.channels):
+            raise ValueError("channels: large and small letters are the same, name each once")
         if "well" in names and names & {"row", "column"}:
             raise ValueError("give the well, or row and column, not both")
         if ("row" in names) != ("column" in names):
@@ -117,9 +120,12 @@ class FilesSection(BaseModel):
         return str(self.preset or self.template or self.regex)
 
     def ignores(self, relative: str) -> bool:
-        """Whether a file is left out."""
-        globs = (*self.ignore, *(self._preset.ignore if self._preset else ()))
-        return any(fnmatch.fnmatchcase(relative, glob) for glob in globs)
+        """Whether a file is left out: by the recipe's globs on its path, a preset's on its name."""
+        name = relative.rpartition("/")[2]
+        preset = self._preset.ignore if self._preset else ()
+        return any(fnmatch.fnmatchcase(relative, glob) for glob in self.ignore) or any(
+            fnmatch.fnmatchcase(name, glob) for glob in preset
+        )
 
     def read(self, path: str) -> dict[str, str] | None:
         """What a path says, by group; None if it does not fit.

@@ -69,11 +69,9 @@ def plate_images(folder: AnyPath, plate: str) -> Iterator[PlateImage]:
         How the plate is called.
     """
     try:
-        found = group_attributes(folder)["plate"]
-        wells = list(found["wells"])
-        if not wells:
-            raise ValueError("it lists no wells")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = _object(group_attributes(folder)["plate"], "its plate")
+        wells = _listed(found["wells"], "wells")
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         yield PlateImage("", None, f"its plate metadata are not understood: {_words(error)}")
         return
     seen: set[str] = set()
@@ -91,9 +89,9 @@ def plate_images(folder: AnyPath, plate: str) -> Iterator[PlateImage]:
 def _well_images(folder: AnyPath, well: Site) -> Iterator[PlateImage]:
     place = f"{well.row}/{well.column}"
     try:
-        images = group_attributes(folder)["well"]["images"]
-        fields = [_field(image) for image in _listed(images)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        images = _object(group_attributes(folder)["well"], "its well")["images"]
+        fields = [_field(_object(image, "an image")) for image in _listed(images, "images")]
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         fault = f"well {well.well} is listed in its plate, and its metadata are not understood: "
         yield PlateImage(place, None, fault + _words(error))
         return
@@ -105,10 +103,16 @@ def _well_images(folder: AnyPath, well: Site) -> Iterator[PlateImage]:
         yield PlateImage(f"{place}/{name}", site, fault)
 
 
-def _listed(images: object) -> Sequence[Any]:
-    if not isinstance(images, Sequence) or isinstance(images, str) or not images:
-        raise ValueError("it lists no images")
-    return images
+def _listed(items: object, what: str) -> Sequence[Any]:
+    if not isinstance(items, Sequence) or isinstance(items, str) or not items:
+        raise ValueError(f"it lists no {what}")
+    return items
+
+
+def _object(value: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} is {value!r:.40}, no JSON object")  # noqa: TRY004
+    return value
 
 
 def _field(image: Mapping[str, Any]) -> tuple[str, int | None]:
@@ -121,4 +125,6 @@ def _field(image: Mapping[str, Any]) -> tuple[str, int | None]:
 def _words(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{(error.strerror or str(error)).lower()}"
+    if isinstance(error, RecursionError):
+        return "its JSON is nested too deeply"
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)

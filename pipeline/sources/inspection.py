@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.errors import ImageError, UnreadableError
+from pipeline.errors import ImageError
 from pipeline.image import ImageInfo
 from pipeline.sources.archive import expand
 from pipeline.sources.base import SourceSpec, open_source
-from pipeline.sources.formats import BY_READER, format_of
+from pipeline.sources.formats import BY_READER, format_of, split_suffix
+from pipeline.sources.names import distinct_names
+from pipeline.sources.ome_xml import metadata_elsewhere
+from pipeline.sources.refusal import refusal, require_pixels
+from pipeline.sources.tiff import open_tiff
 from pipeline.storage import AnyPath, StorePath, path_of
 
 #: What a pyramid adds to level 0.
@@ -31,12 +35,15 @@ class Inspected:
         (Y, X) of the levels of the file's own pyramid.
     stored_bytes : int
         Of the file, or of the folder; of its first image only, where it holds several.
+    lost : str
+        What is known of the image elsewhere, and is not read; else empty.
     """
 
     spec: SourceSpec
     info: ImageInfo
     levels: tuple[tuple[int, int], ...]
     stored_bytes: int
+    lost: str = ""
 
     @property
     def pixel_bytes(self) -> int:
@@ -76,33 +83,54 @@ class Inspected:
             "stored_bytes": self.stored_bytes,
             "pixel_bytes": self.pixel_bytes,
             "written_bytes": self.written_bytes,
+            "lost": self.lost,
         }
 
 
 def inspect_files(specs: Iterable[SourceSpec]) -> list[Inspected | ImageError]:
-    """Open every image of some files; a file that cannot be read gives its error."""
-    return [found for spec in specs for found in _inspect_file(spec)]
+    """Open every image of some files; a file that cannot be read gives its error.
+
+    Images are called as a first run calls them, which names those that it refuses, too.
+    """
+    found = [item for spec in specs for item in _inspect_file(spec)]
+    found.sort(key=lambda item: (item[0].path, item[0].series))
+    named = distinct_names([spec for spec, _ in found])
+    return [
+        replace(item, spec=spec) if isinstance(item, Inspected) else item
+        for spec, (_, item) in zip(named, found, strict=True)
+    ]
 
 
-def _inspect_file(spec: SourceSpec) -> list[Inspected | ImageError]:
+def _inspect_file(spec: SourceSpec) -> list[tuple[SourceSpec, Inspected | ImageError]]:
     try:
         images = expand(spec)
-    except ImageError as error:
-        return [error.alone()]
-    except (MemoryError, OSError, ValueError) as error:
-        return [UnreadableError(spec.path, f"cannot be opened ({error})")]
-    size = stored_bytes(path_of(spec.path))
-    return [_inspect(image, size if number == 0 else 0) for number, image in enumerate(images)]
+        size = stored_bytes(path_of(spec.path))
+    except Exception as error:  # as in a run, whatever a library raises costs this file alone
+        return [(spec, refusal(spec, error))]
+    return [(one, _inspect(one, 0 if number else size)) for number, one in enumerate(images)]
 
 
 def _inspect(spec: SourceSpec, size: int) -> Inspected | ImageError:
     try:
         with open_source(spec) as source:
-            return Inspected(spec, source.info, source.level_sizes, size)
-    except ImageError as error:
-        return error.alone()
-    except (MemoryError, OSError, ValueError) as error:
-        return UnreadableError(spec.path, f"cannot be opened ({error})")
+            require_pixels(source.info, spec.path)
+            return Inspected(spec, source.info, source.level_sizes, size, _lost(spec))
+    except Exception as error:
+        return refusal(spec, error)
+
+
+def _lost(spec: SourceSpec) -> str:
+    """What a companion of an OME-TIFF says that has pixels only."""
+    if spec.reader != "tiff" or not split_suffix(spec.path)[1].lower().startswith(".ome"):
+        return ""
+    with open_tiff(spec.path) as tif:
+        elsewhere = metadata_elsewhere(tif.ome_metadata or "")
+    return (
+        f"channel names, sizes and order of planes in {elsewhere}, which is not read; each file "
+        "of its set is an image of its own"
+        if elsewhere
+        else ""
+    )
 
 
 def stored_bytes(path: AnyPath) -> int:

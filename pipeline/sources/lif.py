@@ -77,7 +77,7 @@ class LeicaSource(RowSource):
             raise UnreadableError(path, f"{image.name}: {error}") from error
         try:
             block = image.memory_block
-        except KeyError as error:
+        except LookupError as error:
             raise DamageError(
                 path, f"is cut off: the pixels of {image.name} are not in it", "Copy it again."
             ) from error
@@ -120,10 +120,12 @@ def open_lif(path: str) -> liffile.LifFile:
     """
     try:
         lif = liffile.LifFile(open_file(path) if is_url(path) else path)
+        _ = lif.images  # lists them: what the XML lacks is found here
     except Exception as error:  # cut metadata surface as errors of XML and of struct
+        said = f"its XML lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UnreadableError(
             path,
-            f"is no Leica file that is understood: {error}",
+            f"is no Leica file that is understood: {said}",
             "Check that the copy is complete.",
         ) from error
     if lif.type not in (liffile.LifFileType.LIF, liffile.LifFileType.LOF):
@@ -138,7 +140,7 @@ def _places(path: str, lif: liffile.LifFile) -> list[tuple[int, int]]:
     for number, image in enumerate(lif.images):
         try:
             positions = 1 if image.is_flim else lay_out(image.xml_element).positions
-        except (LayoutError, ImageError):
+        except (LayoutError, ImageError, LookupError, ValueError):
             positions = 1  # what is wrong is said where it is opened
         found += [(number, position) for position in range(positions)]
     if not found:

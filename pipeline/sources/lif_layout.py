@@ -113,6 +113,12 @@ def _lay_out(element: Element) -> LifLayout:
     dtype = np.dtype(channels[0].dtype)
     samples = [c for c in channels if c.start < x.step]
     interleaved = len(samples) if len(samples) > 1 else 1
+    last_sample = max((c.start for c in samples), default=0) if interleaved > 1 else 0
+    if last_sample + dtype.itemsize > x.step:
+        raise LayoutError(
+            f"its pixels are {x.step} bytes apart, and {dtype.name} at byte {last_sample} of each "
+            "does not fit"
+        )
     places, names = [], []
     for channel in channels:
         plane, sample = (0, channel.start) if interleaved > 1 else (channel.start, 0)
@@ -157,16 +163,19 @@ def _dimensions(element: Element) -> dict[int, _Dimension]:
             raise LayoutError(f"its dimension {key} appears twice")
         if count < 1 or int(item.get("BitInc", "0")):
             raise LayoutError(f"its dimension {key} has {count} elements, or parts of bytes")
+        step = int(item.attrib["BytesInc"])
+        if step < (1 if count > 1 or key in (X, Y) else 0):
+            raise LayoutError(f"its dimension {key} has steps of {step} bytes")
         length, origin = float(item.get("Length", "0")), float(item.get("Origin", "0"))
         unit = item.get("Unit", "")
-        found[key] = _Dimension(count, int(item.attrib["BytesInc"]), origin, length, unit)
+        found[key] = _Dimension(count, step, origin, length, unit)
     if X not in found or Y not in found:
         raise LayoutError("it has no x or no y: scans of lines are not read")
     return found
 
 
 def _channels(element: Element) -> list[_Channel]:
-    found = []
+    found: list[_Channel] = []
     for item in element.findall(f"{DESCRIPTION}/Channels/ChannelDescription"):
         kind, bits = int(item.attrib["DataType"]), int(item.attrib["Resolution"])
         size = next((n for n in (8, 16, 32, 64) if bits <= n), 0)
@@ -177,8 +186,10 @@ def _channels(element: Element) -> list[_Channel]:
             p.findtext("Key", ""): p.findtext("Value", "") for p in item.iter("ChannelProperty")
         }
         name = str(keys.get("DyeName") or COLOURS.get(tag) or item.get("LUTName", ""))
-        dtype = f"<{'uf'[kind]}{size // 8}"
-        found.append(_Channel(dtype, int(item.get("BytesInc", "0")), tag, name))
+        dtype, start = f"<{'uf'[kind]}{size // 8}", int(item.get("BytesInc", "0"))
+        if start < 0:
+            raise LayoutError(f"its channel {len(found)} begins at byte {start}")
+        found.append(_Channel(dtype, start, tag, name))
     if not found:
         raise LayoutError("it has no channels")
     if len({channel.dtype for channel in found}) > 1:

@@ -62,7 +62,15 @@ def _frames(path: str, data: bytes) -> dict[int, int]:
         if not end or end + PLACE.size > len(data):
             raise DamageError(path, "the map of its chunks breaks off", AGAIN)
         if name.startswith(FRAME):
-            found[int(name[len(FRAME) : -1])] = PLACE.unpack_from(data, end)[0]
+            number = name[len(FRAME) : -1]
+            if not number.isdigit():
+                said = number[:20].decode("ascii", "backslashreplace")
+                raise DamageError(
+                    path,
+                    f'the map of its chunks numbers a frame "{said}", which is no number',
+                    AGAIN,
+                )
+            found[int(number)] = PLACE.unpack_from(data, end)[0]
         position = end + PLACE.size
 
 

@@ -38,6 +38,16 @@ def read_ome_xml(xml: str, name: str, index: int, count: int) -> Calibration:
     return Calibration() if pixels is None else _calibration(pixels)
 
 
+def metadata_elsewhere(xml: str) -> str:
+    """The file that has the metadata where an OME-TIFF has only pixels; "" where it has its own."""
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return ""
+    there = _child(root, "BinaryOnly")
+    return "" if there is None else there.get("MetadataFile", "another file")
+
+
 def _calibration(pixels: ElementTree.Element) -> Calibration:
     z, y, x = (
         micrometres(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm"))

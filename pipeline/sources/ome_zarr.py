@@ -52,8 +52,9 @@ class OmeZarrSource(Source):
         except OSError as error:
             raise UnreadableError(spec.path, f"cannot be opened: {os_reason(error)}") from error
         except Exception as error:  # zarr raises its own, and those of JSON and codecs
+            said = "nested too deeply" if isinstance(error, RecursionError) else f"{error}"
             raise UnreadableError(
-                spec.path, f"its zarr metadata are not understood: {error}"
+                spec.path, f"its zarr metadata are not understood: {said}"
             ) from error
 
     def _open(self) -> None:
@@ -61,14 +62,27 @@ class OmeZarrSource(Source):
             if not self._group.is_dir():
                 raise UnreadableError(self.spec.path, "is not a folder, or does not exist")
             list(self._group.iterdir())  # zarr takes a folder that it may not read for an empty one
-        group = zarr.open_group(zarr_place(self._group), mode="r", use_consolidated=False)
+        try:
+            group = zarr.open_group(zarr_place(self._group), mode="r", use_consolidated=False)
+        except FileNotFoundError as error:
+            raise UnreadableError(
+                self.spec.path,
+                f"{self._group} holds no zarr group: zarr.json or .zgroup is missing",
+            ) from error
         scale = read_multiscale(dict(group.attrs))
         # The attributes come from a file: a path in them must not lead out of the group.
         self._folder = (self._group / scale.path).resolve()
         if not is_inside(self._folder, self._group.resolve()):
             raise UnreadableError(self.spec.path, f'its level 0 "{scale.path}" is not inside it')
         strict = self.spec.missing_chunks == "error"
-        self._array = zarr.open_array(zarr_place(self._folder, strict=strict), mode="r")
+        try:
+            self._array = zarr.open_array(zarr_place(self._folder, strict=strict), mode="r")
+        except FileNotFoundError as error:
+            raise UnreadableError(
+                self.spec.path,
+                f'its level 0, "{scale.path}", is not there: {self._folder} holds no zarr array',
+                "Copy it again from its origin.",
+            ) from error
         self._axes, self._levels = scale.axes, scale.levels
         self._require_readable()
         self.info = self._describe(scale)

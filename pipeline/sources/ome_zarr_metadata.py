@@ -97,8 +97,8 @@ def read_multiscale(attributes: Mapping[str, object]) -> Multiscale:
         raise MetadataError("is a zarr group without an OME image (no multiscales)")
     try:
         return _parse(ome)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise MetadataError(f"its OME-Zarr metadata are not understood: {error!r}") from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise MetadataError(f"its OME-Zarr metadata are not understood: {_words(error)}") from error
 
 
 def _parse(ome: Mapping[str, object]) -> Multiscale:
@@ -115,9 +115,10 @@ def _parse(ome: Mapping[str, object]) -> Multiscale:
         for step in _sequence(holder.get("coordinateTransformations", []))
         if "scale" in _mapping(step)
     ]
+    for numbers in steps:
+        if len(numbers) != len(names):
+            raise ValueError(f"a scale has {len(numbers)} numbers, and there are {len(names)} axes")
     scale = tuple(math.prod(factors) for factors in zip(*steps, strict=True))
-    if scale and len(scale) != len(names):
-        raise ValueError(f"a scale of {len(scale)} numbers for {len(names)} axes")
     moved = _translation([level, image], len(names))
     paths = tuple(str(one["path"]) for one in levels)
     return Multiscale(paths[0], names, units, scale, _labels(ome), moved, paths)
@@ -133,12 +134,24 @@ def _translation(holders: Sequence[Mapping[str, object]], count: int) -> tuple[f
             if numbers is None:
                 continue
             values = [float(str(n)) for n in _sequence(numbers)]
+            if len(values) != count:
+                raise ValueError(
+                    f"a translation has {len(values)} numbers, and there are {count} axes"
+                )
             if "translation" in step:
                 place = [a + b for a, b in zip(place, values, strict=True)]
                 told = True
             else:
                 place = [a * b for a, b in zip(place, values, strict=True)]
     return tuple(place) if told else ()
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, IndexError):
+        return "a list that must not be empty is"
+    return str(error)
 
 
 def _labels(ome: Mapping[str, object]) -> tuple[str, ...]:

@@ -101,9 +101,17 @@ def _read_rows(
         parts = files.read_many(path, starts, [wide] * len(starts), what)
         data, stride = b"".join(parts), wide
     for target, sample in part.wanted:
-        part.out[target] = np.ndarray(
-            (y1 - y0, x1 - x0), layout.dtype, data, sample, (stride, layout.pixel_bytes)
-        )
+        try:
+            part.out[target] = np.ndarray(
+                (y1 - y0, x1 - x0), layout.dtype, data, sample, (stride, layout.pixel_bytes)
+            )
+        except ValueError as error:  # np.ndarray refuses what lies outside of the bytes
+            raise DamageError(
+                path,
+                f"{what} do not lie where the file says: pixels of {layout.pixel_bytes} bytes, one "
+                f"at byte {sample} of them, in rows of {layout.row_bytes} bytes",
+                "Copy the file again from its origin.",
+            ) from error
 
 
 class RowSource(Source):

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.sources.base import SourceSpec
+from pipeline.sources.names import fitting
 
 #: What a name may not hold, as it becomes a part of a path on any system.
 FORBIDDEN = re.compile(r'[\x00-\x1f/\\:*?"<>|]+')
-LONGEST = 80
+#: Bytes of the name of one scene: that of its file comes before it.
+LONGEST_BYTES = 100
 
 
 def scene_specs(spec: SourceSpec, names: Sequence[str]) -> list[SourceSpec]:
@@ -49,4 +51,4 @@ def scene_number(spec: SourceSpec, count: int) -> int:
 
 
 def _clean(name: str) -> str:
-    return FORBIDDEN.sub("-", name.strip())[:LONGEST].strip(" .-")
+    return fitting(FORBIDDEN.sub("-", name).strip(" .-"), LONGEST_BYTES)

@@ -63,6 +63,12 @@ def _look(part: Part) -> _Looked:
     if part.spec.fault:
         raise UnreadableError(part.spec.path, part.spec.fault)
     images = source_class(part.spec).list_images(part.spec) if not part.spec.series else [part.spec]
+    if not images:
+        raise UnreadableError(
+            part.spec.path,
+            "belongs to an OME-TIFF of several files, which is read from another of them",
+            "List all but that one under source.files.ignore, or leave out source.files.",
+        )
     if len(images) != 1:
         raise UnreadableError(
             part.spec.path,

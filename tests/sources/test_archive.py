@@ -15,6 +15,7 @@ from pipeline.errors import RecipeError, UnreadableError
 from pipeline.sources import formats
 from pipeline.sources.archive import discover, distinct_names, expand
 from pipeline.sources.base import SourceSpec, open_source
+from pipeline.sources.names import LONGEST_BYTES, fitting, still_listed
 
 
 def fill(root, *names, text=""):
@@ -219,3 +220,23 @@ def test_a_library_that_does_not_load_is_a_refusal(tmp_path, monkeypatch):
     (refused,) = admit(discover(tmp_path))
     assert "libopenslide.so.1" in str(refused.error)
     assert "pip install 'tilewright[formats]'" in str(refused.error)
+
+
+def test_names_that_were_given_stay_and_newcomers_get_others():
+    given = {("a.png", ""): "a", ("m.tif", "1"): "m_s1"}
+    specs = [spec("a.png"), spec("A.PNG"), spec("a.tif"), spec("m.tif", "m.tif_s1", "1")]
+    assert names(distinct_names(specs, given)) == ["a", "A.PNG", "a.tif", "m_s1"]
+    assert names(distinct_names([spec("a.tif")], given)) == ["a.tif"]
+    assert still_listed(given, [spec("m.tif")]) == {("m.tif", "1"): "m_s1"}
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "細"])
+def test_long_names_are_shortened_and_stay_apart(letter):
+    size = 250 // len(letter.encode())
+    long = [f"d/{letter * size}{ending}" for ending in ("_s0", "_s1", "")]
+    got = [fitting(name) for name in long]
+    assert len(set(got)) == 3
+    assert all(len(name.encode()) <= 2 + LONGEST_BYTES for name in got)
+    assert got[0].endswith("_s0")
+    assert fitting("d/" + "x" * LONGEST_BYTES) == "d/" + "x" * LONGEST_BYTES
+    assert names(distinct_names([spec(f"{n}.tif", n) for n in long])) == got

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.errors import RecipeError
+from pipeline.errors import EmptyArchiveError, RecipeError
 from pipeline.sources import discover
 from pipeline.sources.fields import gather, natural, stitched
 from pipeline.sources.file_names import Files
@@ -161,6 +161,7 @@ def test_a_pattern_that_fits_nothing(tmp_path):
         ("{row}_{field}", "give both"),
         ("{well}{row}{column}", "not both"),
         ({"template": "{channel}", "channels": {"a": "x", "b": "x"}}, "cannot have one name"),
+        ({"template": "{channel}", "channels": {"a": "x", "A": "y"}}, "name each once"),
         ("{wel l}", r"\{wel l\} is no group"),
     ],
 )
@@ -207,3 +208,61 @@ def test_a_field_that_lacks_a_file_costs_its_well(tmp_path):
 
 def test_natural_order():
     assert sorted(["w10", "w2", "w1", "a"], key=natural) == ["a", "w1", "w2", "w10"]
+
+
+def test_spellings_of_one_thing_are_one(tmp_path, caplog):
+    fill(
+        tmp_path,
+        *("Plate1_A01_1_w1_z1.tif", "plate1_a1_1_W1_z02.tif"),
+        *("plate1_A01_01_w2_z01.tif", "PLATE1_A1_1_w2_z2.tif"),
+        "plate1_B02_02_w1_z1.tif",
+    )
+    template = "{plate}_{well}_{field}_{channel}_z{z}.tif"
+    channels = {"W1": "DNA", "w7": "actin"}
+    specs = gathered(tmp_path, {"template": template, "channels": channels})
+    assert [s.name for s in specs] == ["PLATE1/A/1/1", "PLATE1/B/02/02"]
+    assert told(specs[:1])["PLATE1/A/1/1"] == [
+        ((0, 0, 0), "Plate1_A01_1_w1_z1.tif", "DNA"),
+        ((0, 0, 1), "plate1_a1_1_W1_z02.tif", "DNA"),
+        ((0, 1, 0), "plate1_A01_01_w2_z01.tif", "w2"),
+        ((0, 1, 1), "PLATE1_A1_1_w2_z2.tif", "w2"),
+    ]
+    assert "lacks" in specs[1].fault
+    assert 'no file has the channel "w7"' in caplog.text
+
+
+def test_folders_of_two_spellings_are_one_plate(tmp_path):
+    fill(tmp_path, "x/Ä/A01_s1_w1.tif", "x/a\u0308/A01_s1_w1.tif", "x/a\u0308/A01_s2_w1.tif")
+    found = told(gathered(tmp_path, "imagexpress"))
+    assert len(found) == 2
+    (fault,) = (said for said in found.values() if isinstance(said, str))
+    assert fault == "a\u0308/A01_s1_w1.tif and Ä/A01_s1_w1.tif both are channel w1 of it"
+
+
+def test_zeros_before_a_number_are_no_second_image(tmp_path):
+    fill(tmp_path, "p/A1_1.tif", "p/A01_01.tif")
+    (spec,) = gathered(tmp_path, "{plate}/{well}_{field}.tif")
+    assert spec.fault == "A01_01.tif and A1_1.tif both are the same image of it"
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        ({"w1": "w2"}, 'calls both "w1" and "w2" "w2"'),
+        ({"w9": "DNA"}, r'names "w9", and its files have the channels w1, w2 \(did you mean'),
+    ],
+)
+def test_names_of_channels_that_cannot_be(tmp_path, channels, message):
+    fill(tmp_path, "p/A01_s1_w1.tif", "p/A01_s1_w2.tif")
+    with pytest.raises(RecipeError, match=message):
+        gathered(tmp_path, {"preset": "imagexpress", "channels": channels})
+
+
+def test_what_a_preset_leaves_out_is_told_by_names_of_files(tmp_path, caplog):
+    fill(tmp_path, "my_thumbs/A01_s1_w1.tif", "my_thumbs/A01_s1_w1_thumb.tif")
+    (spec,) = gathered(tmp_path, "imagexpress")
+    assert len(spec.parts) == 1
+    assert "source.files leaves out 1 of 2 files" in caplog.text
+    (tmp_path / "my_thumbs/A01_s1_w1.tif").unlink()
+    with pytest.raises(EmptyArchiveError, match="leaves out all of its 1 files"):
+        gathered(tmp_path, "imagexpress")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
 from pipeline.errors import UnreadableError
 from pipeline.sources import discover, open_source
+from pipeline.sources.names import distinct_names, keep_plates
 from pipeline.sources.parts import Site
 from tests.plate_files import change, ome_of, write_plate
 
@@ -57,6 +60,11 @@ def test_a_broken_well_costs_its_own_fields(tmp_path):
     place = plate(tmp_path / "p.zarr")
     change(place / "A" / "1", "{")
     change(place / "B" / "1", {"well": {"images": [{"path": "../../A/2/0"}]}})
+    plate(tmp_path / "q.zarr")
+    change(tmp_path / "q.zarr" / "A" / "1", {"well": {"images": [None]}})
+    (broken,) = faults(discover(tmp_path / "q.zarr")).values()
+    assert broken.endswith("not understood: an image is None, no JSON object")
+    shutil.rmtree(tmp_path / "q.zarr")
     (place / "B" / "2" / "1").rename(tmp_path / ".gone")
     specs = discover(tmp_path)
     assert names(specs) == ["p/A/1", "p/A/2/0", "p/A/2/1", "p/B/1", "p/B/2/0", "p/B/2/1"]
@@ -81,7 +89,12 @@ def test_a_broken_plate_says_so(tmp_path):
         "its plate metadata call well 4 'x', which is no row/column",
     ]
     assert len(specs) == 8
-    for broken, fault in [({"plate": {}}, "'wells' is missing"), ({"plate": 3}, "not understood")]:
+    for broken, fault in [
+        ({"plate": {}}, "'wells' is missing"),
+        ({"plate": 3}, "not understood: its plate is 3, no JSON object"),
+        ({"plate": None}, "not understood: its plate is None, no JSON object"),
+        ({"plate": {"wells": None}}, "not understood: it lists no wells"),
+    ]:
         change(place, broken)
         (spec,) = discover(tmp_path)
         assert fault in spec.fault
@@ -101,3 +114,15 @@ def test_plates_that_are_called_alike_are_told_apart(tmp_path):
     assert plates == {"p.zarr", "p.ome.zarr", "q.zarr"}
     assert {"Q", "p.ome.zarr/A/1/0", "p.zarr/A/1/0"} < set(names(specs))
     assert {s.site.plate for s in discover(tmp_path, "*/A/1/0") if s.site} == plates
+
+
+def test_a_plate_keeps_its_name_with_fields_that_are_new(tmp_path):
+    plate(tmp_path / "p.zarr")
+    first = discover(tmp_path)
+    given = {(spec.path, ""): spec.name for spec in first[1:]}
+    plate(tmp_path / "p.ome.zarr", "0.5")
+    (tmp_path / "P.png").touch()
+    specs = distinct_names(keep_plates(discover(tmp_path), given), given)
+    assert [spec for spec in specs if "p.zarr" in spec.path] == first
+    assert {spec.site.plate for spec in specs if spec.site} == {"p", "p.ome.zarr"}
+    assert "P.png" in names(specs)

@@ -137,3 +137,41 @@ def test_what_is_not_read_is_refused(tmp_path, open_path):
     write_lif(tmp_path / "d.lif")
     with pytest.raises(UnreadableError, match="without an image"):
         listed(tmp_path / "d.lif")
+
+
+def test_an_image_without_a_name(tmp_path):
+    path = tmp_path / "a.lif"
+    write_lif(path, lif_image("one", pixels((4, 4)), "YX"))
+    right, wrong = (f'Element {key}="one"'.encode("utf-16-le") for key in ("Name", "Nome"))
+    path.write_bytes(path.read_bytes().replace(right, wrong))
+    with pytest.raises(UnreadableError, match="its XML lacks 'Name'"):
+        listed(path)
+
+
+def test_long_names_of_images_fit(tmp_path):
+    path = tmp_path / "a.lif"
+    names = ("細胞核" * 27, "細胞核" * 27 + "2", "two")
+    write_lif(path, *(lif_image(name, pixels((4, 4)), "YX") for name in names))
+    found = [spec.name for spec in listed(path)]
+    assert len(set(found)) == 3
+    assert max(len(name.encode()) for name in found) <= 102
+    assert found[0].startswith("a_細胞核")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ('BytesInc="18"', 'BytesInc="-8"', "its dimension 2 has steps of -8 bytes"),
+        ('BytesInc="18"', 'BytesInc="00"', "its dimension 2 has steps of 0 bytes"),
+        ('BytesInc="2"', 'BytesInc="1"', "its pixels are 1 bytes apart, and uint16 at byte 0"),
+        ('LUTName="" IsLUTInverted="0" BytesInc="0"', 'LUTName="" BytesInc="-9"', "byte -9"),
+        ('MemoryBlockID="MemBlock_one"', 'MemoryBlockXX="MemBlock_one"', "one are not in it"),
+    ],
+)
+def test_places_that_cannot_be(tmp_path, open_path, right, wrong, said):
+    path = tmp_path / "a.lif"
+    element, data, block = lif_image("one", pixels((8, 9)), "YX")
+    assert right in element
+    write_lif(path, (element.replace(right, wrong), data, block))
+    with pytest.raises((DamageError, UnreadableError), match=said):
+        open_path(path)

@@ -12,6 +12,7 @@ from pipeline.errors import DamageError, UnreadableError
 from pipeline.sources import nd2_frames
 from pipeline.sources.archive import expand
 from pipeline.sources.base import SourceSpec, open_source
+from pipeline.sources.file_bytes import FileBytes
 
 
 def pixels(shape, dtype="uint16"):
@@ -165,3 +166,26 @@ def test_old_and_other_files_are_refused(tmp_path, open_path):
     (tmp_path / "text.nd2").write_bytes(b"no microscope made this" * 9)
     with pytest.raises(UnreadableError, match="not an ND2"):
         open_path(tmp_path / "text.nd2")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        (b"ImageDataSeq|1!", b"ImageDataSeq|h!", 'numbers a frame "h", which is no number'),
+        (b"ImageDataSeq|0!", b"ImageDataSeq|0\xff", "which is no number"),
+    ],
+)
+def test_a_damaged_map_is_damage(tmp_path, open_path, right, wrong, said):
+    path = tmp_path / "a.nd2"
+    write_nd2(path, pixels((2, 5, 6, 1)), "T")
+    data = path.read_bytes()
+    at = data.rindex(right)
+    path.write_bytes(data[:at] + wrong + data[at + len(right) :])
+    with pytest.raises(DamageError, match=said):
+        open_path(path)
+
+
+def test_a_place_that_no_file_has_is_damage(tmp_path):
+    (tmp_path / "a").write_bytes(b"any")
+    with pytest.raises(DamageError, match=r"its map is said to lie at byte \d+, which no file has"):
+        FileBytes().read(str(tmp_path / "a"), 1 << 63, 4, "its map")

@@ -160,14 +160,26 @@ def test_only_chunks_of_the_box_are_read(tmp_path, open_path, version):
         assert source.read(0, [0], Box((0, 16, 8), (1, 32, 16))).all()
 
 
+def scaled(scale, translation=None):
+    """Attributes of an image of axes cyx."""
+    steps = [{"type": "scale", "scale": scale}]
+    if translation:
+        steps.append({"type": "translation", "translation": translation})
+    level = {"path": "0", "coordinateTransformations": steps}
+    return {"multiscales": [{"axes": ["c", "y", "x"], "datasets": [level]}]}
+
+
 @pytest.mark.parametrize(
     ("attributes", "reason"),
     [
         ({"plate": {"wells": []}}, "HCS plate, not one of its fields"),
         ({"multiscales": []}, "no multiscales"),
-        ({"multiscales": [{"datasets": []}]}, "not understood"),
+        ({"multiscales": [{"datasets": []}]}, "understood: a list that must not be empty is"),
+        ({"multiscales": [{}]}, "not understood: 'datasets' is missing"),
+        (scaled([1.0, 1.0]), "not understood: a scale has 2 numbers, and there are 3 axes"),
+        (scaled([1.0] * 3, [0.0]), "a translation has 1 numbers, and there are 3 axes"),
         ({"multiscales": "x"}, "not understood"),
-        ({"multiscales": [{"datasets": [{"path": "7"}]}]}, "7"),
+        ({"multiscales": [{"datasets": [{"path": "7"}]}]}, 'its level 0, "7", is not there: .*Big'),
         ({"multiscales": [{"datasets": [{"path": "../b"}]}]}, "not inside"),
         ({"multiscales": [{"axes": ["y", "x"], "datasets": [{"path": "0"}]}]}, "do not fit"),
         ({"multiscales": [{"axes": ["q", "y", "x"], "datasets": [{"path": "0"}]}]}, 'axis "q"'),
@@ -176,7 +188,7 @@ def test_only_chunks_of_the_box_are_read(tmp_path, open_path, version):
     ids=str,
 )
 def test_metadata_that_are_refused(tmp_path, open_path, attributes, reason):
-    path = write(tmp_path / "a.zarr", pixels("cyx"), "cyx")
+    path = write(tmp_path / "Big.zarr", pixels("cyx"), "cyx")
     (path / ".zattrs").write_text(json.dumps(attributes))
     with pytest.raises(UnreadableError, match=reason) as caught:
         open_path(path)
@@ -187,6 +199,13 @@ def test_broken_json_nothing_and_forbidden(tmp_path, open_path, monkeypatch):
     path = write(tmp_path / "a.zarr", pixels("cyx"), "cyx")
     (path / ".zattrs").write_text("{")
     with pytest.raises(UnreadableError):
+        open_path(path)
+    (path / ".zattrs").write_text("[" * 100_000)
+    with pytest.raises(UnreadableError, match="nested too deeply"):
+        open_path(path)
+    for name in (".zattrs", ".zgroup"):
+        (path / name).unlink()
+    with pytest.raises(UnreadableError, match=r"a\.zarr holds no zarr group: zarr\.json or"):
         open_path(path)
     with pytest.raises(UnreadableError, match="does not exist"):
         open_path(tmp_path / "b.zarr")

@@ -14,6 +14,7 @@ from pipeline.errors import UnreadableError
 from pipeline.sources import tiff_pixels
 from pipeline.sources.archive import expand
 from pipeline.sources.base import SourceSpec
+from pipeline.sources.parts import Part
 from pipeline.sources.tiff_decode import PageDecoder
 
 TYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"]
@@ -222,6 +223,8 @@ def test_multi_file_ome_is_one_image(tmp_path, open_path, same):
         )
     specs = [SourceSpec("tiff", str(tmp_path / f"t{t}.ome.tif"), f"t{t}") for t in range(2)]
     assert [expand(spec) for spec in specs] == [[specs[0]], []]
+    with pytest.raises(UnreadableError, match=r"t1\.ome\.tif: belongs to an OME-TIFF of several"):
+        expand(SourceSpec("composed", specs[1].path, "t1", parts=(Part(specs[1]),)))
     with open_path(tmp_path / "t0.ome.tif") as source:
         same(source, image[:, None, None])
         before = source.fingerprint()
