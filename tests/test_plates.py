@@ -299,6 +299,20 @@ def test_acquisitions_stay_apart(tmp_path: Path) -> None:
     np.testing.assert_array_equal(zarr.open_array(group / "0", mode="r")[...], want)
 
 
+def test_each_acquisition_is_laid_out_on_a_grid_of_its_own(tmp_path: Path) -> None:
+    # Three fields each, so that the second acquisition does not begin a row by its fields' names.
+    fields = {("A", "1", str(k)): well(k)[:8, :9] for k in range(6)}
+    numbers = {str(k): k // 3 for k in range(6)}
+    archive = write_plate(tmp_path / "p.zarr", fields, "0.5", acquisitions=numbers)
+    source = {"fields": "stitched", "grid": {"columns": 2, "order": "snake"}}
+    folder = run(archive, tmp_path / "out", source=source, output={"image": "copy"})
+    for number in range(2):
+        a, b, c = (fields["A", "1", str(3 * number + k)] for k in range(3))
+        want = np.block([[a, b], [np.zeros_like(c), c]])
+        group = folder.images / f"p.ome.zarr/A/1/acquisition{number}"
+        np.testing.assert_array_equal(zarr.open_array(group / "0", mode="r")[...], want)
+
+
 def test_threads_that_publish_into_one_well_do_not_lose_a_field(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

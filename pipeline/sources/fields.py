@@ -219,8 +219,8 @@ def natural(text: str) -> list[tuple[int, int, str]]:
 def stitched(specs: Sequence[SourceSpec], root: AnyPath, layout: Layout) -> list[SourceSpec]:
     """Put the fields of each well together to one image; the images of one file, too.
 
-    Fields of a plate's several acquisitions are several images. A field has the same place on the
-    grid in every well of its plate, also where a well lacks others.
+    Fields of a plate's several acquisitions are several images, each on a grid of its own. A field
+    has the same place on the grid in every well of its plate, also where a well lacks others.
     """
     wells: dict[Site, list[tuple[Site, SourceSpec]]] = {}
     alone: list[SourceSpec] = []
@@ -231,14 +231,16 @@ def stitched(specs: Sequence[SourceSpec], root: AnyPath, layout: Layout) -> list
             alone.append(spec)
         else:
             alone.append(replace(spec, layout=layout))
-    known: dict[str, set[str]] = {}
+    known: dict[tuple[str, int | None], set[str]] = {}
     for well, fields in wells.items():
-        known.setdefault(well.plate, set()).update(site.field for site, _ in fields)
-    cells = {plate: sorted(names, key=natural) for plate, names in known.items()}
+        names = known.setdefault((well.plate, well.acquisition), set())
+        names.update(site.field for site, _ in fields)
+    cells = {grid: sorted(names, key=natural) for grid, names in known.items()}
     several = Counter((well.plate, well.row, well.column) for well in wells)
     made = []
     for well, fields in wells.items():
-        placed = replace(layout, cells=tuple(cells[well.plate].index(s.field) for s, _ in fields))
+        grid = cells[well.plate, well.acquisition]
+        placed = replace(layout, cells=tuple(grid.index(site.field) for site, _ in fields))
         if several[well.plate, well.row, well.column] > 1:
             well = replace(well, field=f"acquisition{well.acquisition}")
         made.append(_well(well, root, [spec for _, spec in fields], placed))
