@@ -18,8 +18,8 @@ from pipeline.storage import AnyPath
 
 #: Groups that files of one field differ in, with their axes.
 ALONG = {"t": "t", "channel": "c", "z": "z"}
-#: Files that a message names.
-NAMED = 3
+#: Files that a message names, and what to do with them.
+NAMED, IGNORE = 3, "under source.files.ignore, or correct the pattern"
 
 #: What tells the files of one field apart: (t, channel, z), "" where names do not say.
 Place = tuple[str, str, str]
@@ -64,8 +64,9 @@ def gather(specs: Sequence[SourceSpec], root: AnyPath, files: FilesSection) -> l
     Returns
     -------
     list of SourceSpec
-        One a field; one with a fault for each file whose name does not fit, and for each field
-        that lacks a file which most fields of its plate have.
+        One a field; one with a fault for each file whose name does not fit, for each field that
+        lacks a file which most fields of its plate have, and for each that has files which say a
+        channel, plane or time point beside files which do not.
 
     Raises
     ------
@@ -96,7 +97,7 @@ def gather(specs: Sequence[SourceSpec], root: AnyPath, files: FilesSection) -> l
             f"example {first}. Correct the pattern; docs/plates.md has examples."
         )
     _require_apart(others, fields, root)
-    found = [s for plate in _by_plate(fields) for s in _complete(plate, files.channels)]
+    found = [s for plate in _by_plate(fields) for s in _complete(plate, files.channels, root)]
     return sorted([*others, *strange, *found], key=lambda spec: (spec.name, spec.path))
 
 
@@ -160,13 +161,15 @@ def _by_plate(fields: Mapping[_Key, _Field]) -> Iterable[dict[_Key, _Field]]:
     return plates.values()
 
 
-def _complete(plate: Mapping[_Key, _Field], names: Mapping[str, str]) -> Iterable[SourceSpec]:
+def _complete(
+    plate: Mapping[_Key, _Field], names: Mapping[str, str], root: AnyPath
+) -> Iterable[SourceSpec]:
     """One spec a field; what at least half of the fields have, all must have."""
     tokens = [_usual(plate.values(), k) for k in range(len(ALONG))]
     for key, one in plate.items():
         first = next(iter(one.files.values()))
         spec = replace(first, reader="composed", name=key.name, site=key.site)
-        fault = one.fault or _incomplete(one, tokens)
+        fault = one.fault or _unlike(one, tokens, root) or _incomplete(one, tokens)
         yield (
             replace(spec, fault=fault)
             if fault
@@ -175,9 +178,40 @@ def _complete(plate: Mapping[_Key, _Field], names: Mapping[str, str]) -> Iterabl
 
 
 def _usual(fields: Iterable[_Field], k: int) -> list[str]:
-    found = [{place[k] for place in one.files} for one in fields]
+    """Tokens of at least half of the fields; "" only where no other is usual."""
+    found = [_said(one, k) or {""} for one in fields]
     counts = Counter(token for tokens in found for token in tokens)
-    return sorted((t for t, n in counts.items() if 2 * n >= len(found)), key=natural)
+    usual = {token for token, n in counts.items() if 2 * n >= len(found)}
+    return sorted(usual - {""} or usual, key=natural)
+
+
+def _said(one: _Field, k: int) -> set[str]:
+    return {place[k] for place in one.files} - {""}
+
+
+def _unlike(one: _Field, tokens: Sequence[Sequence[str]], root: AnyPath) -> str:
+    """Why files that say an axis and files that do not are no image.
+
+    A projection beside the planes of a stack would be its plane 0.
+    """
+    for k, group in enumerate(ALONG):
+        paths: dict[bool, list[str]] = {True: [], False: []}
+        for place, spec in one.files.items():
+            paths[place[k] != ""].append(relative_name(spec.path, root))
+        told, silent = (_some(paths[said], ", ") for said in (True, False))
+        if told and silent:
+            fault = f"some of its files say no {group} ({silent}), and others do ({told})"
+            return f"{fault}; list those that are no part of it {IGNORE}"
+        if bool(told) == (list(tokens[k]) == [""]):
+            says, do = ("say a", "do not") if told else ("say no", "do")
+            fault = f"its files {says} {group} ({told or silent}), and those of other fields of its"
+            return f"{fault} plate {do}; list them {IGNORE}"
+    return ""
+
+
+def _some(texts: Sequence[str], between: str) -> str:
+    more = f" and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
+    return between.join(texts[:NAMED]) + more
 
 
 def _incomplete(one: _Field, tokens: Sequence[Sequence[str]]) -> str:
@@ -187,9 +221,8 @@ def _incomplete(one: _Field, tokens: Sequence[Sequence[str]]) -> str:
     extra = [place for place in one.files if place not in wanted]
     for verb, places in (("lacks", lacking), ("alone has", extra)):
         if places:
-            shown = "; ".join(map(_spelled, places[:NAMED]))
-            more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
-            return f"it {verb} {shown}{more}, of the files that its plate has for every field"
+            shown = _some([_spelled(place) for place in places], "; ")
+            return f"it {verb} {shown}, of the files that its plate has for every field"
     return ""
 
 
