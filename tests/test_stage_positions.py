@@ -11,7 +11,10 @@ from flows.request import Request
 from pipeline.box import Box
 from pipeline.labels_recipe import parse_any_recipe
 from pipeline.sources import open_source
+from pipeline.sources.archive import expand
 from pipeline.sources.base import SourceSpec
+from pipeline.sources.parts import Layout, Part
+from pipeline.sources.spec_json import spec_from_json, spec_to_json
 from tests.in_process import digests, segment
 
 PIXEL_UM = 0.5
@@ -26,9 +29,9 @@ def scene() -> np.ndarray:
     return image
 
 
-def write_field(path, image: np.ndarray, x: int) -> None:
-    plane = {"PositionX": [x * PIXEL_UM], "PositionY": [0.0]}
-    units = {"PositionXUnit": ["µm"], "PositionYUnit": ["µm"]}
+def write_field(path, image: np.ndarray, x: float, y: float = 0, unit: str = "µm") -> None:
+    plane = {"PositionX": [x * PIXEL_UM], "PositionY": [y * PIXEL_UM]}
+    units = {"PositionXUnit": [unit], "PositionYUnit": [unit]}
     sizes = {"PhysicalSizeX": PIXEL_UM, "PhysicalSizeY": PIXEL_UM}
     meta = {"axes": "YX", "Plane": {**plane, **units}, **sizes}
     tifffile.imwrite(path, image, ome=True, metadata=meta)
@@ -60,3 +63,25 @@ def test_ome_tiff_fields_are_put_where_the_stage_was(tmp_path, tile):
         found = labels.read(0, [0], Box.whole(labels.info.shape[2:]))[0, 0]
     assert found.shape == image.shape
     np.testing.assert_array_equal(found > 0, image > 100)
+
+
+def scan(folder, *places, unit: str = "µm", **layout) -> SourceSpec:
+    """A spec of fields of 8 x 10 px at (y, x) in px, each full of its number from 1."""
+    for k, (y, x) in enumerate(places):
+        write_field(folder / f"{k}.ome.tif", np.full((8, 10), k + 1, "u2"), x, y, unit)
+    parts = [
+        Part(SourceSpec("tiff", str(folder / f"{k}.ome.tif"), str(k))) for k in range(len(places))
+    ]
+    first = parts[0].spec.path
+    return SourceSpec("composed", first, "scan", parts=tuple(parts), layout=Layout(**layout))
+
+
+@pytest.mark.parametrize("y", [1, -1])
+def test_a_stitched_image_lies_where_its_top_left_pixel_does(tmp_path, y):
+    # The first field is not the top left one; without the last one no field is.
+    places = [(100, 110), (100 + 8 * y, 100), (100, 100)]
+    for count in (3, 2):
+        (spec,) = expand(scan(tmp_path, *places[:count], y=y))
+        for known in (spec, spec_from_json(spec_to_json(spec))):
+            with open_source(known) as source:
+                assert source.info.origin_um == (None, 50.0, 50.0)

@@ -122,7 +122,8 @@ def _require_channels(looked: Sequence[_Looked]) -> None:
 
 def _leaves(one: _Looked, at: Five) -> list[Part]:
     if not one.spec.parts:
-        return [Part(one.spec, at, one.info.shape, one.channels, one.part.along)]
+        info = one.info
+        return [Part(one.spec, at, info.shape, one.channels, one.part.along, info.origin_um)]
     return [
         replace(inner, offset=_added(at, inner.offset), channels=inner.channels)
         for inner in one.spec.parts
