@@ -9,6 +9,7 @@ import tifffile
 
 from flows.request import Request
 from pipeline.box import Box
+from pipeline.errors import UnreadableError
 from pipeline.labels_recipe import parse_any_recipe
 from pipeline.sources import open_source
 from pipeline.sources.archive import expand
@@ -16,6 +17,7 @@ from pipeline.sources.base import SourceSpec
 from pipeline.sources.parts import Layout, Part
 from pipeline.sources.spec_json import spec_from_json, spec_to_json
 from tests.in_process import digests, segment
+from tests.plate_files import write_plate
 
 PIXEL_UM = 0.5
 
@@ -85,3 +87,36 @@ def test_a_stitched_image_lies_where_its_top_left_pixel_does(tmp_path, y):
         for known in (spec, spec_from_json(spec_to_json(spec))):
             with open_source(known) as source:
                 assert source.info.origin_um == (None, 50.0, 50.0)
+
+
+@pytest.mark.parametrize("far", [1e300, -1e308, 1e7])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_field_that_is_nowhere_is_named_with_its_position(tmp_path, far, at):
+    places = [(0.0, 0.0), (0.0, 10.0), (8.0, 0.0)]
+    places[at] = (0.0, far)
+    said = rf"{at}\.ome\.tif: lies at y 0 um, x {far * PIXEL_UM:g} um on".replace("+", r"\+")
+    with pytest.raises(UnreadableError, match=said) as caught:
+        expand(scan(tmp_path, *places))
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("bad", ["NaN", "Infinity", "-1e999"])
+@pytest.mark.parametrize("fields", ["apart", "stitched"])
+def test_a_translation_that_is_no_number_costs_its_field_or_well(tmp_path, bad, fields):
+    places = [("A", "1", "0"), ("A", "1", "1"), ("A", "2", "0")]
+    pixels = {place: np.full((8, 10), 9, "u1") for place in places}
+    stage = {places[0]: (0.0, 0.0), places[1]: (0.0, 777.0)}
+    archive = write_plate(tmp_path / "p.zarr", pixels, positions=stage)
+    attributes = archive / "A/1/1/.zattrs"
+    attributes.write_text(attributes.read_text().replace("777.0", bad))
+    recipe = parse_any_recipe(
+        {"source": {"fields": fields}, "segment": {"method": "threshold"}}, "test"
+    )
+    folder = segment(Request(recipe, archive, tmp_path / "out"), small=False)
+    manifest = folder.reading()
+    found = {row.name: (row.status, str(row.reason)) for row in manifest.images()}
+    manifest.close()
+    wrong = "p/A/1" if fields == "stitched" else "p/A/1/1"
+    assert [name for name, (status, _) in found.items() if status != "published"] == [wrong]
+    value = {"NaN": "nan", "Infinity": "inf", "-1e999": "-inf"}[bad]
+    assert f"A/1/1: its translation along x is {value} um, which is no place" in found[wrong][1]
