@@ -9,7 +9,7 @@ import tifffile
 
 from flows.request import Request
 from pipeline.box import Box
-from pipeline.errors import UnreadableError
+from pipeline.errors import RecipeError, UnreadableError
 from pipeline.labels_recipe import parse_any_recipe
 from pipeline.sources import open_source
 from pipeline.sources.archive import expand
@@ -78,6 +78,11 @@ def scan(folder, *places, unit: str = "µm", **layout) -> SourceSpec:
     return SourceSpec("composed", first, "scan", parts=tuple(parts), layout=Layout(**layout))
 
 
+def corners(spec: SourceSpec) -> list[tuple[int, ...]]:
+    (found,) = expand(spec)
+    return [part.offset[-2:] for part in found.parts]
+
+
 @pytest.mark.parametrize("y", [1, -1])
 def test_a_stitched_image_lies_where_its_top_left_pixel_does(tmp_path, y):
     # The first field is not the top left one; without the last one no field is.
@@ -120,3 +125,28 @@ def test_a_translation_that_is_no_number_costs_its_field_or_well(tmp_path, bad, 
     assert [name for name, (status, _) in found.items() if status != "published"] == [wrong]
     value = {"NaN": "nan", "Infinity": "inf", "-1e999": "-inf"}[bad]
     assert f"A/1/1: its translation along x is {value} um, which is no place" in found[wrong][1]
+
+
+def test_a_grid_holds_whatever_files_say(tmp_path):
+    spec = scan(tmp_path, (0, 0), (8, 0), (16, 0))
+    assert corners(spec) == [(0, 0), (8, 0), (16, 0)]
+    assert corners(scan(tmp_path, (0, 0), (8, 0), (1e300, 0), columns=2)) == [
+        (0, 0),
+        (0, 10),
+        (8, 0),
+    ]
+
+
+def test_positions_in_no_unit_of_length_are_none(tmp_path):
+    spec = scan(tmp_path, (0, 0), (8, 0), unit="reference frame")
+    with pytest.raises(UnreadableError, match=r"do not say where they lie.*grid"):
+        expand(spec)
+    write_field(tmp_path / "0.ome.tif", np.ones((8, 10), "u2"), 0)
+    with pytest.raises(UnreadableError, match=r"1\.ome\.tif: does not say in a unit of length"):
+        expand(spec)
+
+
+def test_grid_and_stage_are_one_too_many():
+    source = {"fields": "stitched", "grid": {"columns": 2}, "stage": {"y": "up"}}
+    with pytest.raises(RecipeError, match="grid and stage both say how fields lie"):
+        parse_any_recipe({"source": source, "segment": {"method": "threshold"}}, "test")

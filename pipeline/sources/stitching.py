@@ -143,7 +143,7 @@ def _laid_out(spec: SourceSpec, layout: Layout, looked: Sequence[_Looked]) -> li
             _refuse(looked[0], one, "(T, C, Z)", looked[0].info.shape[:3], one.info.shape[:3])
     if len(looked) == 1:
         return [(0, 0, 0, 0, 0)]
-    places = _on_stage(spec, layout, looked)
+    places = None if layout.columns else _on_stage(spec, layout, looked)
     if places is None:
         places = _on_grid(spec, layout, looked)
     _require_apart(spec, looked, places)
