@@ -32,7 +32,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class GridSection(Section):
-    """Where fields lie that do not say so: `columns` of them a row, in the order of their names.
+    """Where fields lie, whatever files say: `columns` of them a row, in the order of their names.
 
     `overlap_px`: what neighbours share. `order`: "snake" turns every other row around.
     """
@@ -91,6 +91,11 @@ class SourceSection(Section):
     def _layout_of_something(self) -> SourceSection:
         if self.layout is None and (self.grid is not None or self.stage != StageSection()):
             raise ValueError("grid and stage lay out stitched fields: add `fields: stitched`")
+        if self.grid is not None and self.stage != StageSection():
+            raise ValueError(
+                "grid and stage both say how fields lie: leave out grid to put them where the "
+                "stage was, or leave out stage"
+            )
         return self
 
     @property

@@ -1,7 +1,8 @@
-"""wells.parquet: one row a well, of all objects in its published fields.
+"""wells.parquet: one row a well and acquisition, of all objects in its published fields.
 
     plate, well         path of the plate in the archive, name of the well: "B03"
     row, column         as the archive names them
+    acquisition         its number, where a plate tells acquisitions apart; they are never summed
     label_image         which label, where the recipe makes several: then one row a well and label
     fields              images that are published, 1 for a stitched well
     fields_quarantined  images that are not, and whose objects are missing here
@@ -35,54 +36,75 @@ from pipeline.table_file import open_table
 
 #: What objects may have of their class: its name, or its number in a detector.
 CLASSES = ("class", "class_id")
+#: Columns of objects.parquet that tell where an image was taken.
+SITES = ("plate", "well", "field", "acquisition")
+#: The first columns of wells.parquet, where it has them.
+ROWS = ("plate", "well", "row", "column", "acquisition", "label_image")
 #: Columns of objects.parquet that tell an object from others, or where it is.
-PLACES = ("image", "plate", "well", "field", "label", "t", "z", "touches_border", *CLASSES)
+PLACES = ("image", *SITES, "label", "t", "z", "touches_border", *CLASSES)
 PLACE_STARTS = ("bbox_", "centroid_", "detected_")
-SITE_COLUMNS = ("plate", "well", "field")
+
+#: Plate, row and column of a well, and the acquisition.
+_Well = tuple[str, str, str, int | None]
 
 
 def with_site_columns(schema: pa.Schema, images: Iterable[ImageRow]) -> pa.Schema:
-    """A schema of objects with plate, well and field behind the image, where any is known."""
-    if not any(row.details.get("site") for row in images):
+    """A schema of objects with what any image knows of its site, behind the image's name.
+
+    Plate, well and field always, the acquisition only where some plate has several.
+    """
+    sites = [row.details["site"] for row in images if row.details.get("site")]
+    if not sites:
         return schema
-    for k, name in enumerate(SITE_COLUMNS, start=1):
-        schema = schema.insert(k, pa.field(name, pa.string()))
+    told = any(site.get("acquisition") is not None for site in sites)
+    for k, name in enumerate(SITES if told else SITES[:-1], start=1):
+        schema = schema.insert(k, pa.field(name, _type(name)))
     return schema
 
 
 def with_site(table: pa.Table, row: ImageRow) -> pa.Table:
-    """Objects of one image with their plate, well and field, where they are known."""
+    """Objects of one image with their plate, well, field, acquisition, where they are known."""
     content = row.details.get("site")
     if not content:
         return table
     site = Site(**content)
-    for k, value in enumerate((site.plate, site.well, site.field), start=1):
-        column = pa.array([value or None] * len(table), pa.string())
-        table = table.add_column(k, SITE_COLUMNS[k - 1], column)
+    values = (site.plate or None, site.well or None, site.field or None, site.acquisition)
+    for k, (name, value) in enumerate(zip(SITES, values, strict=True), start=1):
+        table = table.add_column(k, name, pa.array([value] * len(table), _type(name)))
     return table
 
 
 def write_wells(folder: RunFolder, manifest: Manifest) -> None:
     """Write wells.parquet, if any image is of a well; one well's objects are in memory together."""
-    wells: dict[tuple[str, str, str], list[ImageRow]] = {}
+    wells: dict[_Well, list[ImageRow]] = {}
     for row in manifest.images():
         site = row.details.get("site")
         if site and site["row"]:
-            wells.setdefault((site["plate"], site["row"], site["column"]), []).append(row)
+            key = (site["plate"], site["row"], site["column"], site.get("acquisition"))
+            wells.setdefault(key, []).append(row)
     if not wells:
         folder.wells.unlink(missing_ok=True)
         return
-    ordered = sorted(wells, key=lambda key: (key[0], len(key[1]), key[1], natural(key[2])))
+    ordered = sorted(wells, key=_in_order)
     rows = [row for key in ordered for row in _summaries(folder, key, wells[key])]
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    found = {name for row in rows for name in row}
+    first = [name for name in ROWS if name in found]
+    names = list(dict.fromkeys([*first, *(name for row in rows for name in row)]))
     columns = {name: pa.array([row.get(name) for row in rows], _type(name)) for name in names}
     partial = folder.local / "wells.parquet.partial"
     pq.write_table(pa.table(columns), partial, compression="zstd")
     put_file(partial, folder.wells)
 
 
+def _in_order(well: _Well) -> tuple[object, ...]:
+    plate, row, column, acquisition = well
+    return plate, len(row), row, natural(column), -1 if acquisition is None else acquisition
+
+
 def _type(name: str) -> pa.DataType:
-    if name in ("plate", "well", "row", "column", "label_image"):
+    if name == "acquisition":
+        return pa.int64()
+    if name in SITES or name in ROWS:
         return pa.string()
     whole = name.startswith(("fields", "count_", "area_px_")) or name == "objects"
     statistic = name.endswith(("_mean", "_median", "_std"))
@@ -90,12 +112,14 @@ def _type(name: str) -> pa.DataType:
 
 
 def _summaries(
-    folder: RunFolder, key: tuple[str, str, str], images: Sequence[ImageRow]
+    folder: RunFolder, key: _Well, images: Sequence[ImageRow]
 ) -> Iterator[dict[str, Any]]:
     """One row a label, each with its own columns."""
-    plate, row, column = key
+    plate, row, column, acquisition = key
     published = [image for image in images if image.status == "published"]
-    place = {"plate": plate, "well": f"{row}{column}", "row": row, "column": column}
+    place: dict[str, Any] = {"plate": plate, "well": f"{row}{column}", "row": row, "column": column}
+    if acquisition is not None:
+        place["acquisition"] = acquisition
     counts = {"fields": len(published), "fields_quarantined": len(images) - len(published)}
     labels: dict[str, list[ImageRow]] = {}
     for one in (one for image in published for one in label_rows(image)):

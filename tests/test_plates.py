@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pipeline.recipe import parse_recipe
 from pipeline.run_folder import RunFolder
 from pipeline.sources.ome_zarr_metadata import ome_attributes
 from pipeline.verify import verify_folder
+from pipeline.wells import SITES
 from tests import in_process
 from tests.plate_files import Place, change, ome_of, write_plate
 
@@ -297,6 +299,45 @@ def test_acquisitions_stay_apart(tmp_path: Path) -> None:
     group = plate / "A/1/acquisition5"
     want = np.concatenate([fields["A", "1", "2"], fields["A", "1", "3"]], axis=1)
     np.testing.assert_array_equal(zarr.open_array(group / "0", mode="r")[...], want)
+
+
+def test_each_acquisition_is_laid_out_on_a_grid_of_its_own(tmp_path: Path) -> None:
+    # Three fields each, so that the second acquisition does not begin a row by its fields' names.
+    fields = {("A", "1", str(k)): well(k)[:8, :9] for k in range(6)}
+    numbers = {str(k): k // 3 for k in range(6)}
+    archive = write_plate(tmp_path / "p.zarr", fields, "0.5", acquisitions=numbers)
+    source = {"fields": "stitched", "grid": {"columns": 2, "order": "snake"}}
+    folder = run(archive, tmp_path / "out", source=source, output={"image": "copy"})
+    for number in range(2):
+        a, b, c = (fields["A", "1", str(3 * number + k)] for k in range(3))
+        want = np.block([[a, b], [np.zeros_like(c), c]])
+        group = folder.images / f"p.ome.zarr/A/1/acquisition{number}"
+        np.testing.assert_array_equal(zarr.open_array(group / "0", mode="r")[...], want)
+
+
+def test_acquisitions_are_not_summed_up(tmp_path: Path) -> None:
+    # The same pictures twice; and a plate that comes first and knows no acquisitions.
+    pair = [halves()["A", "1", str(k)] for k in range(2)]
+    fields = {("A", "1", str(k)): pair[k % 2] for k in range(4)}
+    numbers = {str(k): 3 + k // 2 for k in range(4)}
+    write_plate(tmp_path / "in" / "q.zarr", fields, "0.5", acquisitions=numbers)
+    write_plate(tmp_path / "in" / "p.zarr", {("A", "1", "0"): pair[0]}, "0.5")
+    for source in ({}, {"fields": "stitched", "grid": {"columns": 2}}):
+        folder = run(tmp_path / "in", tmp_path / f"out{len(source)}", source=source)
+        wells = pd.read_parquet(folder.wells, dtype_backend="pyarrow")
+        assert list(wells.columns[:5]) == ["plate", "well", "row", "column", "acquisition"]
+        assert pq.read_table(folder.wells)["acquisition"].to_pylist() == [None, 3, 4]
+        assert list(wells["fields"]) == ([1, 1, 1] if source else [1, 2, 2])
+        assert wells["objects"][1] == wells["objects"][2] > wells["objects"][0]
+        objects = pq.read_table(folder.objects)
+        assert objects.column_names[:6] == ["image", *SITES, "label"]
+        found = Counter(zip(*(objects[n].to_pylist() for n in ("plate", SITES[3])), strict=True))
+        counts = [found["p", None], found["q", 3], found["q", 4]]
+        assert counts == list(wells["objects"])
+        page = folder.report.read_text("utf-8")
+        assert "<h2>2 plates</h2>" in page
+        for name in ("p", "q · acquisition 3", "q · acquisition 4"):
+            assert f"<h3>{name}</h3>" in page
 
 
 def test_threads_that_publish_into_one_well_do_not_lose_a_field(tmp_path: Path) -> None:

@@ -55,8 +55,7 @@ def plates(folder: RunFolder) -> str:
         return ""
     wells: dict[str, list[dict[str, Any]]] = {}
     for well in table.to_pylist():
-        label = well.get("label_image")  # of several; a well without images has none
-        wells.setdefault(f"{well['plate']} · {label}" if label else well["plate"], []).append(well)
+        wells.setdefault(_called(well), []).append(well)
     shown = list(wells)[:DRAWN]
     body = "".join(_plate(name, wells[name], _chosen(table.column_names)) for name in shown)
     more = len(wells) - len(shown)
@@ -65,6 +64,13 @@ def plates(folder: RunFolder) -> str:
 <p class="note">One square a well, the darker the higher; white wells were not imaged, those with a
 red edge have images that were quarantined. Point at a well to read its value. The numbers of all
 wells are in <code>wells.parquet</code>.</p>{body}{rest}</section>"""
+
+
+def _called(well: dict[str, Any]) -> str:
+    """Of which plate, acquisition and label a row is: each is a map of its own."""
+    number, label = well.get("acquisition"), well.get("label_image")  # a well may have neither
+    said = [well["plate"], "" if number is None else f"acquisition {number}", label or ""]
+    return " · ".join(part for part in said if part)
 
 
 def _chosen(names: Sequence[str]) -> list[tuple[str, str]]:

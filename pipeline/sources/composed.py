@@ -94,8 +94,19 @@ class ComposedSource(Source):
             time_step_s=info.time_step_s,
             chunks=info.chunks,
             packed=False,  # its parts keep their own blocks while they are open
-            origin_um=info.origin_um if not self._start[0].any() else (None, None, None),
+            origin_um=self._origin(),
         )
+
+    def _origin(self) -> tuple[float | None, float | None, float | None]:
+        """Where on the stage the first pixel lies, (z, y, x), also where no part covers it.
+
+        Along each axis it lies as the parts do that begin there; one that begins at it comes first.
+        """
+        ordered = sorted(self.spec.parts, key=lambda part: any(part.offset))
+        z, y, x = (
+            next((p.origin_um[k] for p in ordered if not p.offset[2 + k]), None) for k in range(3)
+        )
+        return z, y, x
 
     def _fill(self, out: np.ndarray, t: int, channels: Sequence[int], box: Box) -> None:
         met = list(self._meeting(t, channels, box))

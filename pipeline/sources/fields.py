@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Groups that files of one field differ in, with their axes.
 ALONG = {"t": "t", "channel": "c", "z": "z"}
-#: Files that a message names.
-NAMED = 3
+#: Files that a message names, and what to do with them.
+NAMED, IGNORE = 3, "under source.files.ignore, or correct the pattern"
 
 #: What tells the files of one field apart: (t, channel, z), "" where names do not say.
 Place = tuple[str, str, str]
@@ -68,8 +68,9 @@ def gather(specs: Sequence[SourceSpec], root: AnyPath, files: FilesSection) -> l
     Returns
     -------
     list of SourceSpec
-        One a field; one with a fault for each file whose name does not fit, and for each field
-        that lacks a file which most fields of its plate have.
+        One a field; one with a fault for each file whose name does not fit, for each field that
+        lacks a file which most fields of its plate have, and for each that has files which say a
+        channel, plane or time point beside files which do not.
 
     Raises
     ------
@@ -113,7 +114,7 @@ def gather(specs: Sequence[SourceSpec], root: AnyPath, files: FilesSection) -> l
         )
     _require_apart(others, fields, root)
     names = channel_names(channels, files.channels, root)
-    found = [s for plate in _by_plate(fields) for s in _complete(plate, names)]
+    found = [s for plate in _by_plate(fields) for s in _complete(plate, names, root)]
     return sorted([*others, *strange, *found], key=lambda spec: (spec.name, spec.path))
 
 
@@ -195,13 +196,15 @@ def _by_plate(fields: Mapping[_Key, _Field]) -> Iterable[dict[_Key, _Field]]:
     return plates.values()
 
 
-def _complete(plate: Mapping[_Key, _Field], names: Mapping[str, str]) -> Iterable[SourceSpec]:
+def _complete(
+    plate: Mapping[_Key, _Field], names: Mapping[str, str], root: AnyPath
+) -> Iterable[SourceSpec]:
     """One spec a field; what at least half of the fields have, all must have."""
     tokens = [_usual(plate.values(), k) for k in range(len(ALONG))]
     for key, one in plate.items():
         first = next(iter(one.files.values()))
         spec = replace(first, reader="composed", name=key.name, site=key.site)
-        fault = one.fault or _incomplete(one, tokens)
+        fault = one.fault or _unlike(one, tokens, root) or _incomplete(one, tokens)
         yield (
             replace(spec, fault=fault)
             if fault
@@ -210,9 +213,40 @@ def _complete(plate: Mapping[_Key, _Field], names: Mapping[str, str]) -> Iterabl
 
 
 def _usual(fields: Iterable[_Field], k: int) -> list[str]:
-    found = [{place[k] for place in one.files} for one in fields]
+    """Tokens of at least half of the fields; "" only where no other is usual."""
+    found = [_said(one, k) or {""} for one in fields]
     counts = Counter(token for tokens in found for token in tokens)
-    return sorted((t for t, n in counts.items() if 2 * n >= len(found)), key=natural)
+    usual = {token for token, n in counts.items() if 2 * n >= len(found)}
+    return sorted(usual - {""} or usual, key=natural)
+
+
+def _said(one: _Field, k: int) -> set[str]:
+    return {place[k] for place in one.files} - {""}
+
+
+def _unlike(one: _Field, tokens: Sequence[Sequence[str]], root: AnyPath) -> str:
+    """Why files that say an axis and files that do not are no image.
+
+    A projection beside the planes of a stack would be its plane 0.
+    """
+    for k, group in enumerate(ALONG):
+        paths: dict[bool, list[str]] = {True: [], False: []}
+        for place, spec in one.files.items():
+            paths[place[k] != ""].append(relative_name(spec.path, root))
+        told, silent = (_some(paths[said], ", ") for said in (True, False))
+        if told and silent:
+            fault = f"some of its files say no {group} ({silent}), and others do ({told})"
+            return f"{fault}; list those that are no part of it {IGNORE}"
+        if bool(told) == (list(tokens[k]) == [""]):
+            says, do = ("say a", "do not") if told else ("say no", "do")
+            fault = f"its files {says} {group} ({told or silent}), and those of other fields of its"
+            return f"{fault} plate {do}; list them {IGNORE}"
+    return ""
+
+
+def _some(texts: Sequence[str], between: str) -> str:
+    more = f" and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
+    return between.join(texts[:NAMED]) + more
 
 
 def _incomplete(one: _Field, tokens: Sequence[Sequence[str]]) -> str:
@@ -222,9 +256,8 @@ def _incomplete(one: _Field, tokens: Sequence[Sequence[str]]) -> str:
     extra = [place for place in one.files if place not in wanted]
     for verb, places in (("lacks", lacking), ("alone has", extra)):
         if places:
-            shown = "; ".join(map(_spelled, places[:NAMED]))
-            more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
-            return f"it {verb} {shown}{more}, of the files that its plate has for every field"
+            shown = _some([_spelled(place) for place in places], "; ")
+            return f"it {verb} {shown}, of the files that its plate has for every field"
     return ""
 
 
@@ -254,8 +287,8 @@ def natural(text: str) -> list[tuple[int, int, str]]:
 def stitched(specs: Sequence[SourceSpec], root: AnyPath, layout: Layout) -> list[SourceSpec]:
     """Put the fields of each well together to one image; the images of one file, too.
 
-    Fields of a plate's several acquisitions are several images. A field has the same place on the
-    grid in every well of its plate, also where a well lacks others.
+    Fields of a plate's several acquisitions are several images, each on a grid of its own. A field
+    has the same place on the grid in every well of its plate, also where a well lacks others.
     """
     wells: dict[Site, list[tuple[Site, SourceSpec]]] = {}
     alone: list[SourceSpec] = []
@@ -266,14 +299,16 @@ def stitched(specs: Sequence[SourceSpec], root: AnyPath, layout: Layout) -> list
             alone.append(spec)
         else:
             alone.append(replace(spec, layout=layout))
-    known: dict[str, set[str]] = {}
+    known: dict[tuple[str, int | None], set[str]] = {}
     for well, fields in wells.items():
-        known.setdefault(well.plate, set()).update(site.field for site, _ in fields)
-    cells = {plate: sorted(names, key=natural) for plate, names in known.items()}
+        names = known.setdefault((well.plate, well.acquisition), set())
+        names.update(site.field for site, _ in fields)
+    cells = {grid: sorted(names, key=natural) for grid, names in known.items()}
     several = Counter((well.plate, well.row, well.column) for well in wells)
     made = []
     for well, fields in wells.items():
-        placed = replace(layout, cells=tuple(cells[well.plate].index(s.field) for s, _ in fields))
+        grid = cells[well.plate, well.acquisition]
+        placed = replace(layout, cells=tuple(grid.index(site.field) for site, _ in fields))
         if several[well.plate, well.row, well.column] > 1:
             well = replace(well, field=f"acquisition{well.acquisition}")
         made.append(_well(well, root, [spec for _, spec in fields], placed))

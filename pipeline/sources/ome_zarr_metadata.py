@@ -86,7 +86,8 @@ def read_multiscale(attributes: Mapping[str, object]) -> Multiscale:
     Raises
     ------
     MetadataError
-        There is no multiscale image, or an entry is not of the form the specification gives it.
+        There is no multiscale image, an entry is not of the form the specification gives it, or a
+        position is no finite number.
     """
     ome = ome_attributes(attributes)
     if "plate" in ome:
@@ -96,9 +97,15 @@ def read_multiscale(attributes: Mapping[str, object]) -> Multiscale:
     if not ome.get("multiscales"):
         raise MetadataError("is a zarr group without an OME image (no multiscales)")
     try:
-        return _parse(ome)
+        found = _parse(ome)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise MetadataError(f"its OME-Zarr metadata are not understood: {_words(error)}") from error
+    for axis, place in zip("zyx", found.origin_um(), strict=True):
+        if place is not None and not math.isfinite(place):
+            raise MetadataError(
+                f"its translation along {axis} is {place} um, which is no place; correct it"
+            )
+    return found
 
 
 def _parse(ome: Mapping[str, object]) -> Multiscale:

@@ -27,6 +27,8 @@ class Part:
         Names of its channels, where the file does not know them; () takes the file's.
     along : str
         Axes on which its file is one of several, of "tcz": it must have one plane there.
+    origin_um : tuple of float or None
+        Where on the stage its first pixel lies, (z, y, x); known when it was opened once.
     """
 
     spec: SourceSpec
@@ -34,11 +36,12 @@ class Part:
     shape: Five | None = None
     channels: tuple[str, ...] = ()
     along: str = ""
+    origin_um: tuple[float | None, float | None, float | None] = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the fields of a well are put together: by their stage positions, else on a grid.
+    """How the fields of a well are put together: on a grid if there is one, else by the stage.
 
     Parameters
     ----------

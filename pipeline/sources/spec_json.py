@@ -23,6 +23,7 @@ def spec_to_json(spec: SourceSpec) -> dict[str, Any]:
             "shape": None if part.shape is None else list(part.shape),
             "channels": list(part.channels),
             "along": part.along,
+            "origin_um": list(part.origin_um),
         }
         for part in spec.parts
     ]
@@ -50,11 +51,12 @@ def spec_from_json(content: Mapping[str, Any]) -> SourceSpec:
 
 def _part(content: Mapping[str, Any]) -> Part:
     t, c, z, y, x = content["offset"]
-    shape = content["shape"]
+    shape, origin = content["shape"], content.get("origin_um", (None, None, None))
     return Part(
         spec_from_json(content["spec"]),
         (t, c, z, y, x),
         None if shape is None else (shape[0], shape[1], shape[2], shape[3], shape[4]),
         tuple(content["channels"]),
         content["along"],
+        (origin[0], origin[1], origin[2]),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,8 +12,8 @@ from pipeline.image import AXES, ImageInfo
 from pipeline.sources.base import SourceSpec, open_source, source_class
 from pipeline.sources.parts import Five, Layout, Part
 
-#: A stitched image of more pixels than this many times those of its fields: their positions are in
-#: another unit than they say, or are not those of one well.
+#: A stitched image of more pixels than this many times those of its fields: a position is wrong, or
+#: in another unit than it says, or the fields are not those of one well.
 MOST_EMPTY = 100
 #: Pixel sizes of one microscope differ by rounding only.
 SIZE_TOLERANCE = 1e-4
@@ -128,7 +129,8 @@ def _require_channels(looked: Sequence[_Looked]) -> None:
 
 def _leaves(one: _Looked, at: Five) -> list[Part]:
     if not one.spec.parts:
-        return [Part(one.spec, at, one.info.shape, one.channels, one.part.along)]
+        info = one.info
+        return [Part(one.spec, at, info.shape, one.channels, one.part.along, info.origin_um)]
     return [
         replace(inner, offset=_added(at, inner.offset), channels=inner.channels)
         for inner in one.spec.parts
@@ -147,14 +149,16 @@ def _laid_out(spec: SourceSpec, layout: Layout, looked: Sequence[_Looked]) -> li
             _refuse(looked[0], one, "(T, C, Z)", looked[0].info.shape[:3], one.info.shape[:3])
     if len(looked) == 1:
         return [(0, 0, 0, 0, 0)]
-    places = _on_stage(layout, looked)
+    places = None if layout.columns else _on_stage(spec, layout, looked)
     if places is None:
         places = _on_grid(spec, layout, looked)
-    _require_places(spec, looked, places)
+    _require_apart(spec, looked, places)
     return [(0, 0, 0, y, x) for y, x in places]
 
 
-def _on_stage(layout: Layout, looked: Sequence[_Looked]) -> list[tuple[int, int]] | None:
+def _on_stage(
+    spec: SourceSpec, layout: Layout, looked: Sequence[_Looked]
+) -> list[tuple[int, int]] | None:
     """By stage positions, to the nearest pixel; None where no field, or none apart, has any."""
     origins = [one.info.origin_um[1:] for one in looked]
     silent = [one for one, origin in zip(looked, origins, strict=True) if None in origin]
@@ -163,8 +167,9 @@ def _on_stage(layout: Layout, looked: Sequence[_Looked]) -> list[tuple[int, int]
     if silent:
         raise UnreadableError(
             silent[0].path,
-            "does not say where it lies on the stage, while other fields of its well do",
-            "Take the fields apart (source.fields: apart), or leave this one out.",
+            "does not say in a unit of length where it lies on the stage; others of its well do",
+            "Say how they lie (source.grid), take them apart (source.fields: apart), or leave this "
+            "one out.",
         )
     columns = []
     for k, direction in ((0, layout.y), (1, layout.x)):
@@ -176,8 +181,46 @@ def _on_stage(layout: Layout, looked: Sequence[_Looked]) -> list[tuple[int, int]
                 "Take the fields apart (source.fields: apart).",
             )
         ways = [direction * float(origin[k] or 0.0) for origin in origins]
-        columns.append([math.floor((way - min(ways)) / size + 0.5) for way in ways])
-    return list(zip(*columns, strict=True))
+        columns.append([(way - min(ways)) / size for way in ways])
+    _require_near(spec, looked, columns)
+    rounded = [[math.floor(way + 0.5) for way in column] for column in columns]
+    return list(zip(*rounded, strict=True))
+
+
+def _require_near(
+    spec: SourceSpec, looked: Sequence[_Looked], places: Sequence[Sequence[float]]
+) -> None:
+    """Refuse fields so far apart that they make no image; `places` are (ys, xs) in px.
+
+    Before anything is rounded: a position may be any number, also none.
+    """
+    sizes = [one.info.shape[-2:] for one in looked]
+    area = float(sum(y * x for y, x in sizes))
+    height, width = (
+        max(way + size[k] for way, size in zip(ways, sizes, strict=True))
+        for k, ways in enumerate(places)
+    )
+    if math.isfinite(height + width) and height * width <= MOST_EMPTY * area:
+        return
+    far = looked[max(range(len(looked)), key=lambda i: _strayed(looked, i))]
+    y, x = (float(at or 0.0) for at in far.info.origin_um[1:])
+    raise UnreadableError(
+        far.path,
+        f"lies at y {y:g} um, x {x:g} um on the stage, far from other fields of {spec.name}, which "
+        f"would be {width:.6g} x {height:.6g} px, more than {MOST_EMPTY} times its fields: this "
+        "position is wrong or in another unit than it says, or not all are fields of one well",
+        "Correct it, say how fields lie (source.grid), or take them apart (source.fields: apart).",
+    )
+
+
+def _strayed(looked: Sequence[_Looked], number: int) -> float:
+    """How far a field lies from the middle one, in um; what is no number lies farthest."""
+    far = 0.0
+    for k in (1, 2):
+        ways = [float(one.info.origin_um[k] or 0.0) for one in looked]
+        apart = abs(ways[number] - statistics.median_low(ways))
+        far = max(far, apart if math.isfinite(ways[number]) else math.inf)
+    return far
 
 
 def _on_grid(spec: SourceSpec, layout: Layout, looked: Sequence[_Looked]) -> list[tuple[int, int]]:
@@ -207,7 +250,7 @@ def _on_grid(spec: SourceSpec, layout: Layout, looked: Sequence[_Looked]) -> lis
     return [(y - top, x - left) for y, x in places]
 
 
-def _require_places(
+def _require_apart(
     spec: SourceSpec, looked: Sequence[_Looked], places: Sequence[tuple[int, int]]
 ) -> None:
     seen: dict[tuple[int, int], _Looked] = {}
@@ -219,13 +262,3 @@ def _require_places(
                 f"lies at the same place as {other.path}, and both are fields of {spec.name}",
                 "Take the fields apart (source.fields: apart).",
             )
-    sizes = [one.info.shape[-2:] for one in looked]
-    area = sum(y * x for y, x in sizes)
-    height, width = (max(p[k] + n[k] for p, n in zip(places, sizes, strict=True)) for k in (0, 1))
-    if height * width > MOST_EMPTY * area:
-        raise UnreadableError(
-            looked[0].path,
-            f"{spec.name} would be {width} x {height} px, {MOST_EMPTY} times more than its fields: "
-            "their stage positions are not those of one well, or not in micrometres",
-            "Take the fields apart (source.fields: apart).",
-        )

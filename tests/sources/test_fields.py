@@ -135,6 +135,43 @@ def test_what_a_field_lacks_is_named_and_costs_that_field(tmp_path):
     assert [len(found[n]) for n in ("p/A/01/1", "p/A/02/2")] == [4, 4]
 
 
+def test_a_projection_beside_planes_is_named_and_is_no_plane(tmp_path):
+    planes = [f"P/TimePoint_1/ZStep_{z}/P_A01_s{s}_w1.tif" for s in (1, 2) for z in (1, 2)]
+    fill(tmp_path, *planes, *(f"P/TimePoint_1/P_A01_s{s}_w1.tif" for s in (1, 2)))
+    found = told(gathered(tmp_path, "imagexpress"))
+    for s in (1, 2):
+        assert found.pop(f"P/A/01/{s}") == (
+            f"some of its files say no z (P/TimePoint_1/P_A01_s{s}_w1.tif), and others do "
+            f"(P/TimePoint_1/ZStep_1/P_A01_s{s}_w1.tif, P/TimePoint_1/ZStep_2/P_A01_s{s}_w1.tif); "
+            "list those that are no part of it under source.files.ignore, or correct the pattern"
+        )
+    assert not found
+    # As it says; and where one field alone has a projection, the other goes on.
+    (tmp_path / "P/TimePoint_1/P_A01_s2_w1.tif").unlink()
+    found = told(gathered(tmp_path, "imagexpress"))
+    assert ["say no z" in found["P/A/01/1"], len(found["P/A/01/2"])] == [True, 2]
+    specs = gathered(tmp_path, {"preset": "imagexpress", "ignore": ["*TimePoint_?/P_*"]})
+    assert [len(s.parts) for s in specs] == [2, 2]
+
+
+def test_files_that_say_a_channel_beside_files_that_do_not(tmp_path):
+    fill(tmp_path, *(f"P_A0{n}_s1_w1.tif" for n in (1, 2, 3)), "P_A01_s1.tif")
+    found = told(gathered(tmp_path, "imagexpress"))
+    assert "say no channel (P_A01_s1.tif), and others do (P_A01_s1_w1.tif);" in found["P/A/01/1"]
+    assert found["P/A/02/1"] == [((0, 0, 0), "P_A02_s1_w1.tif", "w1")]
+    # Of different fields: those that are fewer are named.
+    (tmp_path / "P_A01_s1_w1.tif").unlink()
+    found = told(gathered(tmp_path, "imagexpress"))
+    assert "its files say no channel (P_A01_s1.tif), and those of other" in found["P/A/01/1"]
+    assert len(found["P/A/02/1"]) == 1
+    fill(tmp_path, "P_A02_s1.tif", "P_A03_s1.tif", "P_A04_s1_w2.tif", "P_A05_s1.tif")
+    for n in (2, 3):
+        (tmp_path / f"P_A0{n}_s1_w1.tif").unlink()
+    found = told(gathered(tmp_path, "imagexpress"))
+    assert "its files say a channel (P_A04_s1_w2.tif), and those of other" in found["P/A/04/1"]
+    assert len(found["P/A/05/1"]) == 1
+
+
 def test_two_files_for_one_place_are_named(tmp_path):
     fill(tmp_path, "p/A1_1_x.tif", "p/A1_1_x.png", "p/A2_1_x.tif")
     found = told(gathered(tmp_path, "{plate}/{well}_{field}_{channel}"))
