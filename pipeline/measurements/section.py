@@ -14,7 +14,7 @@ from pipeline.measurements.hull import Hull
 from pipeline.measurements.neighbours import Neighbours
 from pipeline.measurements.perimeter import Perimeter
 from pipeline.measurements.quantiles import Quantiles
-from pipeline.measurements.ring import Ring
+from pipeline.measurements.ring import WIDEST_PX, Ring
 from pipeline.measurements.texture import Texture
 from pipeline.measurements.weighted_centroid import WeightedCentroid
 
@@ -51,7 +51,7 @@ class MeasureSection(BaseModel):
     shape: bool | tuple[Shape, ...] = False
     weighted_centroid: bool = False
     quantiles: tuple[float, ...] = ()
-    ring_px: float | None = Field(default=None, ge=1, le=256)
+    ring_px: float | None = Field(default=None, ge=1, le=WIDEST_PX)
     ring_um: float | None = Field(default=None, gt=0)
     texture: bool | Texture = False
     neighbours: bool | Neighbours = False

@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+from scipy import ndimage
 
+from flows.request import Request
 from pipeline.admission import Admitted
 from pipeline.cpu_seconds import seconds_per_megapixel
 from pipeline.engine import Engine
 from pipeline.errors import MethodError, RecipeError
+from pipeline.labels_recipe import parse_any_recipe
 from pipeline.ledger import MemoryLedger
 from pipeline.measurements.measure_round import MeasureRound, widest_halo
 from pipeline.measurements.spacing import crofton_weights
@@ -26,6 +30,8 @@ from pipeline.sources import open_source
 from pipeline.steps import perform_here
 from pipeline.trial import plan_array, save_array
 from pipeline.view import TileView
+from pipeline.worker_memory import worker_peak_bytes
+from tests.in_process import segment
 from tests.measurements.given_labels import measured
 
 THRESHOLD = {"method": "threshold", "foreground": {"value": 100}}
@@ -72,6 +78,68 @@ def test_a_ring_narrower_than_a_pixel_is_refused(tmp_path: Path) -> None:
     labels = np.ones((8, 9), np.uint8)
     with pytest.raises(MethodError, match="narrower than a pixel"):
         measured(labels, labels[None, None], tmp_path, 8, measure={"ring_um": 0.3})
+
+
+def test_a_ring_too_wide_for_one_image_quarantines_that_image(tmp_path: Path) -> None:
+    image = np.zeros((20, 30), np.uint8)
+    image[5:9, 5:9] = 200
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for name, size in (("good", 0.5), ("odd", 0.0005)):
+        unit = {f"PhysicalSize{a}Unit": "µm" for a in "XY"}
+        metadata = {"axes": "YX", "PhysicalSizeX": size, "PhysicalSizeY": size, **unit}
+        tifffile.imwrite(archive / f"{name}.ome.tif", image, metadata=metadata)
+    recipe = parse_any_recipe({"segment": THRESHOLD, "measure": {"ring_um": 5}}, "recipe")
+    manifest = segment(Request(recipe, archive, tmp_path / "out")).reading()
+    rows = {row.name: row for row in manifest.images()}
+    manifest.close()
+    assert rows["good"].status == "published"
+    assert rows["odd"].status == "quarantined"
+    said = rows["odd"].reason
+    assert "measure.ring_um of 5 is 10000 px with pixels of 0.0005 x 0.0005 um" in said
+    assert "256 px are the limit" in said
+    assert "source.pixel_size_um" in said
+
+
+@pytest.mark.parametrize("measure", [{"ring_px": 64}, {"neighbours": {"within_px": 64}}])
+def test_halos_end_where_the_frame_does(measure: dict[str, Any], tmp_path: Path) -> None:
+    content = {"segment": THRESHOLD, "measure": measure, "source": {"dims": "3d"}}
+    recipe = parse_recipe(content, "recipe")
+    spec = save_array(np.zeros((9, 80, 300), np.uint8), tmp_path)
+    least = 0 if "ring_px" in measure else 1  # faces at the frame's border
+    for side, expected in (
+        (300, (least, least, least)),
+        (100, (least, least, 64)),
+        (8, (8, 64, 64)),
+        ((5, 50, 20), (5, 50, 64)),
+    ):
+        job = plan_array(recipe, spec, side, tmp_path)
+        assert widest_halo(job, recipe.gathered()) == expected
+    # One tile holds the frame: a wide ring takes no more memory than a narrow one.
+    peaks = []
+    for wide in (measure, {"ring_px": 1}):
+        other = parse_recipe({**content, "measure": wide}, "recipe")
+        peaks.append(worker_peak_bytes(plan_array(other, spec, 300, tmp_path), whole=True))
+    assert peaks[0] <= 1.25 * peaks[1]
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (3, 9, 7)])
+def test_rings_wider_than_the_frame_are_those_of_the_whole_image(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    labels = np.zeros(shape, np.uint8)
+    labels[..., 1, 1], labels[..., 6, 5] = 1, 2
+    image = np.arange(labels.size, dtype=np.uint16).reshape(1, *(1,) * (3 - len(shape)), *shape)
+    content: dict[str, Any] = {"source": {"dims": f"{len(shape)}d"}}
+    content["measure"] = {"ring_px": 50, "neighbours": {"within_px": 50}}
+    distance = np.stack([ndimage.distance_transform_edt(labels != n) for n in (1, 2)])
+    nearest = np.where(labels > 0, 0, 1 + np.argmin(np.rint(distance**2), axis=0))
+    for side in (50, 4, 2, 1):
+        _, table, _ = measured(labels, image, tmp_path, side, **content)
+        assert table["ring_area_px"].to_pylist() == [int((nearest == n).sum()) for n in (1, 2)]
+        sums = [float(image.reshape(shape)[nearest == n].sum()) for n in (1, 2)]
+        assert table["ring_sum_a"].to_pylist() == sums
+        assert table["neighbours_within_50px"].to_pylist() == [1, 1]
 
 
 def test_rings_in_micrometres_follow_the_voxels_shape(tmp_path: Path) -> None:
