@@ -42,7 +42,6 @@ THRESHOLD = {"method": "threshold", "foreground": {"value": 100}}
     [
         ({"quantiles": [0.5]}, "float32", r"measure\.quantiles counts values.* float32"),
         ({"texture": True}, "float32", r"measure\.texture\.range is not given.* float32"),
-        ({"texture": {"range": [4, 4]}}, "uint8", "holds no value"),
         ({"ring_um": 3}, "uint8", r"measure\.ring_um is in micrometres.*measure\.ring_px"),
     ],
 )
@@ -59,7 +58,24 @@ def test_what_does_not_apply_to_an_image_is_refused(
     ("content", "message"),
     [
         ({"measure": {"ring_px": 2, "ring_um": 2}}, "give ring_px or ring_um"),
-        ({"measure": {"quantiles": [1.5]}}, "less than or equal to 1"),
+        ({"measure": {"quantiles": [1.5]}}, r"measure\.quantiles: must be from 0 to 1, and 1\.5"),
+        ({"measure": {"quantiles": [95]}}, r"measure\.quantiles: .*; 95 % are 0\.95"),
+        ({"measure": {"quantiles": 0.5}}, r"measure\.quantiles: must be a list of numbers from 0"),
+        ({"measure": {"quantiles": [0.95, 0.949999999999]}}, "q95 would be two columns"),
+        ({"measure": {"shape": "hull"}}, r"measure\.shape: must be .* perimeter, hull, euler"),
+        ({"measure": {"texture": 3}}, r"measure\.texture: must be true, false, .*\(levels, range"),
+        ({"measure": {"texture": {"levels": 1}}}, r"measure\.texture\.levels: .* 2 \(given: 1\)"),
+        ({"measure": {"neighbours": "5px"}}, r"measure\.neighbours: must be true, .*within_px"),
+        ({"measure": {"neighbours": {"within": 3}}}, r"measure\.neighbours\.within: unknown key"),
+        ({"measure": {"channels": "DNA"}}, r"measure\.channels: must be a list .* \[DNA\]"),
+        ({"measure": {"channels": ["DNA", "DNA"]}}, "each channel must be there once"),
+        ({"source": {"channels": "DNA"}}, r"source\.channels: must be a list .* \[DNA\]"),
+        ({"source": {"pixel_size_um": [0, 1]}}, r"source\.pixel_size_um: must be two or three"),
+        ({"source": {"pixel_size_um": 0.5}}, r"source\.pixel_size_um: must be two or three"),
+        ({"measure": {"texture": {"range": [4, 0]}}}, r"measure\.texture\.range: 4 to 0 holds no"),
+        ({"measure": {"texture": {"range": [4, 4]}}}, "holds no value"),
+        ({"measure": {"texture": {"range": [0, float("inf")]}}}, "0 to inf holds no value"),
+        ({"measure": {"weighted_centroid": "perhaps"}}, "must be true or false"),
         ({"measure": {"shape": ["perimetre"]}}, "perimeter"),
         ({"measure": {"textur": True}}, "unknown key.*texture"),
         ({"measure": {"shape": True}, "segment": {**THRESHOLD, "output": "classes"}}, "of objects"),
@@ -70,8 +86,17 @@ def test_what_does_not_apply_to_an_image_is_refused(
     ],
 )
 def test_recipes_that_cannot_be_are_refused(content: dict[str, Any], message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(RecipeError, match=message) as caught:
         parse_recipe({"segment": THRESHOLD, **content}, "recipe")
+    assert "tuple" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+def test_a_channel_is_measured_once_under_its_name_and_number(tmp_path: Path) -> None:
+    labels = np.ones((8, 9), np.uint8)
+    recipe = parse_recipe({"segment": THRESHOLD, "measure": {"channels": [0, "0"]}}, "recipe")
+    with pytest.raises(MethodError, match=r"names a channel twice: \[0, '0'\] are numbers 0, 0"):
+        plan_array(recipe, save_array(labels, tmp_path), 8, tmp_path)
 
 
 def test_a_ring_narrower_than_a_pixel_is_refused(tmp_path: Path) -> None:
@@ -172,6 +197,17 @@ def test_crofton_weights_measure_balls_of_any_pixel(sizes: tuple[float, ...]) ->
     found = crossings(whole, halo, 1, steps)[0] @ crofton_weights(sizes)
     true = 2 * np.pi * radius if ndim == 2 else 4 * np.pi * radius**2
     assert abs(found / true - 1) < 0.05
+
+
+def test_pixels_that_are_square_but_for_rounding_have_a_perimeter(tmp_path: Path) -> None:
+    labels = np.pad(np.ones((3, 4), np.uint8), 1)
+    image = labels[None, None] * 9
+    for width, known in ((0.3250000001, True), (0.32501, False)):
+        sizes = (None, 0.325, width)
+        _, table, _ = measured(labels, image, tmp_path, 9, sizes, measure={"shape": True})
+        assert table["perimeter_px"].to_pylist() == [10.0]
+        found = table["perimeter_um"].to_pylist()[0]
+        assert found == pytest.approx(3.25) if known else np.isnan(found)
 
 
 def test_faces_of_voxels_are_counted(tmp_path: Path) -> None:
