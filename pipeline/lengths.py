@@ -231,6 +231,16 @@ def in_px(value: T, frame: Frame, where: str = "") -> T:
     return found
 
 
+def in_um(value: object) -> bool:
+    """Whether a part of a recipe has lengths in um: the size of pixels makes px of them."""
+    if isinstance(value, BaseModel):
+        parts = {name: getattr(value, name) for name in type(value).model_fields}
+        parts.pop("pixel_size_um", None)  # that is the size itself
+        given = any(name.endswith("_um") and part is not None for name, part in parts.items())
+        return given or any(map(in_um, parts.values()))
+    return isinstance(value, tuple) and any(map(in_um, value))
+
+
 def _converted(value: Any, frame: Frame, where: str) -> Any:
     if isinstance(value, BaseModel):
         parts = {name: getattr(value, name) for name in type(value).model_fields}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.engine import Engine
 from pipeline.errors import MethodError, RecipeError
 from pipeline.labels_recipe import parse_any_recipe
 from pipeline.ledger import MemoryLedger
+from pipeline.lengths import in_um
 from pipeline.measurements.measure_round import MeasureRound, widest_halo
 from pipeline.measurements.spacing import crofton_weights
 from pipeline.orders import Order, PublishOrder, Receipt
@@ -124,6 +126,35 @@ def test_a_ring_too_wide_for_one_image_quarantines_that_image(tmp_path: Path) ->
     assert "measure.ring_um of 5 is 10000 px with pixels of 0.0005 x 0.0005 um" in said
     assert "256 px are the limit" in said
     assert "source.pixel_size_um" in said
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"measure": {"ring_um": 5}},
+        {"preprocess": [{"filter": "gaussian", "sigma_um": 2}]},
+    ],
+)
+def test_lengths_that_fill_the_memory_for_one_image_stop_that_image(
+    sections: dict[str, Any], tmp_path: Path
+) -> None:
+    spec = save_array(np.zeros((2, 3, 4), np.uint8), tmp_path)
+    with open_source(spec) as source:
+        info, fingerprint = source.info, source.fingerprint()
+    recipe = parse_recipe({"segment": THRESHOLD, "source": {"dims": "3d"}, **sections}, "recipe")
+    assert in_um(recipe)
+    plain = {"source": {"dims": "3d", "pixel_size_um": [1, 1, 1]}, "measure": {"ring_px": 2}}
+    assert not in_um(parse_recipe({"segment": THRESHOLD, **plain}, "recipe"))
+    folder, machine = RunFolder(tmp_path / "out"), Machine(2, 4 * 2**30)
+    for size, fits in ((0.5, True), (0.02, False)):
+        sizes = (size, size, size)
+        wide = replace(info, shape=(1, 1, 900, 900, 900), pixel_size_um=sizes)
+        item = Admitted(spec, wide, fingerprint)
+        if fits:
+            plan_image(item, recipe, folder, machine, None)
+            continue
+        with pytest.raises(MethodError, match=r"pixels of 0\.02 x 0\.02 x 0\.02 um, .* reach"):
+            plan_image(item, recipe, folder, machine, None)
 
 
 @pytest.mark.parametrize("measure", [{"ring_px": 64}, {"neighbours": {"within_px": 64}}])
