@@ -83,12 +83,17 @@ def claim(request: Request, folder: RunFolder, manifest: Manifest) -> None:
     """
     before = manifest.get(REQUEST)
     begun = bool(manifest.counts() or manifest.work_in_progress())
-    if before is not None and before != request.plan and begun:
+    other = before is not None and before != request.plan and begun
+    if other and folder.is_emptied():
+        folder.forget(manifest)
+    elif other:
         raise OutputError(
             f"{folder.root}: holds the results of another recipe, archive or version of "
             "tilewright; they are never mixed. Choose another OUT, or use --fresh to move them "
             f"to {folder.hidden / 'previous'} and start over."
         )
+    if before is None:
+        folder.keep_foreign_files()
     manifest.put(REQUEST, request.plan)
     folder.write_recipe(request.recipe.model_dump(mode="json"))
 

@@ -12,7 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from pipeline.errors import MethodError
 from pipeline.validation import explained
@@ -149,12 +155,20 @@ class InUm(BaseModel):
         for um, length in self.lengths.items():
             px = getattr(self, length.px)
             if getattr(self, um) is not None:
-                default = type(self).model_fields[length.px].get_default()
-                if px is not None and px != default:
+                if px is not None and length.px in self.model_fields_set:
                     raise ValueError(f"{length.px} and {um} say the same; give one of them")
             elif length.required and px is None and not self._has_other(length.px):
                 raise ValueError(f"give {length.px} or {um}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _in_one_unit(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the defaults in px of what is given in um: they would be read as given."""
+        found: dict[str, Any] = write(self)
+        for um, length in self.lengths.items():
+            if getattr(self, um) is not None and length.px not in self.model_fields_set:
+                found.pop(length.px, None)
+        return found
 
     def _has_other(self, px: str) -> bool:
         return any(
@@ -215,6 +229,16 @@ def in_px(value: T, frame: Frame, where: str = "") -> T:
     """A part of a recipe with all its lengths in px; the same object where none is in um."""
     found: T = _converted(value, frame, where)
     return found
+
+
+def in_um(value: object) -> bool:
+    """Whether a part of a recipe has lengths in um: the size of pixels makes px of them."""
+    if isinstance(value, BaseModel):
+        parts = {name: getattr(value, name) for name in type(value).model_fields}
+        parts.pop("pixel_size_um", None)  # that is the size itself
+        given = any(name.endswith("_um") and part is not None for name, part in parts.items())
+        return given or any(map(in_um, parts.values()))
+    return isinstance(value, tuple) and any(map(in_um, value))
 
 
 def _converted(value: Any, frame: Frame, where: str) -> Any:

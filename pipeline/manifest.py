@@ -209,6 +209,13 @@ class Manifest:
             self._write("DELETE FROM step WHERE work = ?", work)
             self.commit()
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            for table in ("run", "image", "shard", "batch", "step"):
+                self._write(f"DELETE FROM {table}")
+            self.commit()
+
     def works(self) -> set[str]:
         """Names of all unfinished work of which anything is on record."""
         return {

@@ -17,11 +17,13 @@ from pipeline.admission import Admitted
 from pipeline.companions import Companion, find_companions
 from pipeline.cpu_seconds import seconds_per_megapixel
 from pipeline.earlier_labels import staged_labels
-from pipeline.errors import PlanError
+from pipeline.errors import MethodError, PlanError
 from pipeline.grid import TileGrid
 from pipeline.image import ImageInfo
 from pipeline.job import ImageJob, choose_channels, plan_id
 from pipeline.labels_recipe import AnyRecipe
+from pipeline.lengths import in_um
+from pipeline.measurements.measure_round import widest_halo
 from pipeline.output import OutputPlan, output_mode
 from pipeline.recipe import Recipe
 from pipeline.run_folder import RunFolder
@@ -163,12 +165,27 @@ def plan_image(
         job = jobs[peaks.index(peak)]
         fixed = job.recipe.extra_bytes(job.context)
         part = f" ({in_gib(fixed)} of it with tiles of any size)" if fixed else ""
+        _refuse_lengths(job, recipe, peak, room)
         raise PlanError(
             f"{spec.name}: a tile of {side} px takes {in_gib(peak)} of memory in a worker{part}, "
             f"{in_gib(room)} are allowed. Choose a smaller --tile, fewer "
             "--workers, or raise resources.memory_gib."
         )
     return _complete(tuple(parts), item, peak)
+
+
+def _refuse_lengths(job: ImageJob, recipe: AnyRecipe, peak: int, room: int) -> None:
+    """Raise MethodError if lengths in um are too wide for the pixels of this one image."""
+    halo = max(job.halo_px, *widest_halo(job, job.recipe.gathered()))
+    if halo > max(job.grid.side) and any(in_um(part) for part in recipe.parts):
+        sizes = " x ".join(f"{size:g}" for size in job.frame_pixel_size_um)
+        raise MethodError(
+            job.name,
+            f"with pixels of {sizes} um, the lengths in um reach {halo} px around a tile, which "
+            f"takes {in_gib(peak)} of memory in a worker, and {in_gib(room)} are allowed",
+            "Choose shorter lengths, or say the right size of a pixel in the recipe: "
+            "source.pixel_size_um.",
+        )
 
 
 def _work_folders(work: AnyPath, recipes: Sequence[Recipe]) -> list[AnyPath]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, ClassVar, Literal
 
@@ -11,6 +12,7 @@ from pipeline.lengths import InUm, Length, Lengths
 from pipeline.sources.file_names import Files
 from pipeline.sources.parts import Layout
 from pipeline.sources.seen import Projection, Seen
+from pipeline.validation import Channels
 
 
 class Section(BaseModel):
@@ -29,6 +31,22 @@ Numbers = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_ascending), Field(min_length=1)
 ]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _sides(given: object) -> object:
+    sides = given if isinstance(given, list | tuple) else []
+    plain = [one for one in sides if isinstance(one, int | float) and not isinstance(one, bool)]
+    if len(sides) not in (2, 3) or [one for one in plain if 0 < one < math.inf] != list(sides):
+        raise ValueError(
+            "must be two or three numbers above 0, those of y, x or of z, y, x, for example "
+            f"[0.5, 0.5], not {given!r}"
+        )
+    return given
+
+
+PixelSize = Annotated[
+    tuple[Positive, Positive] | tuple[Positive, Positive, Positive], BeforeValidator(_sides)
+]
 
 
 class GridSection(Section):
@@ -64,13 +82,13 @@ class SourceSection(Section):
     how they lie.
     """
 
-    channels: tuple[int | str, ...] | None = Field(default=None, min_length=1)
+    channels: Channels | None = Field(default=None, min_length=1)
     dims: Literal["2d", "3d"] = "2d"
     missing_chunks: Literal["error", "fill"] = "error"
     project: Projection | None = None
     z: Numbers | None = None
     t: Numbers | None = None
-    pixel_size_um: tuple[Positive, Positive] | tuple[Positive, Positive, Positive] | None = None
+    pixel_size_um: PixelSize | None = None
     files: Files | None = None
     fields: Literal["apart", "stitched"] = "apart"
     grid: GridSection | None = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,13 @@ from pipeline.storage.folders import delete_folder, move_folder
 from pipeline.storage.lease import Lease, leased
 from pipeline.stored_records import fetch_records, newest_records, put_records
 
+log = logging.getLogger(__name__)
+
 RUN_JSON = "run.json"
 RECIPE = "recipe.yaml"
 RECORDS = "run.sqlite"
+#: Of the lease of an output in a store.
+LOCK = ".tilewright/lock.json"
 #: Key of the digest of objects.csv in the records.
 CSV = "objects.csv"
 #: Where a machine keeps what belongs to runs whose output lies in stores.
@@ -119,7 +124,7 @@ class RunFolder:
             stack.enter_context(held(self.root, self.local, "run"))
             lease: Lease | None = None
             if isinstance(self.root, StorePath):
-                lock = self.root / ".tilewright" / "lock.json"
+                lock = self.root / LOCK
                 lease = stack.enter_context(leased(lock, self.root, "run"))
                 fetch_records(self.root / RECORDS, self.records)
             manifest = Manifest(self.records, write=True, lease=lease)
@@ -187,6 +192,30 @@ class RunFolder:
             self.records.unlink(missing_ok=True)
         if not found:
             return None
+        return self._set_aside(found)
+
+    def keep_foreign_files(self) -> None:
+        """Move aside what lies where a new run writes its files: nobody knows whose they are."""
+        own = [self.objects, self.objects_csv, self.wells, self.quality, self.report, self.recipe]
+        own += [self.root / RUN_JSON]
+        found = [path for path in own if path.is_file()]
+        if found:
+            names = ", ".join(path.name for path in found)
+            target = self._set_aside(found)
+            log.warning("%s: %s of no known run moved to %s", self.root, names, target)
+
+    def is_emptied(self) -> bool:
+        """Whether a store holds nothing of the run that this machine remembers."""
+        if not isinstance(self.root, StorePath):
+            return False
+        return all(item.name == LOCK for item in self.root.walk())
+
+    def forget(self, manifest: Manifest) -> None:
+        """Drop what is on record, and scratch: their results are gone."""
+        manifest.clear()
+        delete_folder(self.work)
+
+    def _set_aside(self, found: Sequence[AnyPath]) -> AnyPath:
         target = self.hidden / "previous" / time.strftime("%Y%m%dT%H%M%S")
         while target.exists():
             target = target.with_name(target.name + "x")

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from pipeline.names import nearest
+
+
+def _listed(given: object) -> object:
+    if isinstance(given, str | int | float):
+        wanted = f"a list of names or numbers, for example [{given}]"
+        raise ValueError(f"must be {wanted}, not {given}")  # noqa: TRY004 - for pydantic
+    return given
+
+
+#: Channels of an image, by names or numbers.
+Channels = Annotated[tuple[int | str, ...], BeforeValidator(_listed)]
+
+#: What pydantic says in terms of Python, by its type of error.
+PLAIN = {
+    "tuple_type": "must be a list, for example [1, 2]",
+    "list_type": "must be a list, for example [1, 2]",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "dict_type": "must be a mapping of keys",
+    "model_type": "must be a mapping of keys",
+}
 
 
 def all_wrong(error: ValidationError, where: str, explain: Callable[[Any], str]) -> str:
@@ -35,7 +56,7 @@ def explained(item: Any, whole: str) -> str:
     key = ".".join(str(part) for part in item["loc"]) or whole
     if item["type"] == "missing":
         return f"{key}: missing."
-    message, given = item["msg"], item.get("input")
+    message, given = PLAIN.get(item["type"], item["msg"]), item.get("input")
     known = isinstance(given, dict)
     if item["type"] == "value_error":
         # One of our own, which says what is wrong with a section or a list.

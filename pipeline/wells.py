@@ -13,12 +13,13 @@
     count_<class>       objects of each class (a detector's by number); null where there are none
     area_px_<class>     pixels of each class, where the labels are a map of classes
 
-Not measured, so not summarised, are numbers and places: label, t, z, bounding boxes, centroids.
+Not measured, so not summarised, are numbers and places: label, those of labels that objects were
+made from, t, z, bounding boxes, centroids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.label_keys import parent_column
 from pipeline.label_rows import label_rows, table_label
 from pipeline.manifest import ImageRow, Manifest
 from pipeline.run_folder import RunFolder
@@ -143,7 +145,8 @@ def _summary(folder: RunFolder, images: Sequence[ImageRow]) -> dict[str, Any]:
     for column in set(CLASSES) & set(table.column_names):
         counts = pc.value_counts(table[column].combine_chunks()).to_pylist()
         found |= {f"count_{item['values']}": item["counts"] for item in counts}
-    return found | dict(_statistics(table))
+    numbers = {parent_column(part["label"]) for part in images[0].details.get("labels", ())}
+    return found | dict(_statistics(table, numbers))
 
 
 def _class_areas(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[str, int]]:
@@ -152,9 +155,12 @@ def _class_areas(table: pa.Table, names: Sequence[str]) -> Iterator[tuple[str, i
         yield f"area_px_{name}", pc.sum(chosen["area_px"]).as_py() or 0
 
 
-def _statistics(table: pa.Table) -> Iterator[tuple[str, float | None]]:
+def _statistics(table: pa.Table, numbers: Collection[str]) -> Iterator[tuple[str, float | None]]:
+    """Of each measured column; `numbers` are columns that hold labels."""
     for field in table.schema:
-        if field.name in PLACES or field.name.startswith(PLACE_STARTS):
+        if field.name in PLACES or field.name in numbers:
+            continue
+        if field.name.startswith(PLACE_STARTS):
             continue
         if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type)):
             continue

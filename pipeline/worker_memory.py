@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -131,7 +132,8 @@ def _gathering_bytes(job: ImageJob, side: Sequence[int]) -> int:
     gathered = job.recipe.gathered()
     if not gathered:
         return 0
-    halo = widest_halo(job, gathered)[-len(side) :]
+    cut = replace(job, grid=replace(job.grid, side=tuple(side)))
+    halo = widest_halo(cut, gathered)[-len(side) :]
     window = math.prod(s + 2 * h for s, h in zip(side, halo, strict=True))
     size = np.dtype(job.info.dtype).itemsize
     return int(window * (max(one.bytes_per_px for one in gathered) + 2 * size))

@@ -56,6 +56,7 @@ GOOD: dict[str, int | None] = {
     "zeros": 0,
     "all_nan": 0,
     "nan_and_inf": 2,
+    "half_floats": 2,
     "zellen/grün µm (Kopie 2)": 2,
     "細胞": 2,
     "SAME.tif": 2,
@@ -149,6 +150,7 @@ def write_good(folder: Path) -> None:
     holes = two_blobs("float32")
     holes[0, :3], holes[60, 60] = (np.nan, np.inf, -np.inf), np.nan
     tifffile.imwrite(folder / "nan_and_inf.tif", holes)
+    tifffile.imwrite(folder / "half_floats.tif", two_blobs("float16"))
     (folder / "zellen").mkdir()
     tifffile.imwrite(folder / "zellen" / "grün µm (Kopie 2).tif", blobs)
     Image.fromarray(blobs).save(folder / "細胞.png")

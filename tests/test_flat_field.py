@@ -308,10 +308,29 @@ def test_refused_images(tmp_path: Path) -> None:
     np.save(tmp_path / "zero.npy", np.eye(50, 60, dtype=np.float32))
     with pytest.raises(MethodError, match="a gain of 0"):
         run_untiled(recipe_of({"profile": str(tmp_path / "zero.npy")}), image, tmp_path)
+    dark = np.where(np.arange(60) < 40, -2, 1) * np.ones((50, 1), np.float32)
+    for gain, least in ((np.zeros((50, 60)), "0"), (-np.ones((50, 60)), "-1"), (dark, "-2")):
+        np.save(tmp_path / "wrong.npy", gain)
+        with pytest.raises(MethodError, match=rf"wrong\.npy, has a gain of {least}; .* Repair"):
+            run_untiled(recipe_of({"profile": str(tmp_path / "wrong.npy")}), image, tmp_path)
     np.save(tmp_path / "one.npy", np.ones((50, 60), np.float32))
     named = recipe_of({"profile": {"GFP": str(tmp_path / "one.npy")}})
     with pytest.raises(MethodError, match="no profile for its channel"):
         run_untiled(named, image, tmp_path)
+
+
+def test_profiles_that_are_none_say_what_to_do(tmp_path: Path) -> None:
+    np.save(tmp_path / "objects.npy", np.array([[1, "a"]], object), allow_pickle=True)
+    np.save(tmp_path / "words.npy", np.array([["a", "b"]]))
+    (tmp_path / "empty.npy").touch()
+    for name in ("objects", "words", "empty"):
+        with pytest.raises(RecipeError, match=rf"{name}\.npy: .*Write it with numpy\.save"):
+            recipe_of({"profile": str(tmp_path / f"{name}.npy")})
+    np.save(tmp_path / "a.npy", np.ones((4, 5)))
+    np.save(tmp_path / "b.npy", np.ones((4, 6)))
+    with pytest.raises(RecipeError, match=r"a\.npy 4 x 5 px, .*b\.npy 4 x 6 px") as caught:
+        recipe_of({"profile": str(tmp_path / "a.npy"), "dark": str(tmp_path / "b.npy")})
+    assert "{" not in str(caught.value)
 
 
 def test_identity_is_the_profile_not_its_place(tmp_path: Path) -> None:

@@ -96,6 +96,13 @@ def test_the_identity_is_of_the_labels_and_their_order() -> None:
             },
             "labels.b.preprocess: flat_field is estimated in another way than that of 'a'",
         ),
+        (
+            {
+                "a": THRESHOLD,
+                "b": {"segment": {"method": "difference", "of": "a", "without": "a"}},
+            },
+            "nothing would be left",
+        ),
         ({}, "labels"),
     ],
 )

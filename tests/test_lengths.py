@@ -121,6 +121,9 @@ def test_areas_and_volumes_are_kept_from_and_up_to() -> None:
         ({"preprocess": [{"filter": "median", "radius_px": [0, 0]}]}, "less than half a pixel"),
         ({"preprocess": [{"filter": "gaussian", "sigma_um": 0}]}, "sigma_um"),
         (watershed(min_distance_px=3, min_distance_um=1), "min_distance_px and min_distance_um"),
+        # The px that are the default, too: they are given.
+        (watershed(min_distance_px=5, min_distance_um=9), "min_distance_px and min_distance_um"),
+        ({"postprocess": {"min_size_px": 1, "min_size_um2": 3}}, "min_size_px and min_size_um2"),
         (watershed(landscape="intensity", spacing="auto"), "spacing is of distances"),
         (
             watershed(landscape="intensity", markers={"from": "h_minima", "h_um": 1}),
@@ -176,7 +179,13 @@ def test_without_a_pixel_size_the_remedy_is_named() -> None:
 
 def test_a_recipe_in_um_is_written_and_read_again(tmp_path: Path) -> None:
     content = watershed(min_distance_um=1, max_distance_um=9)
+    content |= {"postprocess": {"min_size_um3": 4}, "source": {"dims": "3d"}}
     recipe = parse_recipe(content, "recipe")
     again = parse_recipe(recipe.model_dump(mode="json"), "recipe")
     assert again == recipe
+    assert again.postprocess.min_size_um3 == 4
+    assert recipe.model_dump()["segment"]["min_distance_um"] == 1
+    in_px = recipe.for_image(INFO, "i").model_dump()
+    assert in_px["segment"]["min_distance_px"] == (1, 2, 2)
+    assert "min_distance_px" in parse_recipe(watershed(), "recipe").model_dump()["segment"]
     assert again.for_image(INFO, "i").identity() == recipe.for_image(INFO, "i").identity()

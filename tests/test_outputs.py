@@ -154,6 +154,20 @@ def test_nothing_is_written_that_is_not_asked_for(tmp_path: Path) -> None:
     assert verify_folder(folder.root).damaged == []
 
 
+def test_files_of_others_are_moved_aside(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "images").mkdir(parents=True)
+    names = ("objects.parquet", "recipe.yaml", "report.html", "run.json", "notes.txt")
+    for name in (*names, "images/own.tif"):
+        (out / name).write_text("mine")
+    run(tmp_path)
+    (kept,) = (out / ".tilewright" / "previous").iterdir()
+    assert {path.name for path in kept.iterdir()} == set(names) - {"notes.txt"}
+    assert all(path.read_text() == "mine" for path in kept.iterdir())
+    assert (out / "notes.txt").read_text() == (out / "images" / "own.tif").read_text() == "mine"
+    assert not verify_folder(out).damaged
+
+
 def test_the_csv_has_the_tables_numbers(tmp_path: Path) -> None:
     folder = run(tmp_path)
     table = pq.read_table(folder.objects).to_pandas()

@@ -593,7 +593,9 @@ def test_attributes_of_both_versions_are_read_alike(tmp_path: Path) -> None:
 def test_wells_of_several_labels(tmp_path: Path) -> None:
     archive = write_plate(tmp_path / "p.zarr", halves())
     strict = {"method": "threshold", "foreground": {"value": 190}}
-    content = {"labels": {"cells": {"segment": RECIPE["segment"]}, "cores": {"segment": strict}}}
+    rest = {"method": "difference", "of": "cells", "without": "cores"}
+    sections = {"cells": RECIPE["segment"], "cores": strict, "rest": rest}
+    content = {"labels": {name: {"segment": segment} for name, segment in sections.items()}}
     given = parse_any_recipe({**content, "output": {"image": "copy"}}, "recipe")
     folder = in_process.segment(Request(given, archive, tmp_path / "out"))
     plate = folder.images / "p.ome.zarr"
@@ -601,7 +603,10 @@ def test_wells_of_several_labels(tmp_path: Path) -> None:
     assert not verify_folder(folder.root).damaged
     objects = pd.read_parquet(folder.objects)
     wells = pd.read_parquet(folder.wells)
-    assert list(wells["label_image"]) == ["cells", "cores"] * 2
+    assert list(wells["label_image"]) == ["cells", "cores", "rest"] * 2
+    assert "cells_label" in objects
+    # A mean of numbers says nothing.
+    assert not [c for c in wells if "_label" in c]
     for _, found in wells.iterrows():
         rows = objects[
             (objects["well"] == found["well"]) & (objects["label_image"] == found["label_image"])

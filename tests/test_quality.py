@@ -302,6 +302,10 @@ def test_flags() -> None:
     assert flags_of(plane(max=255, at_max=0.005), plane(max=250, at_max=0.02)) == ["", ""]
     assert flags_of(plane(p999=15), plane(p999=17), plane(max=0)) == ["empty", "", "empty"]
     assert flags_of(plane(p999=15, p01=5)) == [""]  # dark objects
+    white = [plane(min=n, max=n, p50=n, p999=n, p01=n, at_max=1.0) for n in (255, 65535, 4095)]
+    assert flags_of(*white) == ["empty, saturated"] * 3
+    grey = [plane(min=n, max=n, p50=n, p999=n, p01=n, at_max=1.0) for n in (0, 1, 200)]
+    assert flags_of(*grey) == ["empty"] * 3
     assert flags_of({**plane(**dict.fromkeys(NUMBERS, math.nan)), "finite_px": 0}) == ["empty"]
 
 

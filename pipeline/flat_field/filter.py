@@ -49,9 +49,10 @@ class FlatField(Filter):
             raise ValueError("`dark` and `resize` go with `profile`; an estimate has `darkfield`")
         if self.darkfield and self.estimate != "basic":
             raise ValueError("`darkfield` goes with `estimate: basic`")
-        sizes = {one.shape[1:]: one.path for one in self.files()}
-        if len(sizes) > 1:
-            raise ValueError(f"profiles of one camera have one size; these have {sizes}")
+        files = self.files()
+        if len({one.shape[1:] for one in files}) > 1:
+            sizes = ", ".join(f"{one.path} {one.shape[1]} x {one.shape[2]} px" for one in files)
+            raise ValueError(f"`profile` and `dark` of one camera have one size, not {sizes}")
         return self
 
     def files(self) -> list[ProfileFile]:
@@ -111,11 +112,14 @@ class FlatField(Filter):
                     )
                 if found is not None:
                     _check_size(context, key, found.path, found.shape, number, self.resize)
-            place = Place(context.grid.frame_box, context.grid.frame_box, 0, name, number)
-            if (least := float(self._profile(place)[0].min())) <= 0:
+            gain = file_of(self.profile, name, number)
+            # As it lies in the file: a mean of 0 or less would hide what gains are.
+            if gain is not None and (least := float(gain.plane(number).min())) <= 0:
                 raise MethodError(
                     context.name,
-                    f"the profile of channel {name!r} has a gain of {least:g}; gains are above 0",
+                    f"the profile of channel {name!r}, {gain.path}, has a gain of {least:g}; gains "
+                    "are above 0",
+                    "Repair the profile where it is dark, or use `estimate: basic`.",
                 )
 
     def extra_bytes(self, context: Context) -> int:

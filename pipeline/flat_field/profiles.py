@@ -69,7 +69,7 @@ def _pixels(path: str, expected: str) -> Floats:
 def read_pixels(path: AnyPath) -> Floats:
     """Pixels (C, Y, X) of a NumPy array or of an image in any format that images may have."""
     if path.suffix.lower() == ".npy":
-        array: NDArray[Any] = np.load(BytesIO(path.read_bytes()), allow_pickle=False)
+        array = _numpy_array(path)
         if array.ndim not in (2, 3):
             raise ValueError(f"{path}: an array of shape (Y, X) or (C, Y, X), not {array.shape}")
         found = array.reshape(-1, *array.shape[-2:])
@@ -83,6 +83,19 @@ def read_pixels(path: AnyPath) -> Floats:
                 raise ValueError(f"{path}: a profile is one plane, not {t} x {z}")
             found = source.read(0, range(c), Box.whole((1, y, x)))[:, 0]
     return np.ascontiguousarray(found, np.float32)
+
+
+def _numpy_array(path: AnyPath) -> NDArray[Any]:
+    remedy = "Write it with numpy.save as an array of float32"
+    try:
+        array: NDArray[Any] = np.lib.format.read_array(
+            BytesIO(path.read_bytes()), allow_pickle=False
+        )
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: holds no array of plain numbers ({error}). {remedy}") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: its values are {array.dtype}, and gains are numbers. {remedy}")
+    return array
 
 
 def _find(given: Any) -> Any:

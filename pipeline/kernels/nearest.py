@@ -19,15 +19,17 @@ Halo: TypeAlias = tuple[int, int, int]
 
 
 def nearest_labels(
-    labels: Labels, halo: Halo, radius: float, sizes: tuple[float, float, float]
+    labels: Labels, halo: Halo, reach: Halo, radius: float, sizes: tuple[float, float, float]
 ) -> Labels:
     """Give background pixels to the nearest object.
 
     Parameters
     ----------
     labels : ndarray of shape (Z, Y, X), uint32
-        A window whose halo holds all pixels within `radius` of the core; 0 is background.
+        A window whose halo holds all objects within `radius` of the core; 0 is background.
     halo : tuple of int
+    reach : tuple of int
+        Whole pixels of `radius` along each axis; more than the halo where nothing lies behind it.
     radius : float
     sizes : tuple of float
         Sides of a pixel (z, y, x), in the unit of `radius`.
@@ -43,32 +45,33 @@ def nearest_labels(
     near = labels
     far = np.where(labels > 0, 0.0, np.inf)
     for axis in (2, 1, 0):
-        if halo[axis]:
+        if reach[axis]:
             # Behind the last axes only the core is needed; before, the halo of those to come.
-            near, far = _along(near, far, axis, halo[axis], squares[axis], limit)
+            near, far = _along(near, far, axis, halo[axis], reach[axis], squares[axis], limit)
     return np.where(labels[core] > 0, np.uint32(0), near)
 
 
 def _along(
-    near: Labels, far: Floats, axis: int, reach: int, square: float, limit: float
+    near: Labels, far: Floats, axis: int, halo: int, reach: int, square: float, limit: float
 ) -> tuple[Labels, Floats]:
     """Nearest within `reach` along an axis; cuts the halo off."""
     shape = near.shape
     before = int(np.prod(shape[:axis]))
     after = int(np.prod(shape[axis + 1 :]))
     size = shape[axis]
-    found = np.zeros((before, size - 2 * reach, after), np.uint32)
+    found = np.zeros((before, size - 2 * halo, after), np.uint32)
     distance = np.full(found.shape, np.inf)
     _nearest(
         near.reshape(before, size, after),
         far.reshape(before, size, after),
+        halo,
         reach,
         square,
         limit,
         found,
         distance,
     )
-    kept = (*shape[:axis], size - 2 * reach, *shape[axis + 1 :])
+    kept = (*shape[:axis], size - 2 * halo, *shape[axis + 1 :])
     return found.reshape(kept), distance.reshape(kept)
 
 
@@ -76,6 +79,7 @@ def _along(
 def _nearest(
     near: Labels,
     far: Floats,
+    halo: int,
     reach: int,
     square: float,
     limit: float,
@@ -83,12 +87,14 @@ def _nearest(
     distance: Floats,
 ) -> None:
     before, size, after = found.shape
+    last = near.shape[1] - 1
     for a in range(before):
         for b in range(size):
-            for step in range(-reach, reach + 1):
+            here = b + halo
+            for step in range(max(-reach, -here), min(reach, last - here) + 1):
                 # Whole numbers of pixels first, so that both sides give the same bits.
                 more = np.float64(step * step) * square
-                place = b + reach + step
+                place = here + step
                 for c in range(after):
                     label = near[a, place, c]
                     if label == 0:

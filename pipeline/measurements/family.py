@@ -202,6 +202,18 @@ class Family(Gathering):
         """What the documentation says of the columns."""
 
 
+def held_by_frame(job: ImageJob, reach: Halo) -> Halo:
+    """The part of a reach that any core has around it in its frame; behind the border is nothing.
+
+    As much lies before the last core of an axis as all cores before it take: none if it is alone.
+    """
+    sides, counts = (1, *job.grid.side)[-3:], (1, *job.grid.counts)[-3:]
+    z, y, x = (
+        min(px, side * (count - 1)) for px, side, count in zip(reach, sides, counts, strict=True)
+    )
+    return z, y, x
+
+
 def unit_halo(job: ImageJob, px: int = 1) -> Halo:
     """The same halo along all axes of a frame."""
     return (px if job.grid.ndim == 3 else 0), px, px

@@ -12,7 +12,14 @@ from pydantic import Field
 from pipeline.job import ImageJob
 from pipeline.kernels.configurations import contacts, crossings, half_steps
 from pipeline.kernels.near_pairs import near_pairs
-from pipeline.measurements.family import ColumnText, Family, Halo, MeasureWindow, unit_halo
+from pipeline.measurements.family import (
+    ColumnText,
+    Family,
+    Halo,
+    MeasureWindow,
+    held_by_frame,
+    unit_halo,
+)
 from pipeline.measurements.rows import Rows, concatenate, merged
 
 
@@ -31,7 +38,10 @@ class Neighbours(Family):
     near_seconds_per_megapixel: ClassVar[float] = 0.04
 
     def halo(self, job: ImageJob) -> Halo:
-        return unit_halo(job, max(1, int(self.within_px or 1)))
+        # Faces at the border of the frame need the pixel behind it.
+        near = held_by_frame(job, unit_halo(job, int(self.within_px or 0)))
+        z, y, x = map(max, zip(near, unit_halo(job), strict=True))
+        return z, y, x
 
     def cpu_seconds_per_megapixel(self, job: ImageJob) -> float:
         if self.within_px is None:

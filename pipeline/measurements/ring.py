@@ -14,8 +14,17 @@ from pipeline.intensities import channel_columns
 from pipeline.job import ImageJob
 from pipeline.kernels.measure import EXTREMES, SUMS, Quantum, intensity
 from pipeline.kernels.nearest import nearest_labels
-from pipeline.measurements.family import ColumnText, Family, Halo, MeasureWindow
+from pipeline.measurements.family import (
+    ColumnText,
+    Family,
+    Halo,
+    MeasureWindow,
+    held_by_frame,
+)
 from pipeline.measurements.rows import Rows, concatenate, merged, spread
+
+#: Widest ring, in px along any axis.
+WIDEST_PX = 256
 
 
 class Ring(Family):
@@ -32,6 +41,10 @@ class Ring(Family):
     bytes_per_px: ClassVar[float] = 36.0
 
     def halo(self, job: ImageJob) -> Halo:
+        return held_by_frame(job, self.reach(job))
+
+    def reach(self, job: ImageJob) -> Halo:
+        """Whole pixels of the width along z, y, x."""
         z, y, x = (int(self.width / size) for size in self._sizes(job))
         return (z if job.grid.ndim == 3 else 0), y, x
 
@@ -42,11 +55,21 @@ class Ring(Family):
                 "measure.ring_um is in micrometres, and the file does not say its pixel size",
                 "Give the width in pixels: measure.ring_px.",
             )
-        if max(self.halo(job)) == 0:
+        widest = max(self.width / size for size in self._sizes(job)[3 - job.grid.ndim :])
+        if widest < 1:
             raise MethodError(
                 job.name,
                 f"a ring of {self.width:g} {self.unit} is narrower than a pixel",
                 "Make it wider.",
+            )
+        if widest > WIDEST_PX:
+            sizes = " x ".join(f"{size:g}" for size in job.frame_pixel_size_um)
+            raise MethodError(
+                job.name,
+                f"measure.ring_{self.unit} of {self.width:g} is {widest:.6g} px with pixels of "
+                f"{sizes} um, and {WIDEST_PX} px are the limit",
+                "Choose a narrower ring, or say the right size of a pixel in the recipe: "
+                "source.pixel_size_um.",
             )
 
     def no_rows(self, job: ImageJob) -> Rows:
@@ -55,7 +78,8 @@ class Ring(Family):
 
     def map(self, window: MeasureWindow) -> Rows:
         halo = self.halo(window.job)
-        ring = nearest_labels(window.within(halo), halo, self.width, self._sizes(window.job))
+        labels, reach = window.within(halo), self.reach(window.job)
+        ring = nearest_labels(labels, halo, reach, self.width, self._sizes(window.job))
         area = np.bincount(ring.reshape(-1), minlength=window.count + 1)[1:]
         there = np.flatnonzero(area)
         parts = [self.no_rows(window.job)]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from pipeline.errors import MethodError
 from pipeline.job import ImageJob
 from pipeline.measurements.euler import Euler
 from pipeline.measurements.family import Family
 from pipeline.measurements.hull import Hull
 from pipeline.measurements.neighbours import Neighbours
 from pipeline.measurements.perimeter import Perimeter
-from pipeline.measurements.quantiles import Quantiles
-from pipeline.measurements.ring import Ring
+from pipeline.measurements.quantiles import Quantiles, quantile_name
+from pipeline.measurements.ring import WIDEST_PX, Ring
 from pipeline.measurements.texture import Texture
 from pipeline.measurements.weighted_centroid import WeightedCentroid
+from pipeline.validation import Channels
 
 #: Every family, in the order of their columns.
 FAMILIES: tuple[type[Family], ...] = (
@@ -33,6 +35,54 @@ _SHAPE: dict[str, type[Family]] = {"perimeter": Perimeter, "hull": Hull, "euler"
 Shape = Literal["perimeter", "hull", "euler"]
 
 
+def _shapes(given: object) -> object:
+    known = list(_SHAPE)
+    listed = isinstance(given, list | tuple) and all(one in known for one in given)
+    if not (listed or isinstance(given, bool)):
+        raise ValueError(
+            f"must be true, false, or a list of {', '.join(known)}, for example [hull], not "
+            f"{given!r}"
+        )
+    return given
+
+
+def _model_of(family: type[Family]) -> Callable[[object], object]:
+    """Reads a family that is true, false, or a mapping of its own keys."""
+
+    def read(given: object) -> object:
+        if isinstance(given, dict):
+            return family.model_validate(given)
+        if not isinstance(given, bool | family):
+            keys = ", ".join(family.model_fields)
+            wanted = f"true, false, or keys of its own ({keys})"
+            raise ValueError(f"must be {wanted}, not {given!r}")  # noqa: TRY004 - for pydantic
+        return given
+
+    return read
+
+
+def _quantiles(given: object) -> object:
+    if not isinstance(given, list | tuple) or any(
+        isinstance(one, bool) or not isinstance(one, int | float) for one in given
+    ):
+        raise ValueError(f"must be a list of numbers from 0 to 1, for example [0.5], not {given!r}")
+    for one in given:
+        if not 0 <= one <= 1:
+            percent = f"; {one:g} % are {one / 100:g}" if 1 < one <= 100 else ""
+            raise ValueError(f"must be from 0 to 1, and {one:g} is not{percent}")
+    names = [quantile_name(one) for one in given]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"each must be there once: {', '.join(repeated)} would be two columns")
+    return given
+
+
+def _each_once(given: object) -> object:
+    channels = given if isinstance(given, list | tuple) else []
+    if len(set(channels)) < len(channels):
+        raise ValueError(f"each channel must be there once, not as in {list(channels)}")
+    return given
+
+
 class MeasureSection(BaseModel):
     """`channels`: whose intensities are measured, by name or number; by default all. `quality`:
     measure focus, noise, saturation and illumination of every plane of every channel.
@@ -46,15 +96,15 @@ class MeasureSection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    channels: tuple[int | str, ...] | None = None
+    channels: Annotated[Channels | None, BeforeValidator(_each_once)] = None
     quality: bool = True
-    shape: bool | tuple[Shape, ...] = False
+    shape: Annotated[bool | tuple[Shape, ...], BeforeValidator(_shapes)] = False
     weighted_centroid: bool = False
-    quantiles: tuple[float, ...] = ()
-    ring_px: float | None = Field(default=None, ge=1, le=256)
+    quantiles: Annotated[tuple[float, ...], BeforeValidator(_quantiles)] = ()
+    ring_px: float | None = Field(default=None, ge=1, le=WIDEST_PX)
     ring_um: float | None = Field(default=None, gt=0)
-    texture: bool | Texture = False
-    neighbours: bool | Neighbours = False
+    texture: Annotated[bool | Texture, BeforeValidator(_model_of(Texture))] = False
+    neighbours: Annotated[bool | Neighbours, BeforeValidator(_model_of(Neighbours))] = False
 
     @model_validator(mode="after")
     def _one_ring(self) -> MeasureSection:
@@ -85,5 +135,12 @@ class MeasureSection(BaseModel):
 
     def check(self, job: ImageJob) -> None:
         """Raise MethodError if a family does not apply to an image."""
+        if len(set(job.measured)) < len(job.measured):
+            raise MethodError(
+                job.name,
+                f"measure.channels names a channel twice: {list(self.channels or ())} are numbers "
+                f"{', '.join(map(str, job.measured))}",
+                "Name each once.",
+            )
         for family in self._families():
             family.check(job)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.errors import MethodError
 from pipeline.job import ImageJob
@@ -38,17 +38,21 @@ class Texture(Family):
     bytes_per_px: ClassVar[float] = 110.0
     of_channels: ClassVar[bool] = True
 
+    @field_validator("range")
+    @classmethod
+    def _some_values(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not (np.isfinite(value).all() and value[0] < value[1]):
+            raise ValueError(
+                f"{value[0]:g} to {value[1]:g} holds no value; give the first one and the first "
+                "one behind, for example [0, 4096]"
+            )
+        return value
+
     def halo(self, job: ImageJob) -> Halo:
         return unit_halo(job, self.distance_px)
 
     def check(self, job: ImageJob) -> None:
-        low, high = self._range(job)
-        if not low < high:
-            raise MethodError(
-                job.name,
-                f"measure.texture.range is {low:g} to {high:g}, which holds no value",
-                "Give the first value and the first one behind, for example [0, 4096].",
-            )
+        self._range(job)
 
     def no_rows(self, job: ImageJob) -> Rows:
         # Narrow where it can be: small objects have nearly as many rows as pixels.

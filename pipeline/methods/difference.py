@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from pydantic import model_validator
 
 from pipeline.label_keys import label_keys
 from pipeline.methods.base import Context, EmittingRound, Method, Output, Round, State, TileLabels
@@ -32,6 +33,12 @@ class Difference(Method):
     without: str
 
     seconds_per_megapixel: ClassVar[float] = 0.05
+
+    @model_validator(mode="after")
+    def _of_another(self) -> Self:
+        if self.of == self.without:
+            raise ValueError(f"`of` and `without` are both {self.of!r}: nothing would be left")
+        return self
 
     def earlier_labels(self) -> dict[str, str]:
         return {OF: self.of, WITHOUT: self.without}

@@ -57,10 +57,15 @@ def is_empty(columns: Columns) -> NDArray[np.bool_]:
 
 
 def is_saturated(columns: Columns) -> NDArray[np.bool_]:
-    """Whether many pixels have the largest value, and that is 255, 1023, 4095, ..., or 1."""
+    """Whether many pixels have the largest value, and that is 255, 1023, 4095, ..., or 1.
+
+    A plane that is 1 throughout may be a mask; one that is 255 throughout saw too much light.
+    """
     high = columns["max"]
     full = np.array([_is_full_scale(float(value)) for value in high], np.bool_)
-    return np.asarray(full & (columns["at_max"] > SATURATED) & (columns["min"] < high))
+    return np.asarray(
+        full & (columns["at_max"] > SATURATED) & ((columns["min"] < high) | (high > 1))
+    )
 
 
 def _is_full_scale(value: float) -> bool:

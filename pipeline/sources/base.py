@@ -253,8 +253,10 @@ def _imported(module: str, name: str) -> type[Source]:
 
 
 def os_reason(error: OSError) -> str:
-    """What the system said, without its number and path; a library's words as they are."""
-    return (error.strerror or "").lower() or str(error) or type(error).__name__
+    """What the system said, without its number and path, as it stands within a sentence."""
+    text = error.strerror or str(error) or type(error).__name__
+    # Only the first letter: the rest may name addresses and variables.
+    return text[:1].lower() + text[1:]
 
 
 def require_local(spec: SourceSpec, library: str) -> None:

@@ -10,6 +10,8 @@ from pipeline.errors import UnreadableError
 def pixel_type(path: str, dtype: np.dtype) -> str:
     """The NumPy name that `Source.read` returns; bilevel pixels are uint8 of 0 and 1.
 
+    Half floats are float32, which holds each of them: nothing is calculated with half floats.
+
     Raises
     ------
     UnreadableError
@@ -17,6 +19,8 @@ def pixel_type(path: str, dtype: np.dtype) -> str:
     """
     if dtype.kind == "b":
         return "uint8"
+    if dtype.kind == "f" and dtype.itemsize == 2:
+        return "float32"
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise UnreadableError(
             path,

@@ -37,6 +37,17 @@ SCHEMES = {
     "https": False,
     "http": False,
 }
+#: Scheme -> variables of the environment that a store's keys are read from.
+KEYS = {
+    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or AWS_SKIP_SIGNATURE=true for "
+    "a public bucket",
+    "gs": "GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+#: Codes of an answer that there is no bucket, or container.
+NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+#: What machines of a provider ask for keys when the environment has none.
+KEY_SERVERS = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
 #: One request, and all the tries of one.
 REQUEST_S = float(os.environ.get("TILEWRIGHT_STORE_REQUEST_S", "60"))
 RETRY_S = float(os.environ.get("TILEWRIGHT_STORE_RETRY_S", "180"))
@@ -123,18 +134,30 @@ def as_os_errors(url: str) -> Iterator[None]:
     """Raise what a store answers as the errors that files on disk raise."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(errno.ENOENT, "no such object", url) from error
-    except (PermissionDeniedError, UnauthenticatedError) as error:
-        reason = (
-            f"the store refuses it ({first_line(error)}); its keys are read from the environment, "
-            "such as AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or "
-            "AWS_SKIP_SIGNATURE=true for a public bucket"
-        )
-        raise PermissionError(errno.EACCES, reason, url) from error
-    except BaseError as error:
-        reason = f"the store did not answer as it should ({first_line(error)})"
-        raise OSError(errno.EIO, reason, url) from error
+    except (FileNotFoundError, BaseError) as error:
+        raise _os_error(error, url) from error
+
+
+def _os_error(error: Exception, url: str) -> OSError:
+    text = str(error)
+    if any(code in text for code in NO_BUCKET):
+        # Never a missing file: what asks for one would go on as if the bucket were empty.
+        return OSError(errno.ENXIO, "there is no such bucket; check its name, or make it", url)
+    if isinstance(error, FileNotFoundError):
+        return FileNotFoundError(errno.ENOENT, "no such object", url)
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        reason = f"the store refuses it ({first_line(error)}); {_keys(url)}"
+        return PermissionError(errno.EACCES, reason, url)
+    if any(place in text for place in KEY_SERVERS):
+        return PermissionError(errno.EACCES, f"no keys were found; {_keys(url)}", url)
+    reason = f"the store did not answer as it should ({first_line(error)})"
+    return OSError(errno.EIO, reason, url)
+
+
+def _keys(url: str) -> str:
+    """Where the keys of a store are read."""
+    scheme = url.partition("://")[0]
+    return f"keys are read from the environment: {KEYS.get(scheme, KEYS['s3'])}"
 
 
 def first_line(error: BaseException) -> str:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+from scipy import ndimage
 
+from flows.request import Request
 from pipeline.admission import Admitted
 from pipeline.cpu_seconds import seconds_per_megapixel
 from pipeline.engine import Engine
 from pipeline.errors import MethodError, RecipeError
+from pipeline.labels_recipe import parse_any_recipe
 from pipeline.ledger import MemoryLedger
+from pipeline.lengths import in_um
 from pipeline.measurements.measure_round import MeasureRound, widest_halo
 from pipeline.measurements.spacing import crofton_weights
 from pipeline.orders import Order, PublishOrder, Receipt
@@ -26,6 +32,8 @@ from pipeline.sources import open_source
 from pipeline.steps import perform_here
 from pipeline.trial import plan_array, save_array
 from pipeline.view import TileView
+from pipeline.worker_memory import worker_peak_bytes
+from tests.in_process import segment
 from tests.measurements.given_labels import measured
 
 THRESHOLD = {"method": "threshold", "foreground": {"value": 100}}
@@ -36,7 +44,6 @@ THRESHOLD = {"method": "threshold", "foreground": {"value": 100}}
     [
         ({"quantiles": [0.5]}, "float32", r"measure\.quantiles counts values.* float32"),
         ({"texture": True}, "float32", r"measure\.texture\.range is not given.* float32"),
-        ({"texture": {"range": [4, 4]}}, "uint8", "holds no value"),
         ({"ring_um": 3}, "uint8", r"measure\.ring_um is in micrometres.*measure\.ring_px"),
     ],
 )
@@ -53,7 +60,24 @@ def test_what_does_not_apply_to_an_image_is_refused(
     ("content", "message"),
     [
         ({"measure": {"ring_px": 2, "ring_um": 2}}, "give ring_px or ring_um"),
-        ({"measure": {"quantiles": [1.5]}}, "less than or equal to 1"),
+        ({"measure": {"quantiles": [1.5]}}, r"measure\.quantiles: must be from 0 to 1, and 1\.5"),
+        ({"measure": {"quantiles": [95]}}, r"measure\.quantiles: .*; 95 % are 0\.95"),
+        ({"measure": {"quantiles": 0.5}}, r"measure\.quantiles: must be a list of numbers from 0"),
+        ({"measure": {"quantiles": [0.95, 0.949999999999]}}, "q95 would be two columns"),
+        ({"measure": {"shape": "hull"}}, r"measure\.shape: must be .* perimeter, hull, euler"),
+        ({"measure": {"texture": 3}}, r"measure\.texture: must be true, false, .*\(levels, range"),
+        ({"measure": {"texture": {"levels": 1}}}, r"measure\.texture\.levels: .* 2 \(given: 1\)"),
+        ({"measure": {"neighbours": "5px"}}, r"measure\.neighbours: must be true, .*within_px"),
+        ({"measure": {"neighbours": {"within": 3}}}, r"measure\.neighbours\.within: unknown key"),
+        ({"measure": {"channels": "DNA"}}, r"measure\.channels: must be a list .* \[DNA\]"),
+        ({"measure": {"channels": ["DNA", "DNA"]}}, "each channel must be there once"),
+        ({"source": {"channels": "DNA"}}, r"source\.channels: must be a list .* \[DNA\]"),
+        ({"source": {"pixel_size_um": [0, 1]}}, r"source\.pixel_size_um: must be two or three"),
+        ({"source": {"pixel_size_um": 0.5}}, r"source\.pixel_size_um: must be two or three"),
+        ({"measure": {"texture": {"range": [4, 0]}}}, r"measure\.texture\.range: 4 to 0 holds no"),
+        ({"measure": {"texture": {"range": [4, 4]}}}, "holds no value"),
+        ({"measure": {"texture": {"range": [0, float("inf")]}}}, "0 to inf holds no value"),
+        ({"measure": {"weighted_centroid": "perhaps"}}, "must be true or false"),
         ({"measure": {"shape": ["perimetre"]}}, "perimeter"),
         ({"measure": {"textur": True}}, "unknown key.*texture"),
         ({"measure": {"shape": True}, "segment": {**THRESHOLD, "output": "classes"}}, "of objects"),
@@ -64,14 +88,114 @@ def test_what_does_not_apply_to_an_image_is_refused(
     ],
 )
 def test_recipes_that_cannot_be_are_refused(content: dict[str, Any], message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(RecipeError, match=message) as caught:
         parse_recipe({"segment": THRESHOLD, **content}, "recipe")
+    assert "tuple" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+def test_a_channel_is_measured_once_under_its_name_and_number(tmp_path: Path) -> None:
+    labels = np.ones((8, 9), np.uint8)
+    recipe = parse_recipe({"segment": THRESHOLD, "measure": {"channels": [0, "0"]}}, "recipe")
+    with pytest.raises(MethodError, match=r"names a channel twice: \[0, '0'\] are numbers 0, 0"):
+        plan_array(recipe, save_array(labels, tmp_path), 8, tmp_path)
 
 
 def test_a_ring_narrower_than_a_pixel_is_refused(tmp_path: Path) -> None:
     labels = np.ones((8, 9), np.uint8)
     with pytest.raises(MethodError, match="narrower than a pixel"):
         measured(labels, labels[None, None], tmp_path, 8, measure={"ring_um": 0.3})
+
+
+def test_a_ring_too_wide_for_one_image_quarantines_that_image(tmp_path: Path) -> None:
+    image = np.zeros((20, 30), np.uint8)
+    image[5:9, 5:9] = 200
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for name, size in (("good", 0.5), ("odd", 0.0005)):
+        unit = {f"PhysicalSize{a}Unit": "µm" for a in "XY"}
+        metadata = {"axes": "YX", "PhysicalSizeX": size, "PhysicalSizeY": size, **unit}
+        tifffile.imwrite(archive / f"{name}.ome.tif", image, metadata=metadata)
+    recipe = parse_any_recipe({"segment": THRESHOLD, "measure": {"ring_um": 5}}, "recipe")
+    manifest = segment(Request(recipe, archive, tmp_path / "out")).reading()
+    rows = {row.name: row for row in manifest.images()}
+    manifest.close()
+    assert rows["good"].status == "published"
+    assert rows["odd"].status == "quarantined"
+    said = rows["odd"].reason
+    assert "measure.ring_um of 5 is 10000 px with pixels of 0.0005 x 0.0005 um" in said
+    assert "256 px are the limit" in said
+    assert "source.pixel_size_um" in said
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"measure": {"ring_um": 5}},
+        {"preprocess": [{"filter": "gaussian", "sigma_um": 2}]},
+    ],
+)
+def test_lengths_that_fill_the_memory_for_one_image_stop_that_image(
+    sections: dict[str, Any], tmp_path: Path
+) -> None:
+    spec = save_array(np.zeros((2, 3, 4), np.uint8), tmp_path)
+    with open_source(spec) as source:
+        info, fingerprint = source.info, source.fingerprint()
+    recipe = parse_recipe({"segment": THRESHOLD, "source": {"dims": "3d"}, **sections}, "recipe")
+    assert in_um(recipe)
+    plain = {"source": {"dims": "3d", "pixel_size_um": [1, 1, 1]}, "measure": {"ring_px": 2}}
+    assert not in_um(parse_recipe({"segment": THRESHOLD, **plain}, "recipe"))
+    folder, machine = RunFolder(tmp_path / "out"), Machine(2, 4 * 2**30)
+    for size, fits in ((0.5, True), (0.02, False)):
+        sizes = (size, size, size)
+        wide = replace(info, shape=(1, 1, 900, 900, 900), pixel_size_um=sizes)
+        item = Admitted(spec, wide, fingerprint)
+        if fits:
+            plan_image(item, recipe, folder, machine, None)
+            continue
+        with pytest.raises(MethodError, match=r"pixels of 0\.02 x 0\.02 x 0\.02 um, .* reach"):
+            plan_image(item, recipe, folder, machine, None)
+
+
+@pytest.mark.parametrize("measure", [{"ring_px": 64}, {"neighbours": {"within_px": 64}}])
+def test_halos_end_where_the_frame_does(measure: dict[str, Any], tmp_path: Path) -> None:
+    content = {"segment": THRESHOLD, "measure": measure, "source": {"dims": "3d"}}
+    recipe = parse_recipe(content, "recipe")
+    spec = save_array(np.zeros((9, 80, 300), np.uint8), tmp_path)
+    least = 0 if "ring_px" in measure else 1  # faces at the frame's border
+    for side, expected in (
+        (300, (least, least, least)),
+        (100, (least, least, 64)),
+        (8, (8, 64, 64)),
+        ((5, 50, 20), (5, 50, 64)),
+    ):
+        job = plan_array(recipe, spec, side, tmp_path)
+        assert widest_halo(job, recipe.gathered()) == expected
+    # One tile holds the frame: a wide ring takes no more memory than a narrow one.
+    peaks = []
+    for wide in (measure, {"ring_px": 1}):
+        other = parse_recipe({**content, "measure": wide}, "recipe")
+        peaks.append(worker_peak_bytes(plan_array(other, spec, 300, tmp_path), whole=True))
+    assert peaks[0] <= 1.25 * peaks[1]
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (3, 9, 7)])
+def test_rings_wider_than_the_frame_are_those_of_the_whole_image(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    labels = np.zeros(shape, np.uint8)
+    labels[..., 1, 1], labels[..., 6, 5] = 1, 2
+    image = np.arange(labels.size, dtype=np.uint16).reshape(1, *(1,) * (3 - len(shape)), *shape)
+    content: dict[str, Any] = {"source": {"dims": f"{len(shape)}d"}}
+    content["measure"] = {"ring_px": 50, "neighbours": {"within_px": 50}}
+    distance = np.stack([ndimage.distance_transform_edt(labels != n) for n in (1, 2)])
+    nearest = np.where(labels > 0, 0, 1 + np.argmin(np.rint(distance**2), axis=0))
+    for side in (50, 4, 2, 1):
+        _, table, _ = measured(labels, image, tmp_path, side, **content)
+        assert table["ring_area_px"].to_pylist() == [int((nearest == n).sum()) for n in (1, 2)]
+        sums = [float(image.reshape(shape)[nearest == n].sum()) for n in (1, 2)]
+        assert table["ring_sum_a"].to_pylist() == sums
+        assert table["neighbours_within_50px"].to_pylist() == [1, 1]
 
 
 def test_rings_in_micrometres_follow_the_voxels_shape(tmp_path: Path) -> None:
@@ -104,6 +228,17 @@ def test_crofton_weights_measure_balls_of_any_pixel(sizes: tuple[float, ...]) ->
     found = crossings(whole, halo, 1, steps)[0] @ crofton_weights(sizes)
     true = 2 * np.pi * radius if ndim == 2 else 4 * np.pi * radius**2
     assert abs(found / true - 1) < 0.05
+
+
+def test_pixels_that_are_square_but_for_rounding_have_a_perimeter(tmp_path: Path) -> None:
+    labels = np.pad(np.ones((3, 4), np.uint8), 1)
+    image = labels[None, None] * 9
+    for width, known in ((0.3250000001, True), (0.32501, False)):
+        sizes = (None, 0.325, width)
+        _, table, _ = measured(labels, image, tmp_path, 9, sizes, measure={"shape": True})
+        assert table["perimeter_px"].to_pylist() == [10.0]
+        found = table["perimeter_um"].to_pylist()[0]
+        assert found == pytest.approx(3.25) if known else np.isnan(found)
 
 
 def test_faces_of_voxels_are_counted(tmp_path: Path) -> None:

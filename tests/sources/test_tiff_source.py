@@ -46,7 +46,9 @@ def test_types_orders_and_storage(tmp_path, open_path, same, dtype, byteorder, o
     image = pixels((53, 71), dtype)
     tifffile.imwrite(tmp_path / "a.tif", image, byteorder=byteorder, **options)
     with open_path(tmp_path / "a.tif") as source:
-        same(source, image[None, None, None])
+        # Half floats are read as float32, which numbers are calculated with.
+        want = image.astype(np.float32) if dtype == "float16" else image
+        same(source, want[None, None, None])
 
 
 AXES = ["YX", "ZYX", "CYX", "TYX", "TZYX", "TCYX", "CZYX", "TZCYX", "ZTYX", "CTYX", "TCZYX", "ZCYX"]

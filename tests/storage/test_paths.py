@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import functools
 
 import pytest
 
-from pipeline.errors import RecipeError
+from pipeline.errors import OutputError, RecipeError
+from pipeline.run_folder import RunFolder
+from pipeline.sources import discover
 from pipeline.storage import StorePath, path_of
 from pipeline.storage.paths import Entry
 from pipeline.storage.reading import open_file, size_of
 from pipeline.storage.stores import first_line, open_store
+from tests.storage.s3 import KEYS
 
 NAMES = ["a.tif", "a b.tif", "ä/µ.tif", "x#1?%41.tif", "deep/er/file", "+&=;,.txt"]
 
@@ -84,6 +88,43 @@ def test_a_store_that_fails_is_not_taken_for_a_missing_file(bucket, behind, monk
             ask(bucket / "a")
         assert caught.value.errno == errno.EIO
         assert not isinstance(caught.value, FileNotFoundError)
+
+
+def test_a_bucket_that_does_not_exist_is_named(bucket):
+    place = StorePath.of(f"{bucket.root}-none") / "a"
+    write = functools.partial(StorePath.write_bytes, data=b"1")
+    create = functools.partial(StorePath.create, data=b"1")
+    for ask in (StorePath.is_dir, StorePath.entries, StorePath.read_bytes, write, create):
+        with pytest.raises(OSError, match="there is no such bucket") as caught:
+            ask(place)
+        assert caught.value.filename == str(place)
+        assert not isinstance(caught.value, FileNotFoundError)
+    with pytest.raises(RecipeError, match=r"-none/a: cannot be opened: there is no such bucket"):
+        discover(place)
+    with (
+        pytest.raises(OutputError, match=r"-none/a: .* there is no such bucket"),
+        RunFolder(place).writing(),
+    ):
+        pass
+
+
+def test_missing_keys_are_named(bucket, monkeypatch):
+    for key in KEYS:
+        monkeypatch.delenv(key)
+    # Machines of the provider would be asked for keys; here nobody answers.
+    monkeypatch.setattr("pipeline.storage.stores.RETRIES", 0)
+    monkeypatch.setattr("pipeline.storage.stores.RETRY_S", 1)
+    open_store.cache_clear()
+    names = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION"
+    with pytest.raises(PermissionError, match=f"no keys were found; .*{names}"):
+        (bucket / "a").read_bytes()
+    with pytest.raises(RecipeError, match=f"no keys were found; .*{names}"):
+        discover(bucket / "a")
+    with (
+        pytest.raises(OutputError, match=f"no keys were found; .*{names}"),
+        RunFolder(bucket / "a").writing(),
+    ):
+        pass
 
 
 def test_a_stream_reads_like_the_bytes(bucket, monkeypatch):

@@ -10,7 +10,7 @@ import tifffile
 import yaml
 
 from flows.request import Request
-from pipeline.errors import BusyError
+from pipeline.errors import BusyError, OutputError
 from pipeline.manifest import Manifest
 from pipeline.recipe import parse_recipe
 from pipeline.run_folder import RECORDS, RunFolder
@@ -157,6 +157,33 @@ def test_fresh_sets_aside(request_, bucket):
     kept = names_in(bucket / "out" / ".tilewright" / "previous")
     assert any(n.endswith("images/i0.ome.zarr/zarr.json") for n in kept)
     assert digests(segment(stored)) == want
+
+
+def test_an_emptied_bucket_is_free_for_another_recipe(request_, bucket):
+    first = replace(request_, out=bucket / "out", only="i0")
+    segment(first)
+    content = {"segment": {"method": "threshold", "foreground": {"value": 120}}, "label": "blobs"}
+    other = replace(first, recipe=parse_recipe(content, "test"))
+    with pytest.raises(OutputError, match="holds the results of another recipe"):
+        segment(other)
+    for name in names_in(bucket / "out"):
+        (bucket / "out" / name).unlink()
+    want = digests(segment(replace(other, out=bucket / "fresh")))
+    assert digests(segment(other)) == want
+    assert not verify_folder(bucket / "out").damaged
+
+
+def test_files_of_others_are_kept(request_, bucket):
+    out = bucket / "out"
+    for name in ("objects.parquet", "recipe.yaml", "notes.txt"):
+        (out / name).write_bytes(b"mine")
+    segment(replace(request_, out=out, only="i0"))
+    kept = {n.rpartition("/")[2]: n for n in names_in(out) if ".tilewright/previous/" in n}
+    assert set(kept) == {"objects.parquet", "recipe.yaml"}
+    assert all((out / name).read_bytes() == b"mine" for name in (*kept.values(), "notes.txt"))
+    assert not verify_folder(out).damaged
+    segment(replace(request_, out=out, only="i0"))
+    assert {n for n in names_in(out) if "previous" in n} == set(kept.values())
 
 
 def test_labels_go_into_an_image_in_a_bucket(archive, bucket):
