@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
+from collections import deque
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from pipeline.errors import DamageError, UnreadableError
 from pipeline.sources.base import os_reason
 from pipeline.storage import StorePath, is_url
 from pipeline.storage.reading import size_of
+
+#: Buffers that the system fills in one call.
+MOST_BUFFERS = min(1024, os.sysconf("SC_IOV_MAX"))
 
 
 class FileBytes:
@@ -30,6 +38,14 @@ class FileBytes:
 
     def read(self, path: str, offset: int, count: int, what: object) -> bytes:
         """Exactly `count` bytes, see `read_many`."""
+        handle = self._handles.get(path)
+        if handle is not None:  # the usual case, for small blocks in little time
+            try:
+                data = os.pread(handle, count, offset)
+            except (OSError, OverflowError):
+                data = b""
+            if len(data) == count:
+                return data
         return self.read_many(path, [offset], [count], what)[0]
 
     def read_many(
@@ -53,19 +69,36 @@ class FileBytes:
         except OSError as error:
             raise UnreadableError(path, f"{what} cannot be read: {os_reason(error)}") from error
         except OverflowError as error:
-            raise DamageError(
-                path,
-                f"{what} is said to lie at byte {max(offsets)}, which no file has",
-                "Copy the file again from its origin.",
-            ) from error
+            raise _nowhere(path, what, max(offsets)) from error
         for part, count in zip(parts, counts, strict=True):
-            if len(part) < count:
-                raise DamageError(
-                    path,
-                    f"is cut off: {what} ends {count - len(part)} bytes behind the end of the file",
-                    "Copy the file again from its origin.",
-                )
+            _require(path, what, count - len(part))
         return parts
+
+    def read_into(
+        self, path: str, offset: int, buffers: Sequence[np.ndarray], what: object
+    ) -> None:
+        """Fill some arrays, contiguous each, with the bytes from a position of a file on a disk.
+
+        Raises
+        ------
+        DamageError, UnreadableError
+            See `read_many`.
+        """
+        left = deque(buffers)
+        try:
+            handle = self._handle(path)
+            while left:
+                batch: Any = list(itertools.islice(left, MOST_BUFFERS))
+                count = os.preadv(handle, batch, offset)
+                if count == 0:
+                    break
+                offset += count
+                _strike_filled(left, count)
+        except OSError as error:
+            raise UnreadableError(path, f"{what} cannot be read: {os_reason(error)}") from error
+        except OverflowError as error:
+            raise _nowhere(path, what, offset) from error
+        _require(path, what, sum(buffer.nbytes for buffer in left))
 
     def _handle(self, path: str) -> int:
         with self._lock:
@@ -81,6 +114,33 @@ class FileBytes:
             for handle in self._handles.values():
                 os.close(handle)
             self._handles.clear()
+
+
+def _strike_filled(left: deque[np.ndarray], count: int) -> None:
+    """Leave what remains of some arrays when their first `count` bytes are there."""
+    while count:
+        buffer = left.popleft()
+        count -= buffer.nbytes
+        if count < 0:
+            left.appendleft(buffer.reshape(-1).view(np.uint8)[count:])
+            return
+
+
+def _nowhere(path: str, what: object, offset: int) -> DamageError:
+    return DamageError(
+        path,
+        f"{what} is said to lie at byte {offset}, which no file has",
+        "Copy the file again from its origin.",
+    )
+
+
+def _require(path: str, what: object, missing: int) -> None:
+    if missing:
+        raise DamageError(
+            path,
+            f"is cut off: {what} ends {missing} bytes behind the end of the file",
+            "Copy the file again from its origin.",
+        )
 
 
 def _read_here(handle: int, offset: int, count: int) -> bytes:

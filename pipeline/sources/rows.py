@@ -17,6 +17,8 @@ from pipeline.storage import is_url
 #: What is read from a disk at once: it stays in the cache of the processor until it is sorted out,
 #: and the same memory is used again.
 AT_ONCE_BYTES = 96 << 10
+#: Between two rows, so many times a row may be read in vain rather than asked for apart.
+MOST_GAP = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,11 @@ class RowLayout:
     row_bytes: int
     pixel_bytes: int
     dtype: np.dtype
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the pixels of a row follow each other, as they do in memory."""
+        return self.pixel_bytes == self.dtype.itemsize
 
     @property
     def plane_bytes(self) -> int:
@@ -76,6 +83,10 @@ def read_rows(
     DamageError
         The file ends before; `what` names the plane.
     """
+    as_they_are = layout.is_plain and part.out.dtype == layout.dtype.newbyteorder("=")
+    if as_they_are and len(part.wanted) == 1 and not is_url(path):
+        _read_straight(files, path, start, layout, part, what)
+        return
     y0, y1 = part.rows
     step = y1 - y0 if is_url(path) else max(1, AT_ONCE_BYTES // layout.row_bytes)
     for top in range(y0, y1, step):
@@ -83,6 +94,29 @@ def read_rows(
         out = part.out[:, top - y0 : bottom - y0]
         piece = replace(part, rows=(top, bottom), out=out)
         _read_rows(files, path, start, layout, piece, what)
+
+
+def _read_straight(
+    files: FileBytes, path: str, start: int, layout: RowLayout, part: Part, what: str
+) -> None:
+    """Rows go from the file to where they belong; what lies between them goes to one place."""
+    ((target, sample),) = part.wanted
+    (y0, y1), (x0, x1) = part.rows, part.columns
+    out = part.out[target]
+    first = start + y0 * layout.row_bytes + x0 * layout.pixel_bytes + sample
+    gap = layout.row_bytes - (x1 - x0) * layout.pixel_bytes
+    what = f"{what}, rows {y0}-{y1 - 1},"
+    if gap == 0 and out.flags.c_contiguous:
+        files.read_into(path, first, [out], what)
+    elif gap > MOST_GAP * (layout.row_bytes - gap):
+        for number, row in enumerate(out):
+            files.read_into(path, first + number * layout.row_bytes, [row], what)
+    else:
+        between = np.empty(gap, np.uint8)
+        buffers = [buffer for row in out for buffer in (row, between)]
+        files.read_into(path, first, buffers[:-1], what)
+    if not layout.dtype.isnative:
+        out.byteswap(inplace=True)
 
 
 def _read_rows(

@@ -285,10 +285,31 @@ def test_uncompressed_rows_are_read_by_position(tmp_path, open_path, monkeypatch
         tmp_path / "a.tif", pixels((4, 1000, 1000)), imagej=True, metadata={"axes": "ZYX"}
     )
     with open_path(tmp_path / "a.tif") as source:
-        pread, total = os.pread, []
-        monkeypatch.setattr(os, "pread", lambda *a: (total.append(a[1]), pread(*a))[1])
+        preadv, total = os.preadv, []
+        monkeypatch.setattr(
+            os, "preadv", lambda *a: (total.append(sum(one.nbytes for one in a[1])), preadv(*a))[1]
+        )
         source.read(0, [0], Box((2, 100, 200), (3, 110, 260)))
     assert total == [120] * 10
+
+
+@pytest.mark.parametrize("most", [1, 7, 100, 4097])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_rows_that_come_in_pieces(tmp_path, open_path, monkeypatch, most, byteorder):
+    """The system may give less than was asked for, in the middle of a row or between rows."""
+    image = pixels((90, 120))
+    tifffile.imwrite(tmp_path / "a.tif", image, byteorder=byteorder)
+    preadv = os.preadv
+
+    def pieces(handle, buffers, offset):
+        first = memoryview(next(one for one in buffers if one.nbytes)).cast("B")
+        return preadv(handle, [first[:most]], offset)
+
+    monkeypatch.setattr(os, "preadv", pieces)
+    with open_path(tmp_path / "a.tif") as source:
+        for y0, y1, x0, x1 in ((0, 90, 0, 120), (3, 80, 5, 70), (10, 20, 100, 104)):
+            got = source.read(0, [0], Box((0, y0, x0), (1, y1, x1)))
+            np.testing.assert_array_equal(got[0, 0], image[y0:y1, x0:x1])
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "lzw", "tile": (32, 32)}], ids=str)
