@@ -62,17 +62,18 @@ class Rounds:
     def run(self, state: State) -> tuple[State, Pieces]:
         """Run all rounds of the recipe; the pieces are what each tile emitted last."""
         pieces: dict[int, Whole] = {}
-        number = 0
+        number, shards = 0, self._shards
         surveyed = RANGE in state or not self._job.needs_range
         step: Round | None = self._next(state) if surveyed else RangeSurvey()
         while step is not None:
             name = f"{number:04d}-{step.name}"
             if isinstance(step, JoinRound):
                 self.join(pieces.__getitem__, PostprocessSection())
-            state, found = self._round(name, step, state)
+            surveying = isinstance(step, RangeSurvey)
+            state, found = self._round(name, step, state, None if surveying else shards)
             pieces.update(found)
-            if not isinstance(step, RangeSurvey):
-                self._shards = None  # the first round of the method has measured them
+            if not surveying:
+                shards = None  # the first round of the method has measured them
             number += 1
             step = self._next(state)
         return state, pieces.__getitem__
@@ -101,11 +102,12 @@ class Rounds:
     def _next(self, state: State) -> Round | None:
         return self._job.recipe.next_round(state, self._job.context)
 
-    def _round(self, name: str, step: Round, state: State) -> tuple[State, dict[int, Whole]]:
+    def _round(
+        self, name: str, step: Round, state: State, shards: TileGrid | None
+    ) -> tuple[State, dict[int, Whole]]:
         known = self._steps.ledger.state(name)
         pieces: dict[int, Whole] = {}
         records: list[tuple[int, Record]] = []
-        shards = None if isinstance(step, RangeSurvey) else self._shards
         for numbers, whole in self._mapped(name, step, state, shards):
             if shards is not None:
                 self._keep_quality(whole, numbers, shards)

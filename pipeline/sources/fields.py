@@ -22,8 +22,10 @@ log = logging.getLogger(__name__)
 
 #: Groups that files of one field differ in, with their axes.
 ALONG = {"t": "t", "channel": "c", "z": "z"}
-#: Files that a message names, and what to do with them.
-NAMED, IGNORE = 3, "under source.files.ignore, or correct the pattern"
+#: Files that a message names.
+NAMED = 3
+#: Where to list files that belong to no image.
+IGNORE = "under source.files.ignore, or correct the pattern"
 
 #: What tells the files of one field apart: (t, channel, z), "" where names do not say.
 Place = tuple[str, str, str]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.sources.ome_zarr_metadata import ome_attributes
+from pipeline.sources.ome_zarr_metadata import in_words, ome_attributes
 from pipeline.sources.parts import Site
 from pipeline.storage import AnyPath
 
@@ -72,7 +72,7 @@ def plate_images(folder: AnyPath, plate: str) -> Iterator[PlateImage]:
         found = _object(group_attributes(folder)["plate"], "its plate")
         wells = _listed(found["wells"], "wells")
     except (OSError, ValueError, KeyError, RecursionError) as error:
-        yield PlateImage("", None, f"its plate metadata are not understood: {_words(error)}")
+        yield PlateImage("", None, f"its plate metadata are not understood: {in_words(error)}")
         return
     seen: set[str] = set()
     for number, well in enumerate(wells):
@@ -93,7 +93,7 @@ def _well_images(folder: AnyPath, well: Site) -> Iterator[PlateImage]:
         fields = [_field(_object(image, "an image")) for image in _listed(images, "images")]
     except (OSError, ValueError, KeyError, RecursionError) as error:
         fault = f"well {well.well} is listed in its plate, and its metadata are not understood: "
-        yield PlateImage(place, None, fault + _words(error))
+        yield PlateImage(place, None, fault + in_words(error))
         return
     for name, acquisition in dict(fields).items():
         site = Site(well.plate, well.row, well.column, name, acquisition)
@@ -120,11 +120,3 @@ def _field(image: Mapping[str, Any]) -> tuple[str, int | None]:
     if not isinstance(name, str) or not PLAIN.fullmatch(name):
         raise ValueError(f"{name!r:.40} is no name of a field")
     return name, acquisition if isinstance(acquisition, int) else None
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{(error.strerror or str(error)).lower()}"
-    if isinstance(error, RecursionError):
-        return "its JSON is nested too deeply"
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)

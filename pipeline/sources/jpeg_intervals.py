@@ -18,11 +18,12 @@ import imagecodecs
 import numpy as np
 import tifffile
 
+from pipeline.sources.end_marker import END
+
 #: Height of what is decoded at once, as near as whole intervals come to it.
 HEIGHT_PX = 128
 START_OF_FRAME, START_OF_SCAN, RESTART_INTERVAL = 0xC0, 0xDA, 0xDD
 RESTARTS = tuple(bytes((0xFF, 0xD0 + k)) for k in range(8))
-END = b"\xff\xd9"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.sources.base import os_reason
 from pipeline.sources.units import micrometres, seconds
 
 # 0.1 and 0.2 name no axes: they always have these.
@@ -99,7 +100,9 @@ def read_multiscale(attributes: Mapping[str, object]) -> Multiscale:
     try:
         found = _parse(ome)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise MetadataError(f"its OME-Zarr metadata are not understood: {_words(error)}") from error
+        raise MetadataError(
+            f"its OME-Zarr metadata are not understood: {in_words(error)}"
+        ) from error
     for axis, place in zip("zyx", found.origin_um(), strict=True):
         if place is not None and not math.isfinite(place):
             raise MetadataError(
@@ -153,12 +156,15 @@ def _translation(holders: Sequence[Mapping[str, object]], count: int) -> tuple[f
     return tuple(place) if told else ()
 
 
-def _words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
+    """What is wrong with metadata, of the errors that reading them raises."""
     if isinstance(error, KeyError):
         return f"{error} is missing"
     if isinstance(error, IndexError):
         return "a list that must not be empty is"
-    return str(error)
+    if isinstance(error, RecursionError):
+        return "its JSON is nested too deeply"
+    return os_reason(error) if isinstance(error, OSError) else str(error)
 
 
 def _labels(ome: Mapping[str, object]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from pipeline.sources.tiff_grid import SegmentGrid
 SEGMENT_LIMIT_BYTES = 1 << 30
 OLD_JPEG = 6
 JPEG = {7, 33007, 34892}
+JPEG2000 = {33003, 33004, 33005, 34712}
 #: Aperio's JPEG 2000 whose stream does not say that its samples are Y, Cb, Cr.
 JPEG2000_YCBCR = 33003
 
@@ -138,7 +139,8 @@ class PageDecoder:
         return [data]
 
     def _unpack(self, parts: list[bytes], index: int) -> np.ndarray | None:
-        require_end(parts[0])
+        if self._compression in JPEG | JPEG2000:
+            require_end(parts[0])
         block, _, _ = self._decode(parts[0], index, jpegtables=self._tables)
         return None if block is None else np.asarray(block)
 

@@ -272,6 +272,16 @@ def test_a_stream_without_its_end_is_damage(tmp_path, open_path, compression, ha
         source.read(0, [0], Box((0, 0, 0), (1, 128, 128)))
 
 
+@pytest.mark.parametrize("start", [b"\xff\xd8", b"\xff\x4f\xff\x51"])
+def test_pixels_that_look_like_the_start_of_a_stream_are_pixels(tmp_path, open_path, start):
+    """Whether it must have an end is for its compression to say."""
+    path, image = tmp_path / "a.tif", noise((32, 32), "uint8")
+    image[::16, : len(start)] = np.frombuffer(start, "uint8")
+    tifffile.imwrite(path, image, tile=(16, 16))
+    with open_path(path) as source:
+        np.testing.assert_array_equal(whole(source)[0, 0], image)
+
+
 def test_zeros_behind_a_stream_are_no_damage(tmp_path, open_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, noise((64, 64, 3), "uint8"), compression="jpeg", photometric="rgb")
